@@ -1,0 +1,76 @@
+package cmq
+
+import "time"
+
+// Kind says what a Request asks of a shard.
+type Kind uint8
+
+const (
+	KindSend      Kind = iota + 1 // Bodies, Delay → IDs
+	KindReceive                   // Max, Lock, Wait → Messages (none: nothing came within Wait)
+	KindDelete                    // Handles → Errors, one per handle, nil = deleted
+	KindRelease                   // Handles: undo receives whose client has gone (lock and receive count)
+	KindRewind                    // Time: everything sent at or after it becomes active again
+	KindClear                     // drop every message
+	KindStatus                    // linearizable read → Status
+	KindOpenShard                 // Attributes, Version: create; nothing happens if it is there
+	KindSetShard                  // Attributes, Version: change; nothing happens if Version is not newer
+	KindDropShard                 // delete shard and messages; nothing happens if it is gone
+	KindDeadList                  // Max → Messages due for the dead-letter queue, Number of the first, Queue
+	KindTransfer                  // From, Number, IDs, Bodies: arrivals from From's dead list → Number: next one wanted
+	KindForget                    // Number: transfers below it have arrived
+	KindMeta                      // Payload: a command or query of the controller → Payload
+)
+
+// Request is one call to the leader of a set. Which fields count depends on Kind.
+type Request struct {
+	Kind       Kind
+	Shard      ShardID
+	Bodies     [][]byte
+	Delay      time.Duration
+	Max        int
+	Lock       time.Duration // 0: the queue's VisibilityTimeout
+	Wait       time.Duration // how long a receive may wait for a message
+	Handles    []Handle
+	Time       time.Time
+	Attributes ShardAttributes
+	Version    uint64
+	From       ShardID
+	Number     uint64
+	IDs        []MsgID
+	Payload    []byte
+}
+
+// Reply answers a Request. A refusal that the API's user caused is in Err; everything else that can go
+// wrong is an error value beside the reply.
+type Reply struct {
+	Err      *Error
+	IDs      []MsgID
+	Messages []Message
+	Errors   []*Error
+	Status   ShardStatus
+	Queue    QueueID
+	Number   uint64
+	Payload  []byte
+}
+
+// Message is one delivery.
+type Message struct {
+	ID           MsgID
+	Handle       Handle
+	Body         []byte
+	Enqueued     time.Time
+	FirstDequeue time.Time
+	NextVisible  time.Time
+	DequeueCount int
+}
+
+// ShardStatus are the counters of one shard at one moment.
+type ShardStatus struct {
+	Active     int64     // can be received now
+	Inactive   int64     // locked
+	Delayed    int64     // not due yet
+	Rewindable int64     // deleted, but can be rewound
+	MinMsgTime time.Time // send time of the oldest message not deleted; now if there is none
+	Now        time.Time // cluster time of the reading
+}
