@@ -74,6 +74,10 @@ type Queue struct {
 	Created    time.Time
 	Modified   time.Time
 	Shards     []Shard
+
+	// DeadLetterName is the name of Attributes.DeadLetter.Queue. Whoever reads a queue for a door fills it in
+	// (in a copy); it is not stored with the queue.
+	DeadLetterName string
 }
 
 // Shard says where one shard of a queue lives.

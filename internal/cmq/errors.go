@@ -81,6 +81,9 @@ var (
 	ErrNoMessage     = &Error{7000, 10200, "no message"}
 )
 
+// ErrTransaction answers the wish for a transactional queue, which this server does not offer.
+var ErrTransaction = &Error{4490, 10790, "transaction message is not supported"}
+
 // ErrParameterKey is for a malformed parameter name.
 func ErrParameterKey(p string) *Error {
 	return &Error{4000, 10310, "error: parameter " + p + " key format error"}

@@ -1,0 +1,68 @@
+package cmq
+
+// Range is a closed range of whole numbers, as the API documents its parameters.
+type Range struct{ Min, Max int64 }
+
+// Holds reports whether Min <= v <= Max.
+func (r Range) Holds(v int64) bool { return r.Min <= v && v <= r.Max }
+
+// Limits are the bounds of the API (http-api.md 5). There is one value in a running server; all doors and the
+// controller use it. Times are seconds and sizes bytes, because that is what the API's users write.
+type Limits struct {
+	QueuesPerOwner            int // ErrQueueLimit beyond
+	SourcesPerDeadLetterQueue int // queues that may name one dead-letter queue; ErrDeadLetterBinds beyond
+
+	BatchEntries int // messages or handles in one batch call
+	BatchBytes   int // sum of the bodies of one batch
+	RequestBytes int // one HTTP request's body or query, still url-encoded
+	Parameters   int // in one HTTP request
+
+	MaxMsgHeapNum       Range
+	PollingWaitSeconds  Range
+	VisibilityTimeout   Range
+	MaxMsgSize          Range
+	MsgRetentionSeconds Range
+	RewindSeconds       Range
+	DelaySeconds        Range
+	MaxReceiveCount     Range
+	MaxTimeToLive       Range
+	ListLimit           Range
+	DefaultListLimit    int64
+}
+
+// DefaultLimits are the published limits. Where editions differ they are what http-api.md 8 resolves to:
+// bodies up to 1 MiB (9), a batch up to 1 MiB (10), delays up to 70 days (11), rewind up to the longest
+// retention (14). The request may be 4 MiB because a url-encoded body of 1 MiB can be three times as long.
+func DefaultLimits() Limits {
+	return Limits{
+		QueuesPerOwner:            1000,
+		SourcesPerDeadLetterQueue: 6,
+		BatchEntries:              16,
+		BatchBytes:                1 << 20,
+		RequestBytes:              4 << 20,
+		Parameters:                256,
+		MaxMsgHeapNum:             Range{1_000_000, 1_000_000_000},
+		PollingWaitSeconds:        Range{0, 30},
+		VisibilityTimeout:         Range{1, 43200},
+		MaxMsgSize:                Range{1024, 1 << 20},
+		MsgRetentionSeconds:       Range{60, 1_296_000},
+		RewindSeconds:             Range{0, 1_296_000},
+		DelaySeconds:              Range{0, 6_048_000},
+		MaxReceiveCount:           Range{1, 1000},
+		MaxTimeToLive:             Range{300, 43200},
+		ListLimit:                 Range{0, 50},
+		DefaultListLimit:          20,
+	}
+}
+
+// RelaxedLimits are for tests that want a full heap, an expired message or a full dead-letter queue without
+// sending a million messages or waiting for minutes. Only lower bounds and the number of queues differ.
+func RelaxedLimits() Limits {
+	l := DefaultLimits()
+	l.QueuesPerOwner = 1_000_000
+	l.MaxMsgHeapNum.Min = 1
+	l.MaxMsgSize.Min = 1
+	l.MsgRetentionSeconds.Min = 1
+	l.MaxTimeToLive.Min = 1
+	return l
+}
