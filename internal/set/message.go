@@ -37,6 +37,7 @@ type Fetch struct {
 type Chunk struct {
 	Fetch          // the question
 	First   uint64 // first index of the log the snapshot consists of
+	Before  uint64 // term of the entry before First
 	Entries []*raftpb.Entry
 	Image   []byte
 	Size    uint64 // bytes of the whole image

@@ -1,0 +1,230 @@
+package set
+
+import (
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/store/segment"
+)
+
+// Job is work that waits for a disk. Run does it, on any goroutine; then Done must be called by the driver.
+// Jobs of class Disk must run one after the other in the order given; a Reader may run at any time.
+type Job struct {
+	Class JobClass
+	Bytes int // roughly what is written or read
+	run   func() error
+	done  func(now Now, err error)
+	err   error
+}
+
+// JobClass tells which goroutine should run a job.
+type JobClass uint8
+
+const (
+	Disk   JobClass = iota // changes the store
+	Reader                 // reads from the store
+)
+
+// Run does the work.
+func (j *Job) Run() { j.err = j.run() }
+
+// Done takes the result of a job that has run.
+func (r *Replica) Done(now Now, j *Job) { j.done(now, j.err) }
+
+// queueAppend keeps raft's request to make entries and hard state durable until the disk is free.
+func (r *Replica) queueAppend(m *raftpb.Message) {
+	if n := len(m.GetEntries()); n > 0 {
+		r.last = m.GetEntries()[n-1].GetIndex()
+	}
+	if m.GetSnapshot() != nil {
+		r.last = m.GetSnapshot().GetMetadata().GetIndex()
+	}
+	r.appendQueue = append(r.appendQueue, m)
+}
+
+// group is what one disk write makes durable.
+type group struct {
+	entries   []segment.Entry
+	hard      segment.HardState
+	responses []*raftpb.Message
+	snapshot  *raftpb.Snapshot
+	bytes     int
+}
+
+// startAppend gives out one disk job for everything that waits. A snapshot is a job of its own.
+func (r *Replica) startAppend(now Now) {
+	if r.disk != nil || len(r.appendQueue) == 0 || r.failed != nil {
+		return
+	}
+	g := r.takeGroup()
+	if g.snapshot != nil {
+		r.startInstall(now, g)
+		return
+	}
+	log := r.storage.store.Log()
+	r.startDisk(now, &Job{
+		Class: Disk, Bytes: g.bytes,
+		run:  func() error { return log.Append(g.entries, g.hard, len(g.responses) > 0) },
+		done: func(now Now, err error) { r.appended(now, g, err) },
+	})
+}
+
+func (r *Replica) startDisk(now Now, j *Job) {
+	r.disk, r.diskSince = j, now.Mono
+	r.jobs = append(r.jobs, j)
+}
+
+func (r *Replica) takeGroup() *group {
+	g := &group{}
+	taken := 0
+	for _, m := range r.appendQueue {
+		if m.GetSnapshot() != nil {
+			if taken > 0 {
+				break
+			}
+			g.snapshot = m.GetSnapshot()
+		}
+		g.add(m)
+		taken++
+		if g.snapshot != nil {
+			break
+		}
+	}
+	r.appendQueue = append(r.appendQueue[:0], r.appendQueue[taken:]...)
+	return g
+}
+
+func (g *group) add(m *raftpb.Message) {
+	if m.Term != nil && m.Vote != nil && m.Commit != nil {
+		g.hard = segment.HardState{Term: m.GetTerm(), Vote: m.GetVote(), Commit: m.GetCommit()}
+	}
+	if es := m.GetEntries(); len(es) > 0 {
+		// Entries of a later message replace those they overlap.
+		first := es[0].GetIndex()
+		for len(g.entries) > 0 && g.entries[len(g.entries)-1].Index >= first {
+			g.entries = g.entries[:len(g.entries)-1]
+		}
+		g.entries = append(g.entries, fromRaft(es)...)
+		for _, e := range es {
+			g.bytes += len(e.GetData())
+		}
+	}
+	g.responses = append(g.responses, m.GetResponses()...)
+}
+
+// appended sends the answers that were waiting for the disk.
+func (r *Replica) appended(now Now, g *group, err error) {
+	r.disk = nil
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	r.respond(now, g.responses)
+}
+
+func (r *Replica) respond(now Now, responses []*raftpb.Message) {
+	for _, m := range responses {
+		if m.GetTo() == uint64(r.id) {
+			r.stepLocal(m)
+		} else {
+			r.send(now, m)
+		}
+	}
+}
+
+// apply gives committed entries to the machine.
+func (r *Replica) apply(now Now, m *raftpb.Message) {
+	for _, e := range m.GetEntries() {
+		r.applyEntry(e)
+	}
+	r.respond(now, m.GetResponses())
+}
+
+func (r *Replica) applyEntry(e *raftpb.Entry) {
+	r.applied, r.appTerm = e.GetIndex(), e.GetTerm()
+	r.images.bytes += len(e.GetData()) + 64
+	switch e.GetType() {
+	case raftpb.EntryNormal:
+		if r.leading && len(e.GetData()) > 0 && r.cuts > 0 {
+			r.cuts--
+		}
+		r.machine.Apply(e.GetIndex(), e.GetTerm(), e.GetData())
+	case raftpb.EntryConfChange, raftpb.EntryConfChangeV2:
+		r.applyConfChange(e)
+	}
+}
+
+func (r *Replica) applyConfChange(e *raftpb.Entry) {
+	cc, err := confChange(e)
+	if err != nil {
+		panic("BUG: a membership change in the log cannot be read: " + err.Error())
+	}
+	r.conf = r.rn.ApplyConfChange(cc)
+	r.machine.Apply(e.GetIndex(), e.GetTerm(), nil)
+}
+
+// imageMaker decides when the state is written out and the log's dead beginning dropped.
+type imageMaker struct {
+	bytes   int // of log applied since the newest image
+	last    uint64
+	running bool
+}
+
+// maybe makes a new image when enough was applied since the last one.
+func (im *imageMaker) maybe(r *Replica) {
+	if im.running || im.bytes < r.cfg.ImageBytes || r.applied == im.last || r.install != nil || r.failed != nil {
+		return
+	}
+	im.running, im.bytes = true, 0
+	r.images.start(r)
+}
+
+func (im *imageMaker) start(r *Replica) {
+	image, conf := r.image(), r.conf
+	floor := min(r.machine.Floor(), image.Index+1)
+	if r.serving != nil {
+		floor = 0
+	}
+	st := r.storage.store
+	r.jobs = append(r.jobs, &Job{
+		Class: Disk, Bytes: len(image.Data),
+		run: func() error {
+			if err := st.SaveImage(image); err != nil {
+				return err
+			}
+			return st.Log().DropBefore(floor)
+		},
+		done: func(now Now, err error) {
+			im.running = false
+			if err != nil {
+				r.fail(err)
+				return
+			}
+			if image.Index > r.storage.image.Index {
+				image.Data = nil
+				r.storage.image, r.storage.conf = image, conf
+				im.last = image.Index
+			}
+		},
+	})
+}
+
+func (r *Replica) image() store.Image {
+	return store.Image{
+		Index: r.applied, Term: r.appTerm, Time: r.machine.Time(),
+		ConfState: mustMarshal(r.conf), Data: r.machine.Image(),
+	}
+}
+
+var _ raft.Storage = (*storage)(nil)
+
+// stallTime is how long the running disk write has lasted.
+func (r *Replica) stallTime(now Now) time.Duration {
+	if r.disk == nil {
+		return 0
+	}
+	return now.Mono - r.diskSince
+}

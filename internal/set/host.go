@@ -1,0 +1,276 @@
+package set
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencmq/cmq/internal/clock"
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// TickInterval is the time between two ticks of raft's clock: with 12 ticks a silent leader is replaced within
+// 0.6 to 1.2 s.
+const TickInterval = 50 * time.Millisecond
+
+// maxInbox is how many messages of peers may wait for the loop; more are dropped, raft sends them again.
+const maxInbox = 4096
+
+// HostConfig says what a Host needs beside the Replica.
+type HostConfig struct {
+	Clock clock.Clock
+	// Send hands messages to the connections; it must not block.
+	Send func(Envelope)
+	// Failed is called once when the replica had to stop: its disk failed or its data is damaged.
+	Failed func(error)
+}
+
+// Host runs one Replica: one goroutine drives it, one writes to its store, and short-lived ones read parts of
+// snapshots.
+type Host struct {
+	cfg HostConfig
+	r   *Replica
+
+	mu     sync.Mutex
+	inbox  []input
+	peers  int // messages of peers in inbox
+	closed bool
+	wake   chan struct{}
+
+	disk    chan *Job
+	status  atomic.Pointer[Status]
+	changed atomic.Pointer[chan struct{}] // closed at the next change of leader
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+	dropped atomic.Uint64
+}
+
+// input is one thing the loop has to work on.
+type input struct {
+	from cmq.NodeID
+	msg  Message
+	call func(now Now)
+}
+
+// NewHost starts the goroutines. The Replica belongs to the Host from now on.
+func NewHost(r *Replica, cfg HostConfig) *Host {
+	ctx, stop := context.WithCancel(context.Background())
+	h := &Host{cfg: cfg, r: r, wake: make(chan struct{}, 1), disk: make(chan *Job, 16), stop: stop}
+	ch := make(chan struct{})
+	h.changed.Store(&ch)
+	h.publish(h.now())
+	h.done.Add(2)
+	go h.loop(ctx)
+	go h.write(ctx)
+	return h
+}
+
+func (h *Host) now() Now {
+	return Now{Mono: h.cfg.Clock.Mono(), Wall: h.cfg.Clock.Now().UnixMilli()}
+}
+
+// Status is the newest published state of the replica.
+func (h *Host) Status() Status { return *h.status.Load() }
+
+// Dropped is how many messages of peers were dropped because the loop was behind.
+func (h *Host) Dropped() uint64 { return h.dropped.Load() }
+
+// Changed returns a channel that is closed at the next change of leader.
+func (h *Host) Changed() <-chan struct{} { return *h.changed.Load() }
+
+// Deliver takes a message of another replica; it never blocks.
+func (h *Host) Deliver(from cmq.NodeID, m Message) {
+	h.mu.Lock()
+	if h.closed || h.peers >= maxInbox {
+		h.mu.Unlock()
+		h.dropped.Add(1)
+		return
+	}
+	h.peers++
+	h.inbox = append(h.inbox, input{from: from, msg: m})
+	h.mu.Unlock()
+	h.signal()
+}
+
+// Exec runs call on the loop. It reports false, and does not run it, when the host is stopping.
+func (h *Host) Exec(call func(now Now)) bool {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return false
+	}
+	h.inbox = append(h.inbox, input{call: call})
+	h.mu.Unlock()
+	h.signal()
+	return true
+}
+
+// PeerDown says that another node's process was seen to die.
+func (h *Host) PeerDown(id cmq.NodeID) {
+	h.Exec(func(now Now) { h.r.PeerDown(now, id) })
+}
+
+// Read runs a linearizable read on the loop: done is called when the machine shows all that was committed before.
+func (h *Host) Read(done func(now Now, err error)) bool {
+	return h.Exec(func(Now) { h.r.Read(done) })
+}
+
+// Replica is the replica the host drives; only calls made through Exec may touch it.
+func (h *Host) Replica() *Replica { return h.r }
+
+func (h *Host) signal() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Stop hands over leadership if another node can take it, until ctx ends, and stops the goroutines. The store stays
+// open.
+func (h *Host) Stop(ctx context.Context) {
+	h.handOver(ctx)
+	h.stop()
+	h.done.Wait()
+}
+
+func (h *Host) handOver(ctx context.Context) {
+	moved := make(chan bool, 1)
+	if !h.Exec(func(Now) { moved <- h.r.Transfer() }) {
+		return
+	}
+	select {
+	case can := <-moved:
+		if !can {
+			return
+		}
+	case <-ctx.Done():
+		return
+	}
+	for {
+		changed := h.Changed()
+		if s := h.Status(); s.Leader != h.r.id {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (h *Host) loop(ctx context.Context) {
+	defer h.done.Done()
+	ticker := time.NewTicker(TickInterval)
+	defer ticker.Stop()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		var ticked bool
+		select {
+		case <-ctx.Done():
+			h.close()
+			return
+		case <-h.wake:
+		case <-timer.C:
+		case <-ticker.C:
+			ticked = true
+		}
+		now := h.now()
+		if ticked {
+			h.r.Tick(now)
+		}
+		h.drain(now)
+		out := h.r.Ready(h.now())
+		h.carryOut(ctx, out)
+		h.publish(now)
+		if out.Failed != nil {
+			h.close()
+			h.cfg.Failed(out.Failed)
+			return
+		}
+		if out.Wake != 0 {
+			timer.Reset(max(out.Wake-h.cfg.Clock.Mono(), 0))
+		} else {
+			timer.Reset(time.Hour)
+		}
+	}
+}
+
+func (h *Host) drain(now Now) {
+	h.mu.Lock()
+	inputs := h.inbox
+	h.inbox, h.peers = nil, 0
+	h.mu.Unlock()
+	for i := range inputs {
+		if in := &inputs[i]; in.call != nil {
+			in.call(now)
+		} else {
+			h.r.Step(now, in.from, in.msg)
+		}
+	}
+}
+
+// close refuses further inputs and ends those the machine still holds.
+func (h *Host) close() {
+	h.mu.Lock()
+	h.closed = true
+	inputs := h.inbox
+	h.inbox = nil
+	h.mu.Unlock()
+	now := h.now()
+	for i := range inputs {
+		if inputs[i].call != nil {
+			inputs[i].call(now)
+		}
+	}
+	h.r.stopLeading()
+}
+
+func (h *Host) carryOut(ctx context.Context, out Output) {
+	for i := range out.Envelopes {
+		h.cfg.Send(out.Envelopes[i])
+	}
+	for _, j := range out.Jobs {
+		if j.Class == Reader {
+			h.done.Add(1)
+			go func() {
+				defer h.done.Done()
+				h.finish(j)
+			}()
+			continue
+		}
+		select {
+		case h.disk <- j:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// write runs the disk jobs, one after the other.
+func (h *Host) write(ctx context.Context) {
+	defer h.done.Done()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case j := <-h.disk:
+			h.finish(j)
+		}
+	}
+}
+
+func (h *Host) finish(j *Job) {
+	j.Run()
+	h.Exec(func(now Now) { h.r.Done(now, j) })
+}
+
+func (h *Host) publish(now Now) {
+	s := h.r.Status(now)
+	old := h.status.Swap(&s)
+	if old != nil && (old.Leader != s.Leader || old.Leading != s.Leading) {
+		ch := make(chan struct{})
+		close(*h.changed.Swap(&ch))
+	}
+}

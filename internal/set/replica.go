@@ -1,0 +1,470 @@
+package set
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/store"
+)
+
+// Limits of one replica. The reasons are in engine.md section 1.
+const (
+	maxEntryBytes   = 512 << 10 // an entry is cut at this size; bigger only for one bigger message
+	maxAppendBytes  = 1 << 20   // entries in one message to a follower
+	maxInflight     = 64
+	maxInflightSize = 32 << 20
+	maxUncommitted  = 128 << 20
+	maxApplyBytes   = 8 << 20
+	maxCutsAhead    = 2 // entries cut and not yet applied; more would only make the entries smaller
+)
+
+// Config says what a Replica needs.
+type Config struct {
+	Set     cmq.SetID
+	Node    cmq.NodeID
+	Machine Machine
+	Store   *store.Store
+	Logger  *slog.Logger
+
+	// ElectionTicks is after how many silent ticks a follower stands for election (it waits up to twice as long);
+	// 0 means 12.
+	ElectionTicks int
+	// ImageBytes is after how many bytes of applied log a new image is made; 0 means 256 MiB.
+	ImageBytes int
+	// DiskStall is how long one disk write may last before a leader hands over; 0 means 1 s.
+	DiskStall time.Duration
+}
+
+// Replica is this node's replica of one set. It is not safe for concurrent use: one goroutine drives it, calls
+// Ready after each group of inputs, sends the envelopes and runs the jobs.
+type Replica struct {
+	set     cmq.SetID
+	id      cmq.NodeID
+	log     *slog.Logger
+	rn      *raft.RawNode
+	storage *storage
+	machine Machine
+	clock   clusterTime
+	cfg     Config
+
+	term    uint64
+	leader  cmq.NodeID
+	leading bool // Machine.Lead was called
+	conf    *raftpb.ConfState
+	last    uint64 // newest index raft has, stable or not
+	applied uint64
+	appTerm uint64 // term of the entry applied last
+
+	cuts    int    // entries of ours proposed and not applied
+	refused []byte // an entry raft would not take; offered again
+
+	appendQueue []*raftpb.Message
+	disk        *Job // the one disk job that is out
+	diskSince   time.Duration
+	reads       readQueue
+	images      imageMaker
+	install     *install // snapshot this replica is fetching
+	serving     *serving // snapshot another replica is fetching
+	campaignAt  time.Duration
+
+	envelopes []Envelope
+	jobs      []*Job
+	failed    error
+}
+
+// Output is what Ready returns.
+type Output struct {
+	Envelopes []Envelope
+	Jobs      []*Job
+	// Wake is the time by Now.Mono at which Ready should be called though nothing arrived; 0 for never.
+	Wake time.Duration
+	// Failed is set when the replica must stop: its disk failed or its data is damaged.
+	Failed error
+}
+
+// Status is what others may know about a replica.
+type Status struct {
+	Set              cmq.SetID
+	Leader           cmq.NodeID // 0: not known
+	Leading          bool       // this replica leads and serves
+	Term             uint64
+	Committed        uint64
+	Applied          uint64
+	First, Last      uint64
+	Time             int64 // cluster time, 0 unknown
+	Fetching         bool  // a snapshot is being fetched
+	ImageIndex       uint64
+	UnappliedEntries uint64
+}
+
+// NewReplica restores the machine from the store's newest image and starts raft on its log.
+func NewReplica(cfg Config) (*Replica, error) {
+	image, err := cfg.Store.LatestImage()
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.Machine.Restore(image.Index, image.Data); err != nil {
+		return nil, fmt.Errorf("set %d: image at index %d: %w", cfg.Set, image.Index, err)
+	}
+	st, err := openStorage(cfg.Store, image)
+	if err != nil {
+		return nil, err
+	}
+	cfg = withDefaults(cfg)
+	r := &Replica{
+		set: cfg.Set, id: cfg.Node, cfg: cfg, log: cfg.Logger.With("set", cfg.Set, "node", cfg.Node),
+		storage: st, machine: cfg.Machine, conf: st.conf,
+		applied: image.Index, appTerm: image.Term, last: max(cfg.Store.Log().LastIndex(), image.Index),
+	}
+	r.images.last = image.Index
+	r.rn, err = raft.NewRawNode(r.raftConfig(image.Index))
+	if err != nil {
+		return nil, err
+	}
+	r.term = r.rn.BasicStatus().GetTerm()
+	return r, nil
+}
+
+func withDefaults(cfg Config) Config {
+	if cfg.ElectionTicks == 0 {
+		cfg.ElectionTicks = 12
+	}
+	if cfg.ImageBytes == 0 {
+		cfg.ImageBytes = 256 << 20
+	}
+	if cfg.DiskStall == 0 {
+		cfg.DiskStall = time.Second
+	}
+	return cfg
+}
+
+func (r *Replica) raftConfig(applied uint64) *raft.Config {
+	return &raft.Config{
+		ID: uint64(r.id), ElectionTick: r.cfg.ElectionTicks, HeartbeatTick: 1,
+		Storage: r.storage, Applied: applied, AsyncStorageWrites: true,
+		MaxSizePerMsg: maxAppendBytes, MaxCommittedSizePerReady: maxApplyBytes,
+		MaxUncommittedEntriesSize: maxUncommitted,
+		MaxInflightMsgs:           maxInflight, MaxInflightBytes: maxInflightSize,
+		CheckQuorum: true, PreVote: true, ReadOnlyOption: raft.ReadOnlySafe,
+		DisableProposalForwarding: true, StepDownOnRemoval: true,
+		Logger: raftLogger{r.log},
+	}
+}
+
+// Status describes the replica at this moment.
+func (r *Replica) Status(now Now) Status {
+	bs := r.rn.BasicStatus()
+	return Status{
+		Set: r.set, Leader: r.leader, Leading: r.leading, Term: r.term,
+		Committed: bs.GetCommit(), Applied: r.applied,
+		First: r.storage.store.Log().FirstIndex(), Last: r.last, Time: r.clock.at(now),
+		Fetching: r.install != nil, ImageIndex: r.storage.image.Index,
+		UnappliedEntries: bs.GetCommit() - r.applied,
+	}
+}
+
+// Machine is the state machine the replica drives.
+func (r *Replica) Machine() Machine { return r.machine }
+
+// Leading reports whether this replica leads and serves requests.
+func (r *Replica) Leading() bool { return r.leading }
+
+// Leader is the node believed to lead, 0 if none is known.
+func (r *Replica) Leader() cmq.NodeID { return r.leader }
+
+// Time is the estimate of cluster time in milliseconds, 0 while there is none.
+func (r *Replica) Time(now Now) int64 { return r.clock.at(now) }
+
+// Tick advances raft's clock; call it at a fixed interval (50 ms).
+func (r *Replica) Tick(now Now) {
+	r.rn.Tick()
+	if r.leading {
+		r.clock.steer(now)
+		r.reads.retry(r)
+		r.watchDisk(now)
+	}
+	if r.serving != nil {
+		r.serving.expire(r, now)
+	}
+	if r.install != nil {
+		r.install.retry(r, now)
+	}
+}
+
+// watchDisk hands over leadership when one disk write has not finished for DiskStall.
+func (r *Replica) watchDisk(now Now) {
+	if r.disk == nil || now.Mono-r.diskSince < r.cfg.DiskStall {
+		return
+	}
+	r.log.Warn("the disk stalls; handing over leadership", "since", now.Mono-r.diskSince)
+	r.diskSince = now.Mono
+	r.Transfer()
+}
+
+// Transfer asks the follower that is furthest to take over, if this replica leads. It reports whether there is
+// one that can.
+func (r *Replica) Transfer() bool {
+	if r.leader != r.id {
+		return false
+	}
+	var best, match uint64
+	for id, p := range r.rn.Status().Progress {
+		if id != uint64(r.id) && p.RecentActive && !p.IsLearner && (best == 0 || p.Match > match || p.Match == match && id < best) {
+			best, match = id, p.Match
+		}
+	}
+	if best != 0 {
+		r.rn.TransferLeader(best)
+	}
+	return best != 0
+}
+
+// PeerDown says that the process of another node was seen to die. If it led, the survivors do not wait for the
+// election timeout: they stand at once, one after the other.
+func (r *Replica) PeerDown(now Now, id cmq.NodeID) {
+	r.rn.ReportUnreachable(uint64(id))
+	if r.leader != id || id == 0 {
+		return
+	}
+	if err := r.rn.ForgetLeader(); err != nil {
+		return
+	}
+	rank := 0
+	for _, v := range r.conf.GetVoters() {
+		if v < uint64(r.id) && v != uint64(id) {
+			rank++
+		}
+	}
+	// The first waits until the others have noticed too; each next one until the one before it has failed.
+	r.campaignAt = now.Mono + 10*time.Millisecond + time.Duration(rank)*40*time.Millisecond
+}
+
+// Campaign makes the replica stand for election at once (single-node sets at start, tests).
+func (r *Replica) Campaign() { _ = r.rn.Campaign() }
+
+// Step takes a message from another replica.
+func (r *Replica) Step(now Now, from cmq.NodeID, m Message) {
+	r.clock.peer(from, &m, now)
+	switch {
+	case m.Fetch != nil:
+		r.serve(now, from, *m.Fetch)
+	case m.Chunk != nil:
+		r.receiveChunk(now, from, m.Chunk)
+	case m.Raft != nil:
+		r.stepRaft(now, from, &m)
+	}
+}
+
+func (r *Replica) stepRaft(now Now, from cmq.NodeID, m *Message) {
+	rm := m.Raft
+	if cmq.NodeID(rm.GetTo()) != r.id || cmq.NodeID(rm.GetFrom()) != from {
+		return
+	}
+	switch rm.GetType() {
+	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
+		if rm.GetTerm() >= r.term && m.Warm && m.Time != 0 {
+			r.clock.heard(m.Time, now)
+		}
+	case raftpb.MsgStorageAppend, raftpb.MsgStorageAppendResp, raftpb.MsgStorageApply, raftpb.MsgStorageApplyResp,
+		raftpb.MsgHup, raftpb.MsgBeat, raftpb.MsgProp, raftpb.MsgUnreachable, raftpb.MsgSnapStatus, raftpb.MsgCheckQuorum:
+		return // raft's own, never from a peer
+	}
+	if rm.GetType() == raftpb.MsgHeartbeat && rm.GetTerm() >= r.term && rm.GetCommit() > r.last {
+		r.fail(fmt.Errorf("set %d: the log ends at index %d, but node %d knows that this replica acknowledged index %d: "+
+			"acknowledged data is missing; move the set's directory away so that the replica is filled again from the others", r.set, r.last, from, rm.GetCommit()))
+		return
+	}
+	if rm.GetType() == raftpb.MsgSnap && r.wantsFetch(rm) {
+		r.fetch(now, from, rm)
+		return
+	}
+	r.stepLocal(rm)
+}
+
+// stepLocal hands a message to raft. Errors only say that the message came too late.
+func (r *Replica) stepLocal(m *raftpb.Message) {
+	if err := r.rn.Step(m); err != nil && !errors.Is(err, raft.ErrProposalDropped) && !errors.Is(err, raft.ErrStepPeerNotFound) {
+		r.log.Debug("raft refused a message", "type", m.GetType(), "error", err)
+	}
+}
+
+func (r *Replica) fail(err error) {
+	if r.failed == nil {
+		r.failed = err
+		r.log.Error("the replica stops", "error", err)
+	}
+}
+
+// Ready works off everything that the inputs since the last call have brought about.
+func (r *Replica) Ready(now Now) Output {
+	r.timers(now)
+	for r.failed == nil {
+		r.cut(now)
+		if !r.rn.HasReady() {
+			break
+		}
+		r.handle(now, r.rn.Ready())
+	}
+	r.reads.issue(r)
+	for r.failed == nil && r.rn.HasReady() {
+		r.handle(now, r.rn.Ready())
+	}
+	r.startAppend(now)
+	r.images.maybe(r)
+	out := Output{Envelopes: r.envelopes, Jobs: r.jobs, Wake: r.wake(now), Failed: r.failed}
+	r.envelopes, r.jobs = nil, nil
+	return out
+}
+
+func (r *Replica) handle(now Now, rd raft.Ready) {
+	r.follow(now, rd)
+	for i := range rd.ReadStates {
+		r.reads.confirmed(&rd.ReadStates[i])
+	}
+	for _, m := range rd.Messages {
+		switch m.GetTo() {
+		case raft.LocalAppendThread:
+			r.queueAppend(m)
+		case raft.LocalApplyThread:
+			r.apply(now, m)
+		default:
+			r.send(now, m)
+		}
+	}
+	r.reads.answer(r, now)
+}
+
+// send gives an outgoing raft message the clock readings that go with it.
+func (r *Replica) send(now Now, m *raftpb.Message) {
+	r.envelopes = append(r.envelopes, r.envelope(now, cmq.NodeID(m.GetTo()), Message{Raft: m}))
+}
+
+func (r *Replica) envelope(now Now, to cmq.NodeID, m Message) Envelope {
+	m.Wall = now.Wall
+	if r.clock.warm && (r.leader != r.id || r.leading) {
+		m.Time, m.Warm = r.clock.at(now), true
+	}
+	return Envelope{To: to, Message: m}
+}
+
+// follow notes changes of term and leader.
+func (r *Replica) follow(now Now, rd raft.Ready) {
+	if rd.HardState != nil && !raft.IsEmptyHardState(rd.HardState) && rd.HardState.GetTerm() != r.term {
+		r.term = rd.HardState.GetTerm()
+		if r.leading {
+			r.stopLeading()
+		}
+	}
+	if rd.SoftState == nil {
+		return
+	}
+	leader := cmq.NodeID(rd.SoftState.Lead)
+	if rd.SoftState.RaftState == raft.StateLeader {
+		leader = r.id
+	}
+	if leader != r.leader {
+		r.log.Debug("leader changed", "leader", leader, "term", r.term)
+	}
+	r.leader = leader
+	if leader != r.id && r.leading {
+		r.stopLeading()
+	}
+}
+
+func (r *Replica) stopLeading() {
+	r.leading, r.cuts, r.refused = false, 0, nil
+	r.machine.Follow()
+	r.reads.fail(&cmq.NotLeaderError{Set: r.set, Leader: r.leader})
+}
+
+// maybeLead opens the machine for requests once raft leads, the entries of earlier terms are applied and
+// cluster time is known. It reports whether the machine is open.
+func (r *Replica) maybeLead(now Now) bool {
+	if r.leading || r.leader != r.id || r.appTerm != r.term {
+		return r.leading
+	}
+	if !r.clock.start(now, r.id, r.conf.GetVoters(), r.machine.Time()) {
+		return false
+	}
+	r.leading = true
+	r.log.Info("leading", "term", r.term, "applied", r.applied)
+	r.machine.Lead(r.term)
+	return true
+}
+
+// cut proposes the next entry: when the disk is free, or when a full entry is waiting.
+func (r *Replica) cut(now Now) {
+	if !r.maybeLead(now) || r.rn.BasicStatus().LeadTransferee != raft.None {
+		return
+	}
+	for r.cuts < maxCutsAhead {
+		if r.refused == nil {
+			waiting := r.machine.Waiting()
+			busy := r.disk != nil || len(r.appendQueue) > 0
+			if waiting == 0 || busy && waiting < maxEntryBytes {
+				return
+			}
+			r.refused = r.machine.Cut(r.clock.at(now), maxEntryBytes)
+			if r.refused == nil {
+				return
+			}
+		}
+		if err := r.rn.Propose(r.refused); err != nil {
+			return // offered again after the next input
+		}
+		r.refused = nil
+		r.cuts++
+		for r.rn.HasReady() && r.failed == nil {
+			r.handle(now, r.rn.Ready())
+			if !r.leading {
+				return
+			}
+		}
+	}
+}
+
+func (r *Replica) timers(now Now) {
+	if r.campaignAt != 0 && now.Mono >= r.campaignAt {
+		r.campaignAt = 0
+		if r.leader == 0 {
+			_ = r.rn.Campaign()
+		}
+	}
+	if at := r.machineWake(now); at != 0 && now.Mono >= at {
+		r.machine.Due(r.clock.at(now))
+	}
+}
+
+// machineWake is when the machine wants to be called, by the monotonic clock; 0 for never.
+func (r *Replica) machineWake(now Now) time.Duration {
+	if !r.leading {
+		return 0
+	}
+	due := r.machine.Wake()
+	if due == 0 {
+		return 0
+	}
+	// One millisecond more, because cluster time is cut down to milliseconds.
+	return now.Mono + max(millis(due)-r.clock.exact(now), 0) + boolDuration(millis(due) > r.clock.exact(now), time.Millisecond)
+}
+
+func boolDuration(b bool, d time.Duration) time.Duration {
+	if b {
+		return d
+	}
+	return 0
+}
+
+func (r *Replica) wake(now Now) time.Duration {
+	wake := r.machineWake(now)
+	if r.campaignAt != 0 && (wake == 0 || r.campaignAt < wake) {
+		wake = r.campaignAt
+	}
+	return wake
+}

@@ -1,0 +1,97 @@
+package set
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/store/checkpoint"
+	"github.com/opencmq/cmq/internal/store/segment"
+)
+
+// storage shows a store to raft (raft.Storage). It is used only by the goroutine that drives the Replica.
+type storage struct {
+	store *store.Store
+	image checkpoint.Image // newest image; Data is not kept
+	conf  *raftpb.ConfState
+}
+
+func openStorage(s *store.Store, image checkpoint.Image) (*storage, error) {
+	conf := new(raftpb.ConfState)
+	if err := proto.Unmarshal(image.ConfState, conf); err != nil {
+		return nil, fmt.Errorf("image at index %d: membership cannot be read: %w", image.Index, err)
+	}
+	image.Data = nil
+	return &storage{store: s, image: image, conf: conf}, nil
+}
+
+// InitialState implements raft.Storage.
+func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
+	hs := s.store.Log().HardState()
+	// The commit index on disk may be behind the image, because it is not synced on its own, and it may
+	// be ahead of a log whose torn end was cut off, because nobody was told of those entries.
+	commit := min(max(hs.Commit, s.image.Index), s.store.Log().LastIndex())
+	commit = max(commit, s.image.Index)
+	term := max(hs.Term, s.image.Term)
+	return &raftpb.HardState{Term: &term, Vote: &hs.Vote, Commit: &commit}, s.conf, nil
+}
+
+// Entries implements raft.Storage.
+func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
+	entries, err := s.store.Log().Entries(lo, hi, maxSize)
+	if err != nil {
+		return nil, raftError(err)
+	}
+	return toRaft(entries), nil
+}
+
+// Term implements raft.Storage.
+func (s *storage) Term(i uint64) (uint64, error) {
+	t, err := s.store.Log().Term(i)
+	return t, raftError(err)
+}
+
+// FirstIndex implements raft.Storage.
+func (s *storage) FirstIndex() (uint64, error) { return s.store.Log().FirstIndex(), nil }
+
+// LastIndex implements raft.Storage.
+func (s *storage) LastIndex() (uint64, error) { return s.store.Log().LastIndex(), nil }
+
+// Snapshot implements raft.Storage. The snapshot carries no data: whoever gets it fetches the parts.
+func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
+	index, term := s.image.Index, s.image.Term
+	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{ConfState: s.conf, Index: &index, Term: &term}}, nil
+}
+
+func raftError(err error) error {
+	switch {
+	case errors.Is(err, segment.ErrCompacted):
+		return raft.ErrCompacted
+	case errors.Is(err, segment.ErrUnavailable):
+		return raft.ErrUnavailable
+	default:
+		return err
+	}
+}
+
+func toRaft(entries []segment.Entry) []*raftpb.Entry {
+	out := make([]*raftpb.Entry, len(entries))
+	for i := range entries {
+		e := &entries[i]
+		typ := raftpb.EntryType(e.Type)
+		out[i] = &raftpb.Entry{Type: &typ, Index: &e.Index, Term: &e.Term, Data: e.Data}
+	}
+	return out
+}
+
+func fromRaft(entries []*raftpb.Entry) []segment.Entry {
+	out := make([]segment.Entry, len(entries))
+	for i, e := range entries {
+		out[i] = segment.Entry{Index: e.GetIndex(), Term: e.GetTerm(), Type: uint8(e.GetType()), Data: e.GetData()}
+	}
+	return out
+}
