@@ -1,0 +1,73 @@
+// Package mutant tests the tests: it names deliberate bugs that can be switched on, one at a time, in binaries built
+// with the tag "mutants". A tier of tests that stays green with a mutant on has a hole.
+//
+// On is constant false without the tag, so that release binaries carry neither the bugs nor a look-up. With the tag,
+// the environment variable CMQ_MUTANT names the bug of the process. The packages that would have the bug call On at
+// the place where it would be made; this package imports nothing.
+package mutant
+
+// ID is one deliberate bug.
+type ID int
+
+// The deliberate bugs.
+const (
+	None ID = iota
+	ConfirmBeforeFsync
+	VoteNotPersisted
+	LockIgnoredAfterLeaderChange
+	DeleteNotReplicated
+	StaleHandleAccepted
+	TornTailKept
+	NoDirectorySync
+	ApplyOrder
+	end
+)
+
+// String is the bug's name, as CMQ_MUTANT wants it.
+func (id ID) String() string { return describe(id).name }
+
+// Sentence says what the bug does.
+func (id ID) Sentence() string { return describe(id).sentence }
+
+// Names lists the names of all bugs in the order of their ids.
+func Names() []string {
+	names := make([]string, 0, end-1)
+	for id := None + 1; id < end; id++ {
+		names = append(names, id.String())
+	}
+	return names
+}
+
+// Parse finds a bug by name; None if there is no such name.
+func Parse(name string) ID {
+	for id := None + 1; id < end; id++ {
+		if id.String() == name {
+			return id
+		}
+	}
+	return None
+}
+
+type description struct{ name, sentence string }
+
+func describe(id ID) description {
+	switch id {
+	case ConfirmBeforeFsync:
+		return description{"ConfirmBeforeFsync", "A log append that asks for durability returns without fdatasync."}
+	case VoteNotPersisted:
+		return description{"VoteNotPersisted", "Term and vote are kept in memory and never written."}
+	case LockIgnoredAfterLeaderChange:
+		return description{"LockIgnoredAfterLeaderChange", "A new leader forgets which messages are locked."}
+	case DeleteNotReplicated:
+		return description{"DeleteNotReplicated", "A delete is confirmed without being in the log."}
+	case StaleHandleAccepted:
+		return description{"StaleHandleAccepted", "An older receipt handle deletes a newer delivery."}
+	case TornTailKept:
+		return description{"TornTailKept", "Recovery keeps a log record whose checksum is wrong."}
+	case NoDirectorySync:
+		return description{"NoDirectorySync", "Creates, renames and removes are not followed by a directory fsync."}
+	case ApplyOrder:
+		return description{"ApplyOrder", "Two operations of one batch are applied in the wrong order on some replicas."}
+	}
+	return description{"None", "No deliberate bug."}
+}
