@@ -1,0 +1,119 @@
+// Package config is the configuration of one server: one struct with its defaults, read from a YAML file,
+// the environment and flags (flag over environment over file over default), and checked as a whole.
+//
+// It is not the configuration of queues, which is replicated, and starts nothing. The tags of Config are the only
+// list of keys: flags, environment names, error suggestions and docs/configuration.md are derived from it.
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+// Config of one server. Each field with a doc tag is one key; the tag koanf is the last part of its name.
+type Config struct {
+	DataDir string `koanf:"data_dir" doc:"Directory for all data of this node. Must be on a local disk and belong to this node alone."`
+
+	Node     Node     `koanf:"node"`
+	Cluster  Cluster  `koanf:"cluster"`
+	HTTP     Listener `koanf:"http" about:"the HTTP door for clients"`
+	TCP      Listener `koanf:"tcp" about:"the TCP door for clients"`
+	Peer     Listener `koanf:"peer" about:"the other nodes of the cluster"`
+	Admin    Listener `koanf:"admin" about:"health, metrics and administration"`
+	Auth     Auth     `koanf:"auth"`
+	Log      Log      `koanf:"log"`
+	Limits   Limits   `koanf:"limits"`
+	Shutdown Shutdown `koanf:"shutdown"`
+}
+
+// Node says who this server is.
+type Node struct {
+	ID uint64 `koanf:"id" doc:"Number of this node, 1 or more, unique in the cluster and never given to another data directory."`
+}
+
+// Cluster says who belongs together.
+type Cluster struct {
+	Name  string `koanf:"name" doc:"Name of the cluster. Nodes and data directories of another name are refused."`
+	Nodes []Peer `koanf:"nodes" doc:"All nodes of a new cluster: a list of {id, peer}, the same on every node; as flag or variable \"1=host:port,2=host:port\". Empty: this node is a cluster of its own."`
+}
+
+// Peer is one node of the seed list.
+type Peer struct {
+	ID   uint64
+	Addr string // "host:port" of its peer listener
+}
+
+// Listener is one listening address. Advertise is what others are told; empty means Addr.
+type Listener struct {
+	Addr      string `koanf:"addr" doc:"Address to listen on, host:port, for %s. Port 0 takes a free one, \"off\" opens none."`
+	Advertise string `koanf:"advertise" doc:"host:port under which others reach %s, if that is not the listening address."`
+}
+
+// Off as an address opens no listener.
+const Off = "off"
+
+// Auth is the key every new cluster begins with, and how signatures are checked.
+type Auth struct {
+	SecretID      string        `koanf:"secret_id" doc:"Id of the first access key. Also read from CMQ_SECRET_ID."`
+	SecretKey     string        `koanf:"secret_key" doc:"Secret of the first access key. Also read from CMQ_SECRET_KEY." secret:"true"`
+	SecretKeyFile string        `koanf:"secret_key_file" doc:"File that holds the secret of the first access key, instead of auth.secret_key."`
+	ClockSkew     time.Duration `koanf:"clock_skew" doc:"How far the time stamp of a signed request may be from this node's clock. 0s: not checked."`
+	HostAliases   []string      `koanf:"host_aliases" doc:"Further host names (host or host:port, comma separated) that clients may have signed, for servers behind a proxy."`
+}
+
+// Log says how much is logged and in which form. Logs go to stderr.
+type Log struct {
+	Level  string `koanf:"level" doc:"Least level that is logged." oneof:"debug info warn error"`
+	Format string `koanf:"format" doc:"auto is text on a terminal and json elsewhere." oneof:"auto text json"`
+}
+
+// Limits are the bounds an operator may move; all others are the published ones of the API.
+type Limits struct {
+	QueuesPerOwner int `koanf:"queues_per_owner" doc:"Queues one account may have."`
+	RequestBytes   int `koanf:"request_bytes" doc:"Largest HTTP request, url-encoded, in bytes."`
+}
+
+// Shutdown says how the server stops.
+type Shutdown struct {
+	Deadline time.Duration `koanf:"deadline" doc:"After SIGTERM or Ctrl-C the node hands over leadership and ends open requests; it exits after this time at the latest. A second signal ends it at once."`
+}
+
+// Default gives the configuration of a single node without file, environment or flags. There is no default key.
+func Default() Config {
+	return Config{
+		DataDir:  "cmq-data",
+		Node:     Node{ID: 1},
+		Cluster:  Cluster{Name: "cmq"},
+		HTTP:     Listener{Addr: "127.0.0.1:7670"},
+		TCP:      Listener{Addr: "127.0.0.1:7671"},
+		Peer:     Listener{Addr: "127.0.0.1:7672"},
+		Admin:    Listener{Addr: "127.0.0.1:7673"},
+		Auth:     Auth{ClockSkew: 2 * time.Hour},
+		Log:      Log{Level: "info", Format: "auto"},
+		Limits:   Limits{QueuesPerOwner: 1000, RequestBytes: 4 << 20},
+		Shutdown: Shutdown{Deadline: 45 * time.Second},
+	}
+}
+
+// Advertised is the address to tell others, given the address that was really opened (port 0 resolved).
+// A wildcard host is replaced by the machine's name.
+func (l Listener) Advertised(opened string) string {
+	if l.Advertise != "" {
+		return l.Advertise
+	}
+	host, port, err := net.SplitHostPort(opened)
+	if err != nil {
+		return opened
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if name, err := os.Hostname(); err == nil {
+			host = name
+		}
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// String is the form used in flags and environment variables.
+func (p Peer) String() string { return fmt.Sprintf("%d=%s", p.ID, p.Addr) }

@@ -1,0 +1,287 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/posflag"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+	yamlv3 "go.yaml.in/yaml/v3"
+)
+
+// maxFile bounds the configuration file; a real one has a few kilobytes.
+const maxFile = 1 << 20
+
+// Problem is one thing wrong with the configuration.
+type Problem struct {
+	Source string // "cmq.yaml:7", "CMQ_NODE_ID", "--node-id" or "default"
+	Key    string // empty if it concerns no single key
+	Text   string
+}
+
+// Problems are all that is wrong, as one error with a line each.
+type Problems []Problem
+
+// Error lists them.
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.Text
+		if p.Key != "" {
+			lines[i] = p.Key + " " + p.Text
+		}
+		if p.Source != "" {
+			lines[i] = p.Source + ": " + lines[i]
+		}
+	}
+	if len(lines) == 1 {
+		return "configuration: " + lines[0]
+	}
+	return fmt.Sprintf("configuration has %d problems:\n  %s", len(lines), strings.Join(lines, "\n  "))
+}
+
+// Flags adds a flag for every key to fs, for Sources.Flags.
+func Flags(fs *pflag.FlagSet) {
+	for _, k := range Keys() {
+		text := k.Doc
+		if len(k.oneof) > 0 {
+			text += " One of " + strings.Join(k.oneof, ", ") + "."
+		}
+		fs.String(k.Flag, k.Default, text)
+	}
+}
+
+// Sources are where settings come from; each may be absent.
+type Sources struct {
+	File    string         // path of a YAML file
+	Environ []string       // as os.Environ gives it
+	Flags   *pflag.FlagSet // made by Flags; only flags that were set count
+}
+
+// Load reads and validates. The error is of type Problems.
+func Load(src Sources) (Config, error) {
+	l := loader{keys: Keys(), source: make(map[string]string), k: koanf.New(".")}
+	l.file(src.File)
+	l.environ(src.Environ)
+	l.flags(src.Flags)
+	cfg := l.decode()
+	l.secretFile(&cfg)
+	bad := make(map[string]bool)
+	for _, p := range l.problems {
+		bad[p.Key] = true
+	}
+	for _, p := range cfg.Validate() {
+		if !bad[p.Key] { // a value that could not be read is still the default; do not judge that
+			l.report(l.source[p.Key], p.Key, p.Text)
+		}
+	}
+	if len(l.problems) > 0 {
+		return cfg, l.problems
+	}
+	return cfg, nil
+}
+
+// loader collects the layers, weakest first.
+type loader struct {
+	keys     []Key
+	k        *koanf.Koanf
+	source   map[string]string // key → where its value came from
+	problems Problems
+}
+
+func (l *loader) report(source, key, text string) {
+	l.problems = append(l.problems, Problem{source, key, text})
+}
+
+func (l *loader) names() []string {
+	names := make([]string, len(l.keys))
+	for i, k := range l.keys {
+		names[i] = k.Name
+	}
+	return names
+}
+
+// content is a koanf provider of bytes that were read before.
+type content []byte
+
+func (c content) ReadBytes() ([]byte, error)    { return c, nil }
+func (c content) Read() (map[string]any, error) { return nil, errors.New("content has bytes only") }
+
+func (l *loader) file(path string) {
+	if path == "" {
+		return
+	}
+	data, err := readFile(path)
+	if err != nil {
+		l.report(path, "", err.Error())
+		return
+	}
+	var doc yamlv3.Node
+	if err := yamlv3.Unmarshal(data, &doc); err != nil {
+		l.report(path, "", strings.TrimPrefix(err.Error(), "yaml: "))
+		return
+	}
+	if len(doc.Content) == 0 {
+		return // empty, or comments only
+	}
+	if doc.Content[0].Kind != yamlv3.MappingNode {
+		l.report(path, "", `is not a list of "key: value" lines`)
+		return
+	}
+	before := len(l.problems)
+	l.walk(path, "", doc.Content[0])
+	if len(l.problems) > before {
+		return
+	}
+	if err := l.k.Load(content(data), yaml.Parser()); err != nil {
+		l.report(path, "", err.Error())
+	}
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be opened: %w", errors.Unwrap(err))
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && !st.Mode().IsRegular() {
+		return nil, errors.New("is not a file")
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", err)
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("is larger than %d bytes; that is not a configuration file", maxFile)
+	}
+	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil
+}
+
+// walk notes the line of every key and reports unknown and repeated ones.
+func (l *loader) walk(path, prefix string, m *yamlv3.Node) {
+	seen := make(map[string]int)
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		name, value := prefix+m.Content[i].Value, m.Content[i+1]
+		at := fmt.Sprintf("%s:%d", path, m.Content[i].Line)
+		if line, twice := seen[name]; twice {
+			l.report(at, name, fmt.Sprintf("is given twice; the first is in line %d", line))
+			continue
+		}
+		seen[name] = m.Content[i].Line
+		known := slices.ContainsFunc(l.keys, func(k Key) bool { return k.Name == name })
+		section := slices.ContainsFunc(l.keys, func(k Key) bool { return strings.HasPrefix(k.Name, name+".") })
+		switch {
+		case known:
+			l.source[name] = at
+		case section && value.Kind == yamlv3.MappingNode:
+			l.walk(path, name+".", value)
+		case section:
+			l.report(at, name, "is a section; its keys belong indented below it")
+		default:
+			l.report(at, "", fmt.Sprintf("unknown key %q%s", name, didYouMean(name, l.names())))
+		}
+	}
+}
+
+// environ takes CMQ_SECTION_KEY variables. Others that begin with CMQ_ are left alone, as container platforms
+// make some (CMQ_SERVICE_HOST), unless one is so near to a key's name that it must be a slip.
+func (l *loader) environ(environ []string) {
+	byEnv := make(map[string]string)
+	var names []string
+	for _, k := range l.keys {
+		byEnv[k.Env] = k.Name
+		names = append(names, k.Env)
+	}
+	aliases := map[string]string{"CMQ_SECRET_ID": "auth.secret_id", "CMQ_SECRET_KEY": "auth.secret_key", "CMQ_SECRET_KEY_FILE": "auth.secret_key_file"}
+	given := make(map[string]bool)
+	for _, e := range environ {
+		name, _, _ := strings.Cut(e, "=")
+		given[name] = true
+		if byEnv[name] != "" || aliases[name] != "" || !strings.HasPrefix(name, "CMQ_") {
+			continue
+		}
+		if near := Nearest(name, names); near != "" && distance(name, near) <= 2 {
+			l.report(name, "", fmt.Sprintf("unknown variable; did you mean %q?", near))
+		}
+	}
+	p := env.Provider(".", env.Opt{
+		Prefix:      "CMQ_",
+		EnvironFunc: func() []string { return environ },
+		TransformFunc: func(name, value string) (string, any) {
+			key := byEnv[name]
+			if long := "CMQ_AUTH_" + strings.TrimPrefix(name, "CMQ_"); key == "" && !given[long] {
+				key = aliases[name]
+			}
+			if key != "" {
+				l.source[key] = name
+			}
+			return key, value
+		},
+	})
+	if err := l.k.Load(p, nil); err != nil {
+		l.report("environment", "", err.Error())
+	}
+}
+
+func (l *loader) flags(fs *pflag.FlagSet) {
+	if fs == nil {
+		return
+	}
+	p := posflag.ProviderWithFlag(fs, ".", nil, func(f *pflag.Flag) (string, any) {
+		for _, k := range l.keys {
+			if k.Flag == f.Name && f.Changed {
+				l.source[k.Name] = "--" + f.Name
+				return k.Name, f.Value.String()
+			}
+		}
+		return "", nil
+	})
+	if err := l.k.Load(p, nil); err != nil {
+		l.report("flags", "", err.Error())
+	}
+}
+
+func (l *loader) decode() Config {
+	cfg := Default()
+	v := reflect.ValueOf(&cfg).Elem()
+	for _, k := range l.keys {
+		if !l.k.Exists(k.Name) {
+			continue
+		}
+		if err := k.parse(v.FieldByIndex(k.field), l.k.Get(k.Name)); err != nil {
+			l.report(l.source[k.Name], k.Name, err.Error())
+		}
+	}
+	return cfg
+}
+
+// secretFile reads the secret from the file named for it. A secret given directly must come from a stronger
+// source than the file's name, else it is a mistake to give both.
+func (l *loader) secretFile(cfg *Config) {
+	if cfg.Auth.SecretKeyFile == "" {
+		return
+	}
+	const key = "auth.secret_key_file"
+	if cfg.Auth.SecretKey != "" {
+		l.report(l.source[key], key, "and auth.secret_key are both given; keep one")
+		return
+	}
+	data, err := readFile(cfg.Auth.SecretKeyFile)
+	if err != nil {
+		l.report(l.source[key], key, fmt.Sprintf("%s: %s", cfg.Auth.SecretKeyFile, err))
+		return
+	}
+	cfg.Auth.SecretKey = strings.TrimSpace(string(data))
+	if cfg.Auth.SecretKey == "" {
+		l.report(l.source[key], key, cfg.Auth.SecretKeyFile+" is empty")
+	}
+}

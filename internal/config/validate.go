@@ -1,0 +1,151 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Validate reports everything that is wrong with the values, not only the first.
+func (c *Config) Validate() Problems {
+	v := validator{c: c}
+	v.node()
+	v.listeners()
+	v.key()
+	v.numbers()
+	v.choices()
+	return v.problems
+}
+
+type validator struct {
+	c        *Config
+	problems Problems
+}
+
+func (v *validator) report(key, format string, args ...any) {
+	v.problems = append(v.problems, Problem{Key: key, Text: fmt.Sprintf(format, args...)})
+}
+
+func (v *validator) node() {
+	c := v.c
+	if c.DataDir == "" {
+		v.report("data_dir", "is empty; name a directory for the data")
+	}
+	if c.Node.ID == 0 {
+		v.report("node.id", "is 0; nodes are numbered from 1")
+	}
+	if c.Cluster.Name == "" {
+		v.report("cluster.name", "is empty")
+	}
+	if len(c.Cluster.Nodes) == 0 {
+		return
+	}
+	ids, addrs := make(map[uint64]bool), make(map[string]bool)
+	for _, p := range c.Cluster.Nodes {
+		if p.ID == 0 {
+			v.report("cluster.nodes", "has a node without id, or with id 0")
+		} else if ids[p.ID] {
+			v.report("cluster.nodes", "has node %d twice", p.ID)
+		}
+		if err := checkAddress(p.Addr, false); err != nil {
+			v.report("cluster.nodes", "has a wrong peer address for node %d: %v", p.ID, err)
+		} else if addrs[p.Addr] {
+			v.report("cluster.nodes", "has the peer address %s twice", p.Addr)
+		}
+		ids[p.ID], addrs[p.Addr] = true, true
+	}
+	if !ids[c.Node.ID] {
+		v.report("cluster.nodes", "does not list node %d (node.id), this node; the list is the same on every node", c.Node.ID)
+	}
+	if c.Peer.Addr == Off {
+		v.report("peer.addr", "is off, but cluster.nodes lists other nodes")
+	}
+}
+
+func (v *validator) listeners() {
+	used := make(map[string]string)
+	for _, l := range []struct {
+		name string
+		*Listener
+	}{{"http", &v.c.HTTP}, {"tcp", &v.c.TCP}, {"peer", &v.c.Peer}, {"admin", &v.c.Admin}} {
+		if l.Advertise != "" {
+			if err := checkAddress(l.Advertise, false); err != nil {
+				v.report(l.name+".advertise", "%v", err)
+			}
+		}
+		if l.Addr == Off {
+			continue
+		}
+		if err := checkAddress(l.Addr, true); err != nil {
+			v.report(l.name+".addr", "%v", err)
+			continue
+		}
+		if other := used[l.Addr]; other != "" {
+			v.report(l.name+".addr", "%s is also %s.addr; each listener needs its own port", l.Addr, other)
+		}
+		if !strings.HasSuffix(l.Addr, ":0") {
+			used[l.Addr] = l.name
+		}
+	}
+}
+
+// checkAddress wants host:port with a numeric port; anyPort allows an empty host and port 0, for listening.
+func checkAddress(addr string, anyPort bool) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", addr)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 && !anyPort {
+		return fmt.Errorf("%q has no usable port; ports are 1 to 65535", addr)
+	}
+	if host == "" && !anyPort {
+		return fmt.Errorf("%q has no host", addr)
+	}
+	return nil
+}
+
+func (v *validator) key() {
+	a := &v.c.Auth
+	if a.SecretID == "" {
+		v.report("auth.secret_id", "is missing; choose one, for example AKID and some letters, and give it to the clients")
+	}
+	if a.SecretKey == "" && a.SecretKeyFile == "" {
+		v.report("auth.secret_key", "is missing; make one with: openssl rand -hex 16")
+	}
+	for key, s := range map[string]string{"auth.secret_id": a.SecretID, "auth.secret_key": a.SecretKey} {
+		if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			v.report(key, "has blanks or characters outside ASCII")
+		}
+	}
+	if a.ClockSkew < 0 {
+		v.report("auth.clock_skew", "is negative")
+	}
+}
+
+func (v *validator) numbers() {
+	if n := v.c.Limits.QueuesPerOwner; n < 1 {
+		v.report("limits.queues_per_owner", "is %d; at least 1", n)
+	}
+	if n := v.c.Limits.RequestBytes; n < 64<<10 || n > 64<<20 {
+		v.report("limits.request_bytes", "is %d; from 65536 to 67108864", n)
+	}
+	if d := v.c.Shutdown.Deadline; d < time.Second || d > time.Hour {
+		v.report("shutdown.deadline", "is %s; from 1s to 1h", shortDuration(d))
+	}
+}
+
+// choices checks the keys that take one of a few words.
+func (v *validator) choices() {
+	values := reflect.ValueOf(v.c).Elem()
+	for _, k := range Keys() {
+		s := format(values.FieldByIndex(k.field))
+		if len(k.oneof) > 0 && !slices.Contains(k.oneof, s) {
+			v.report(k.Name, "is %q; one of %s%s", s, strings.Join(k.oneof, ", "), didYouMean(s, k.oneof))
+		}
+	}
+}
