@@ -1,0 +1,458 @@
+package transport_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/set"
+	"github.com/opencmq/cmq/internal/set/transport"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// arrival is one message that reached a node.
+type arrival struct {
+	from cmq.NodeID
+	set  cmq.SetID
+	m    set.Message
+}
+
+// recorder is a Handler that hands everything on to channels.
+type recorder struct {
+	arrivals chan arrival
+	peers    chan string // "up 2", "down 2"
+	call     func(ctx context.Context, from cmq.NodeID, payload []byte) ([]byte, error)
+}
+
+func newRecorder() *recorder {
+	return &recorder{
+		arrivals: make(chan arrival, 100_000),
+		peers:    make(chan string, 1000),
+		call:     func(_ context.Context, _ cmq.NodeID, p []byte) ([]byte, error) { return p, nil },
+	}
+}
+
+func (r *recorder) Receive(from cmq.NodeID, set cmq.SetID, m set.Message) {
+	r.arrivals <- arrival{from, set, m}
+}
+func (r *recorder) Call(ctx context.Context, from cmq.NodeID, p []byte) ([]byte, error) {
+	return r.call(ctx, from, p)
+}
+func (r *recorder) PeerUp(id cmq.NodeID)   { r.peers <- "up" }
+func (r *recorder) PeerDown(id cmq.NodeID) { r.peers <- "down" }
+
+func (r *recorder) await(t testing.TB, want string) {
+	t.Helper()
+	select {
+	case got := <-r.peers:
+		require.Equal(t, want, got)
+	case <-time.After(20 * time.Second):
+		t.Fatalf("peer was not reported %s", want)
+	}
+}
+
+// logs collects log lines.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logs) count(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Count(l.buf.Bytes(), []byte(s))
+}
+
+func listen(t testing.TB, addr string) net.Listener {
+	l, err := net.Listen("tcp", addr)
+	require.NoError(t, err)
+	return l
+}
+
+const cluster = 0xC0FFEE
+
+// pair starts nodes 1 and 2 which know each other.
+func pair(t testing.TB, change func(*transport.Config)) (a, b *transport.Transport, ha, hb *recorder) {
+	la, lb := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	peers := map[cmq.NodeID]string{1: la.Addr().String(), 2: lb.Addr().String()}
+	ha, hb = newRecorder(), newRecorder()
+	start := func(id cmq.NodeID, l net.Listener, h *recorder) *transport.Transport {
+		cfg := transport.Config{Node: id, Cluster: cluster, Listener: l, Peers: peers, Handler: h, Logger: slog.New(slog.DiscardHandler)}
+		if change != nil {
+			change(&cfg)
+		}
+		tr := transport.New(cfg)
+		t.Cleanup(tr.Close)
+		return tr
+	}
+	a, b = start(1, la, ha), start(2, lb, hb)
+	ha.await(t, "up")
+	hb.await(t, "up")
+	return a, b, ha, hb
+}
+
+func raftMessage(typ raftpb.MessageType, index uint64, data ...[]byte) set.Message {
+	m := set.Message{Raft: &raftpb.Message{Type: typ.Enum(), From: proto.Uint64(1), To: proto.Uint64(2), Index: proto.Uint64(index)}}
+	for _, d := range data {
+		m.Raft.Entries = append(m.Raft.Entries, &raftpb.Entry{Data: d})
+	}
+	return m
+}
+
+func next(t testing.TB, h *recorder) arrival {
+	t.Helper()
+	select {
+	case a := <-h.arrivals:
+		return a
+	case <-time.After(20 * time.Second):
+		t.Fatal("message did not arrive")
+		return arrival{}
+	}
+}
+
+func TestMessagesArriveInOrderOfTheirKind(t *testing.T) {
+	a, _, _, hb := pair(t, nil)
+	big := bytes.Repeat([]byte("b"), 100_000)
+	const n = 500
+	for i := range uint64(n) {
+		a.Send(2, 5, raftMessage(raftpb.MsgApp, i+1, big[:i], big))
+		a.Send(2, 6, raftMessage(raftpb.MsgHeartbeat, i+1))
+	}
+	last := map[cmq.SetID]uint64{}
+	for range 2 * n {
+		got := next(t, hb)
+		require.EqualValues(t, 1, got.from)
+		require.Equal(t, last[got.set]+1, got.m.Raft.GetIndex(), "set %d", got.set)
+		last[got.set]++
+		if got.set == 5 {
+			require.Len(t, got.m.Raft.Entries[0].Data, int(last[5]-1))
+			require.True(t, bytes.Equal(big, got.m.Raft.Entries[1].Data))
+		}
+	}
+	require.Zero(t, a.Counters().Dropped.Load())
+}
+
+func TestSendToNobodyIsCounted(t *testing.T) {
+	a, _, _, _ := pair(t, nil)
+	a.Send(9, 1, raftMessage(raftpb.MsgHeartbeat, 1))
+	require.EqualValues(t, 1, a.Counters().Dropped.Load())
+	_, err := a.Call(context.Background(), 9, nil)
+	require.ErrorIs(t, err, cmq.ErrDropped)
+}
+
+func TestCalls(t *testing.T) {
+	a, b, ha, hb := pair(t, nil)
+	hb.call = func(_ context.Context, from cmq.NodeID, p []byte) ([]byte, error) {
+		if len(p) == 0 {
+			return nil, errors.New("nothing asked")
+		}
+		return append([]byte{byte(from)}, p...), nil
+	}
+	ha.call = hb.call
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			want := bytes.Repeat([]byte{byte(i)}, 1+i*137)
+			got, err := a.Call(t.Context(), 2, want)
+			require.NoError(t, err)
+			require.Equal(t, append([]byte{1}, want...), got)
+			got, err = b.Call(t.Context(), 1, want)
+			require.NoError(t, err)
+			require.Equal(t, append([]byte{2}, want...), got)
+		})
+	}
+	wg.Wait()
+	_, err := a.Call(t.Context(), 2, nil)
+	var failed *transport.HandlerError
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, "nothing asked", failed.Text)
+	require.EqualError(t, err, "node 2: nothing asked")
+}
+
+func TestLargeReply(t *testing.T) {
+	a, _, _, hb := pair(t, nil)
+	big := bytes.Repeat([]byte("large "), 5<<20)
+	hb.call = func(context.Context, cmq.NodeID, []byte) ([]byte, error) { return big, nil }
+	got, err := a.Call(t.Context(), 2, []byte("?"))
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(big, got))
+}
+
+func TestManyParkedCallsAreCancelled(t *testing.T) {
+	a, _, _, hb := pair(t, nil)
+	const n = 3000
+	var parked, ended sync.WaitGroup
+	parked.Add(n)
+	ended.Add(n)
+	hb.call = func(ctx context.Context, _ cmq.NodeID, p []byte) ([]byte, error) {
+		if string(p) == "quick" {
+			return p, nil
+		}
+		parked.Done()
+		<-ctx.Done()
+		ended.Done()
+		return nil, ctx.Err()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	for range n {
+		callers.Go(func() {
+			_, err := a.Call(ctx, 2, []byte("park"))
+			require.ErrorIs(t, err, context.Canceled)
+		})
+	}
+	parked.Wait()
+	got, err := a.Call(t.Context(), 2, []byte("quick"))
+	require.NoError(t, err, "parked calls are in nobody's way")
+	require.Equal(t, "quick", string(got))
+	cancel()
+	callers.Wait()
+	ended.Wait()
+	require.Equal(t, "quick", string(got))
+}
+
+func TestTooManyCallsAreRefused(t *testing.T) {
+	a, _, _, hb := pair(t, func(c *transport.Config) { c.MaxCalls = 1 })
+	began, release := make(chan struct{}), make(chan struct{})
+	hb.call = func(context.Context, cmq.NodeID, []byte) ([]byte, error) {
+		close(began)
+		<-release
+		return nil, nil
+	}
+	done := make(chan error)
+	go func() { _, err := a.Call(context.Background(), 2, nil); done <- err }()
+	<-began
+	_, err := a.Call(t.Context(), 2, nil)
+	require.ErrorIs(t, err, cmq.ErrBusy)
+	close(release)
+	require.NoError(t, <-done)
+}
+
+func TestPeerProcessDiesAndComesBack(t *testing.T) {
+	a, b, ha, hb := pair(t, nil)
+	began := make(chan struct{})
+	hb.call = func(ctx context.Context, _ cmq.NodeID, _ []byte) ([]byte, error) {
+		close(began)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	lost := make(chan error)
+	go func() { _, err := a.Call(context.Background(), 2, nil); lost <- err }()
+	<-began
+	addr := b.Addr().String()
+	b.Close()
+	require.ErrorIs(t, <-lost, cmq.ErrUnknownOutcome, "the request had been written")
+	ha.await(t, "down")
+	require.Eventually(t, func() bool {
+		_, err := a.Call(t.Context(), 2, nil)
+		return errors.Is(err, cmq.ErrDropped) && !errors.Is(err, cmq.ErrUnknownOutcome)
+	}, 10*time.Second, time.Millisecond, "calls to a dead node fail at once")
+
+	h := newRecorder()
+	b2 := transport.New(transport.Config{Node: 2, Cluster: cluster, Listener: listen(t, addr), Handler: h,
+		Peers: map[cmq.NodeID]string{1: a.Addr().String()}, Logger: slog.New(slog.DiscardHandler)})
+	defer b2.Close()
+	ha.await(t, "up")
+	h.await(t, "up")
+	require.Eventually(t, func() bool {
+		got, err := a.Call(t.Context(), 2, []byte("again"))
+		return err == nil && string(got) == "again"
+	}, 10*time.Second, time.Millisecond)
+}
+
+// gate dials connections that can be reset, or made to swallow everything both ways.
+type gate struct {
+	mu     sync.Mutex
+	conns  []*gatedConn
+	closed atomic.Bool
+}
+
+type gatedConn struct {
+	net.Conn
+	g *gate
+}
+
+func (g *gate) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if g.closed.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &gatedConn{conn, g}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.conns = append(g.conns, c)
+	return c, nil
+}
+
+func (c *gatedConn) Write(b []byte) (int, error) {
+	if c.g.closed.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// reset ends all connections as a machine on the way would, with RST.
+func (g *gate) reset() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.conns {
+		c.Conn.(*net.TCPConn).SetLinger(0)
+		c.Conn.Close()
+	}
+	g.conns = nil
+}
+
+func TestResetConnectionsAreDialledAgainAtOnce(t *testing.T) {
+	var g gate
+	a, _, ha, _ := pair(t, func(c *transport.Config) {
+		if c.Node == 1 {
+			c.Dial = g.dial
+		}
+	})
+	for range 5 {
+		g.reset()
+		require.Eventually(t, func() bool {
+			_, err := a.Call(t.Context(), 2, nil)
+			return err == nil
+		}, 10*time.Second, time.Millisecond)
+	}
+	require.Empty(t, ha.peers, "a peer that answers is neither down nor newly up")
+	require.Positive(t, a.Counters().Lost.Load())
+}
+
+// TestSilentPeerIsGivenUp: packets are swallowed, as by a switch that died.
+func TestSilentPeerIsGivenUp(t *testing.T) {
+	var g gate
+	a, _, ha, hb := pair(t, func(c *transport.Config) {
+		c.Silence = 200 * time.Millisecond
+		if c.Node == 1 {
+			c.Dial = g.dial
+		}
+	})
+	began := make(chan struct{})
+	ended := make(chan struct{})
+	hb.call = func(ctx context.Context, _ cmq.NodeID, _ []byte) ([]byte, error) {
+		close(began)
+		<-ctx.Done()
+		close(ended)
+		return nil, ctx.Err()
+	}
+	lost := make(chan error)
+	go func() { _, err := a.Call(context.Background(), 2, nil); lost <- err }()
+	<-began
+	g.closed.Store(true)
+	require.ErrorIs(t, <-lost, cmq.ErrUnknownOutcome)
+	<-ended
+	require.Empty(t, ha.peers, "cut off is not down")
+	g.closed.Store(false)
+	require.Eventually(t, func() bool {
+		a.Send(2, 1, raftMessage(raftpb.MsgHeartbeat, 1))
+		return len(hb.arrivals) > 0
+	}, 10*time.Second, time.Millisecond)
+}
+
+func TestIdleConnectionsStay(t *testing.T) {
+	a, b, _, _ := pair(t, func(c *transport.Config) { c.Silence = 100 * time.Millisecond })
+	began := a.Counters().FramesReceived.Load()
+	require.Eventually(t, func() bool { return a.Counters().FramesReceived.Load() > began+60 }, 20*time.Second, 5*time.Millisecond)
+	require.Zero(t, a.Counters().Lost.Load()+b.Counters().Lost.Load())
+}
+
+func TestSetPeers(t *testing.T) {
+	a, b, ha, hb := pair(t, nil)
+	a.SetPeers(nil)
+	_, err := a.Call(t.Context(), 2, nil)
+	require.ErrorIs(t, err, cmq.ErrDropped)
+	require.Eventually(t, func() bool {
+		_, err := b.Call(t.Context(), 1, nil)
+		return err != nil
+	}, 10*time.Second, time.Millisecond, "what the removed peer dialled is ended too")
+	a.SetPeers(map[cmq.NodeID]string{2: b.Addr().String()})
+	ha.await(t, "up")
+	require.Eventually(t, func() bool {
+		_, errA := a.Call(t.Context(), 2, nil)
+		_, errB := b.Call(t.Context(), 1, nil)
+		return errA == nil && errB == nil
+	}, 10*time.Second, time.Millisecond)
+	require.Empty(t, hb.peers, "refused by name is not down")
+	a.Close()
+	a.SetPeers(map[cmq.NodeID]string{2: b.Addr().String()})
+}
+
+func TestFullQueueDropsAndNeverBlocks(t *testing.T) {
+	var g gate
+	a, _, _, _ := pair(t, func(c *transport.Config) {
+		if c.Node == 1 {
+			c.Dial = g.dial
+		}
+	})
+	g.closed.Store(true)
+	g.reset() // the redial hangs: what is sent waits in the queue
+	big := make([]byte, 16<<20)
+	require.Eventually(t, func() bool {
+		a.Send(2, 1, raftMessage(raftpb.MsgApp, 1, big))
+		return a.Counters().Dropped.Load() > 0
+	}, 10*time.Second, time.Millisecond)
+}
+
+func BenchmarkCall(b *testing.B) {
+	a, _, _, _ := pair(b, nil)
+	payload := make([]byte, 1024)
+	b.SetParallelism(32) // times GOMAXPROCS, which is 2 here: 64 callers
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := a.Call(context.Background(), 2, payload); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+func BenchmarkCallAlone(b *testing.B) {
+	a, _, _, _ := pair(b, nil)
+	payload := make([]byte, 1024)
+	b.ResetTimer()
+	for range b.N {
+		if _, err := a.Call(context.Background(), 2, payload); err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	a, _, _, hb := pair(b, nil)
+	data := make([]byte, 512<<10)
+	b.SetBytes(int64(len(data)))
+	b.ResetTimer()
+	for i := range b.N {
+		a.Send(2, 1, raftMessage(raftpb.MsgApp, uint64(i), data))
+		if i >= 16 {
+			<-hb.arrivals
+		}
+	}
+}
