@@ -247,12 +247,21 @@ func (r *reader) queue() *cmq.Queue {
 	return q
 }
 
-// AppendQueue appends the encoded queue to b, for answers to other nodes.
-func AppendQueue(b []byte, q *cmq.Queue) []byte { return appendQueue(b, q) }
+// queueVersion is the version of a queue's encoding outside of images.
+const queueVersion = 1
 
-// DecodeQueue reads what AppendQueue wrote. Errors wrap ErrFormat.
+// EncodeQueue gives the bytes of one queue, for answers to other nodes: a version (1 byte) and the fields.
+func EncodeQueue(q *cmq.Queue) []byte { return appendQueue([]byte{queueVersion}, q) }
+
+// DecodeQueue reads what EncodeQueue wrote. Errors wrap ErrFormat.
 func DecodeQueue(data []byte) (*cmq.Queue, error) {
 	r := &reader{data: data}
+	if v := r.byte(); v != queueVersion && r.err == nil {
+		return nil, fmt.Errorf("%w: queue of version %d, this program knows %d", ErrFormat, v, queueVersion)
+	}
 	q := r.queue()
-	return q, r.end()
+	if err := r.end(); err != nil {
+		return nil, err
+	}
+	return q, nil
 }
