@@ -1,0 +1,119 @@
+package access
+
+import "github.com/opencmq/cmq/internal/cmq"
+
+// Action is one call of the API.
+type Action uint8
+
+// The actions on queues and messages.
+const (
+	CreateQueue Action = iota + 1
+	ListQueue
+	GetQueueAttributes
+	SetQueueAttributes
+	DeleteQueue
+	RewindQueue
+	ClearQueue
+	ListDeadLetterSourceQueues
+	UnbindDeadLetterQueue
+	QueryQueueRoute
+	SendMessage
+	BatchSendMessage
+	ReceiveMessage
+	BatchReceiveMessage
+	DeleteMessage
+	BatchDeleteMessage
+
+	ActionEnd // one more than the last action
+)
+
+// String is the name of the action as documented.
+func (a Action) String() string {
+	switch a {
+	case CreateQueue:
+		return "CreateQueue"
+	case ListQueue:
+		return "ListQueue"
+	case GetQueueAttributes:
+		return "GetQueueAttributes"
+	case SetQueueAttributes:
+		return "SetQueueAttributes"
+	case DeleteQueue:
+		return "DeleteQueue"
+	case RewindQueue:
+		return "RewindQueue"
+	case ClearQueue:
+		return "ClearQueue"
+	case ListDeadLetterSourceQueues:
+		return "ListDeadLetterSourceQueues"
+	case UnbindDeadLetterQueue:
+		return "UnbindDeadLetterQueue"
+	case QueryQueueRoute:
+		return "QueryQueueRoute"
+	case SendMessage:
+		return "SendMessage"
+	case BatchSendMessage:
+		return "BatchSendMessage"
+	case ReceiveMessage:
+		return "ReceiveMessage"
+	case BatchReceiveMessage:
+		return "BatchReceiveMessage"
+	case DeleteMessage:
+		return "DeleteMessage"
+	case BatchDeleteMessage:
+		return "BatchDeleteMessage"
+	}
+	return "unknown action"
+}
+
+// ParseAction finds the action with this name, whatever its case: a published client sends names in the wrong
+// case. It does not allocate.
+func ParseAction(name []byte) (Action, bool) {
+	for a := CreateQueue; a < ActionEnd; a++ {
+		if equalFold(a.String(), name) {
+			return a, true
+		}
+	}
+	return 0, false
+}
+
+// equalFold compares ASCII names; bytes outside ASCII match nothing.
+func equalFold(name string, given []byte) bool {
+	if len(name) != len(given) {
+		return false
+	}
+	for i := range len(name) {
+		if lower(name[i]) != lower(given[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+// failure is the error of the catalogue for an action that failed for no fault of the client.
+func (a Action) failure() *cmq.Error {
+	switch a {
+	case ListQueue, ListDeadLetterSourceQueues:
+		return cmq.ErrListQueue
+	case GetQueueAttributes:
+		return cmq.ErrGetQueue
+	case SetQueueAttributes, UnbindDeadLetterQueue:
+		return cmq.ErrSetQueue
+	case DeleteQueue:
+		return cmq.ErrDeleteQueue
+	case SendMessage, BatchSendMessage:
+		return cmq.ErrSendFailed
+	case ReceiveMessage, BatchReceiveMessage:
+		return cmq.ErrReceive
+	case DeleteMessage, BatchDeleteMessage:
+		return cmq.ErrDelete
+	}
+	return cmq.ErrInternal
+}

@@ -1,0 +1,65 @@
+package access
+
+import (
+	"context"
+	"time"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// Backend carries out the actions of the API for an account (owner). Names have passed cmq.ValidName and numbers
+// their ranges in cmq.Limits. A refusal that the client caused is a *cmq.Error (found with errors.As); every
+// other error is a failure of the server, which the client sees as "failed". Calls end when ctx does.
+//
+// All methods that name a queue refuse with ErrQueueNotExist when the owner has no such queue.
+type Backend interface {
+	// CreateQueue refuses with ErrQueueExists, ErrQueueLimit, ErrQueueNameBusy, ErrRewindRetention and the
+	// dead-letter errors 10730, 10740 and 10780.
+	CreateQueue(ctx context.Context, owner, name string, settings cmq.QueueSettings) (cmq.QueueID, error)
+
+	// ListQueues gives the owner's queues whose name contains search (any, if it is empty), in order of
+	// creation, then of name: total counts all of them, the list is the part [offset, offset+limit).
+	ListQueues(ctx context.Context, owner, search string, offset, limit int) (total int, queues []*cmq.Queue, err error)
+
+	// QueueAttributes gives the queue, its DeadLetterName filled in, and the sum of its shards' counters.
+	QueueAttributes(ctx context.Context, owner, name string) (*cmq.Queue, cmq.ShardStatus, error)
+
+	// SetQueueAttributes changes what settings gives and returns the queue after it, its DeadLetterName filled
+	// in. It refuses like CreateQueue.
+	SetQueueAttributes(ctx context.Context, owner, name string, settings cmq.QueueSettings) (*cmq.Queue, error)
+
+	// DeleteQueue refuses with ErrDeadLetterInUse while the queue is some queue's dead-letter queue.
+	DeleteQueue(ctx context.Context, owner, name string) error
+
+	// RewindQueue refuses with ErrNotRewindable and ErrRewindTime.
+	RewindQueue(ctx context.Context, owner, name string, from time.Time) error
+
+	ClearQueue(ctx context.Context, owner, name string) error
+
+	// DeadLetterSources lists the queues whose dead-letter queue is the named one; the rest as ListQueues.
+	DeadLetterSources(ctx context.Context, owner, name, search string, offset, limit int) (total int, queues []*cmq.Queue, err error)
+
+	// UnbindDeadLetter clears the dead-letter policy of the named (source) queue; it refuses with
+	// ErrDeadLetterNotExist if it has none.
+	UnbindDeadLetter(ctx context.Context, owner, name string) error
+
+	// QueueRoute gives the "host:port" addresses of the TCP door for the queue.
+	QueueRoute(ctx context.Context, owner, name string) ([]string, error)
+
+	// Send stores all bodies or none and gives their ids in order. It may keep the bodies. It refuses with
+	// ErrMsgSize if a body exceeds the queue's MaxMsgSize, ErrHeapFull and ErrTooMany.
+	Send(ctx context.Context, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error)
+
+	// Receive gives up to max messages as soon as there is one, after waiting for at most *wait, or the queue's
+	// PollingWait if wait is nil. No message in that time: an empty list, or ErrNoMessage. It refuses with
+	// ErrTooMany.
+	Receive(ctx context.Context, owner, name string, max int, wait *time.Duration) ([]cmq.Message, error)
+
+	// Delete gives one error per handle (there may be none), in order; nil means deleted, otherwise
+	// ErrHandleInvalid.
+	Delete(ctx context.Context, owner, name string, handles []cmq.Handle) ([]*cmq.Error, error)
+
+	// Release undoes receives whose answer nobody got: the messages are active again and the receives do not
+	// count. Handles that are not valid (any more) are passed over.
+	Release(ctx context.Context, owner, name string, handles []cmq.Handle) error
+}

@@ -1,0 +1,96 @@
+package httpapi
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAnswers checks the successful answer of every action to the byte (http-api.md 7.3).
+func TestAnswers(t *testing.T) {
+	r := newRig(t)
+	r.want(r.do("CreateQueue", "queueName=orders", "rewindSeconds=600"), `{"code":0,"message":"","requestId":"1","queueId":"queue-00000001"}`)
+	r.want(r.do("ListQueue", "searchWord=nothing"), `{"code":0,"message":"","requestId":"1","totalCount":0,"queueList":[]}`)
+	r.ok("CreateQueue", "queueName=dead")
+	r.want(r.do("ListQueue"), `{"code":0,"message":"","requestId":"1","totalCount":2,"queueList":[{"queueId":"queue-00000001","queueName":"orders"},{"queueId":"queue-00000002","queueName":"dead"}]}`)
+	r.want(r.do("ListQueue", "offset=1", "limit=1"), `{"code":0,"message":"","requestId":"1","totalCount":2,"queueList":[{"queueId":"queue-00000002","queueName":"dead"}]}`)
+	r.want(r.do("ListQueue", "limit=0", "searchWord="), `{"code":0,"message":"","requestId":"1","totalCount":2,"queueList":[]}`)
+	r.want(r.do("GetQueueAttributes", "queueName=ORDERS"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"createTime":1700000000,"lastModifyTime":1700000000,"activeMsgNum":0,"inactiveMsgNum":0,"delayMsgNum":0,"rewindSeconds":600,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000000}`)
+
+	r.want(r.do("SendMessage", "queueName=orders", "msgBody=x"), `{"code":0,"message":"","requestId":"1","msgId":"4503599627382784"}`)
+	r.want(r.do("BatchSendMessage", "queueName=orders", "msgBody.1=y", "msgBody.2=z", "delaySeconds=5"), `{"code":0,"message":"","requestId":"1","msgList":[{"msgId":"4503599627386880"},{"msgId":"4503599627390976"}]}`)
+	r.clock.Advance(time.Second)
+	r.want(r.do("ReceiveMessage", "queueName=orders"), `{"code":0,"message":"","requestId":"1","msgBody":"x","msgId":"4503599627382784","receiptHandle":"6","enqueueTime":1700000000,"firstDequeueTime":1700000001,"nextVisibleTime":1700000031,"dequeueCount":1}`)
+	r.want(r.do("GetQueueAttributes", "queueName=orders"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"createTime":1700000000,"lastModifyTime":1700000000,"activeMsgNum":0,"inactiveMsgNum":1,"delayMsgNum":2,"rewindSeconds":600,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000000}`)
+	r.want(r.do("DeleteMessage", "queueName=orders", "receiptHandle=6"), success)
+	r.want(r.do("RewindQueue", "queueName=orders", "startConsumeTime=1700000000"), success)
+	r.clock.Advance(5 * time.Second)
+	r.want(r.do("BatchReceiveMessage", "queueName=orders", "numOfMsg=16"), `{"code":0,"message":"","requestId":"1","msgInfoList":[`+
+		`{"msgBody":"x","msgId":"4503599627382784","receiptHandle":"7","enqueueTime":1700000000,"firstDequeueTime":1700000006,"nextVisibleTime":1700000036,"dequeueCount":1},`+
+		`{"msgBody":"y","msgId":"4503599627386880","receiptHandle":"8","enqueueTime":1700000000,"firstDequeueTime":1700000006,"nextVisibleTime":1700000036,"dequeueCount":1},`+
+		`{"msgBody":"z","msgId":"4503599627390976","receiptHandle":"9","enqueueTime":1700000000,"firstDequeueTime":1700000006,"nextVisibleTime":1700000036,"dequeueCount":1}]}`)
+	r.want(r.do("BatchDeleteMessage", "queueName=orders", "receiptHandle.0=7", "receiptHandle.1=8"), success)
+	r.want(r.do("BatchDeleteMessage", "queueName=orders", "receiptHandle.1=9", "receiptHandle.2=8", "receiptHandle.3=x"),
+		`{"code":6010,"message":"(10150)delete message partially failed","requestId":"1","errorList":[{"code":4430,"message":"(10260)receipt handle is invalid","receiptHandle":"8"},{"code":4000,"message":"(10470)receiptHandle error","receiptHandle":"x"}]}`)
+	r.want(r.do("BatchDeleteMessage", "queueName=orders", "receiptHandle.1=9"),
+		`{"code":6020,"message":"(10290)batch delete message failed","requestId":"1","errorList":[{"code":4430,"message":"(10260)receipt handle is invalid","receiptHandle":"9"}]}`)
+	r.want(r.do("BatchDeleteMessage", "queueName=orders", "receiptHandle.1=", `receiptHandle.2="\`),
+		`{"code":6020,"message":"(10290)batch delete message failed","requestId":"1","errorList":[{"code":4000,"message":"(10470)receiptHandle error","receiptHandle":""},{"code":4000,"message":"(10470)receiptHandle error","receiptHandle":"\"\\"}]}`)
+
+	r.want(r.do("SetQueueAttributes", "queueName=orders", "maxMsgHeapNum=2000000", "pollingWaitSeconds=1", "visibilityTimeout=2", "maxMsgSize=4096", "msgRetentionSeconds=500", "rewindSeconds=400",
+		`deadLetterPolicy={"deadLetterQueue":"Dead","policy":0,"maxReceiveCount":3}`),
+		`{"code":0,"message":"","requestId":"1","maxMsgHeapNum":2000000,"pollingWaitSeconds":1,"visibilityTimeout":2,"maxMsgSize":4096,"msgRetentionSeconds":500,"rewindSeconds":400,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":0,\"maxReceiveCount\":3,\"maxTimeToLive\":0}"}`)
+	r.want(r.do("SetQueueAttributes", "queueName=orders", "rewindSeconds=0", `deadLetterPolicy={"deadLetterQueue":"dead","policy":1,"maxTimeToLive":300}`),
+		`{"code":0,"message":"","requestId":"1","maxMsgHeapNum":2000000,"pollingWaitSeconds":1,"visibilityTimeout":2,"maxMsgSize":4096,"msgRetentionSeconds":500,"rewindSeconds":0,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":1,\"maxReceiveCount\":0,\"maxTimeToLive\":300}"}`)
+	r.want(r.do("GetQueueAttributes", "queueName=orders"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":2000000,"pollingWaitSeconds":1,"visibilityTimeout":2,"maxMsgSize":4096,"msgRetentionSeconds":500,"createTime":1700000000,"lastModifyTime":1700000006,"activeMsgNum":0,"inactiveMsgNum":0,"delayMsgNum":0,"rewindSeconds":0,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000006,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":1,\"maxReceiveCount\":0,\"maxTimeToLive\":300}"}`)
+	r.want(r.do("ListDeadLetterSourceQueues", "deadLetterQueueName=dead"), `{"code":0,"message":"","requestId":"1","totalCount":1,"queueList":[{"queueId":"queue-00000001","queueName":"orders"}]}`)
+	r.want(r.do("UnbindDeadLetterQueue", "queueName=orders"), success)
+	r.want(r.do("ListDeadLetterSourceQueues", "deadLetterQueueName=dead", "limit=50"), `{"code":0,"message":"","requestId":"1","totalCount":0,"queueList":[]}`)
+
+	r.want(r.do("QueryQueueRoute", "queueName=orders"), `{"code":0,"message":"","requestId":"1","addr":["127.0.0.1:7671"]}`)
+	r.fake.Routes = []string{"a:1", "b:2"}
+	r.want(r.do("QueryQueueRoute", "queueName=orders"), `{"code":0,"message":"","requestId":"1","addr":["a:1","b:2"]}`)
+	r.want(r.do("ClearQueue", "queueName=orders"), success)
+	r.want(r.do("DeleteQueue", "queueName=orders"), success)
+}
+
+// TestActionInAnyCase: a published client sends the name of an action in the wrong case.
+func TestActionInAnyCase(t *testing.T) {
+	r := newRig(t)
+	r.ok("CREATEQUEUE", "queueName=q")
+	r.ok("sendmessage", "queueName=q", "msgBody=x")
+	r.ok("reCeiveMessage", "queueName=q")
+}
+
+func TestClientRequestID(t *testing.T) {
+	r := newRig(t)
+	for given, echoed := range map[string]string{"7": `,"clientRequestId":7`, "18446744073709551615": `,"clientRequestId":18446744073709551615`,
+		"18446744073709551616": "", "-1": "", "x": "", "": "", "1.0": ""} {
+		r.want(r.do("ListQueue", "clientRequestId="+given), `{"code":0,"message":"","requestId":"1"`+echoed+`,"totalCount":0,"queueList":[]}`)
+		r.want(r.do("DeleteQueue", "queueName=q", "clientRequestId="+given), `{"code":4440,"message":"(10100)queue is not existed, or deleted","requestId":"1"`+echoed+`}`)
+	}
+}
+
+// TestBodiesSurvive: what is stored is what was sent, and what cannot be JSON is replaced on the way out.
+func TestBodiesSurvive(t *testing.T) {
+	r := newRig(t)
+	r.ok("CreateQueue", "queueName=q")
+	for body, quoted := range map[string]string{
+		"hello world & =+%":        `"hello world & =+%"`,
+		"a=b&c=d%26+":              `"a=b&c=d%26+"`,
+		"你好 \U0001F600":            "\"你好 \U0001F600\"",
+		"\"\\/\b\f\n\r\t\x00\x1f":  `"\"\\/\b\f\n\r\t\u0000\u001f"`,
+		"\x7f<>\u2028":             "\"\x7f<>\u2028\"",
+		"a\xff\xc3(\xed\xa0\x80":   "\"a\uFFFD\uFFFD(\uFFFD\uFFFD\uFFFD\"",
+		"@all":                     `"@all"`,
+		" ":                        `" "`,
+		strings.Repeat("x", 65536): `"` + strings.Repeat("x", 65536) + `"`,
+	} {
+		r.ok("SendMessage", "queueName=q", "msgBody="+body)
+		answer := r.ok("ReceiveMessage", "queueName=q")
+		if !strings.Contains(answer, `"msgBody":`+quoted+`,"msgId"`) {
+			r.t.Errorf("%q came back as %.200s", body, answer)
+		}
+		r.ok("DeleteMessage", "queueName=q", "receiptHandle="+field(t, answer, "receiptHandle"))
+	}
+}

@@ -1,0 +1,117 @@
+package httpapi
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+func (c *call) deleteMessage(ctx context.Context) error {
+	name, err := c.queue("queueName")
+	if err != nil {
+		return err
+	}
+	text, err := c.required("receiptHandle")
+	if err != nil {
+		return err
+	}
+	handle, refusal := parseHandle(text)
+	if refusal != nil {
+		return refusal
+	}
+	errs, err := c.backend().Delete(ctx, c.owner, name, []cmq.Handle{handle})
+	if err != nil {
+		return err
+	}
+	if errs[0] != nil {
+		return errs[0]
+	}
+	c.envelope(nil)
+	return nil
+}
+
+// batchDeleteMessage deletes what it can: a malformed handle fails like an invalid one, without the others.
+func (c *call) batchDeleteMessage(ctx context.Context) error {
+	name, err := c.queue("queueName")
+	if err != nil {
+		return err
+	}
+	texts, err := c.list("receiptHandle")
+	if err != nil {
+		return err
+	}
+	refusals := make([]*cmq.Error, len(texts))
+	places := make([]int, 0, len(texts)) // of the handles that are well-formed, in texts
+	handles := make([]cmq.Handle, 0, len(texts))
+	for i, text := range texts {
+		handle, refusal := parseHandle(text)
+		if refusals[i] = refusal; refusal == nil {
+			places = append(places, i)
+			handles = append(handles, handle)
+		}
+	}
+	errs, err := c.backend().Delete(ctx, c.owner, name, handles)
+	if err != nil {
+		return err
+	}
+	for i, refusal := range errs {
+		refusals[places[i]] = refusal
+	}
+	c.deleteReply(texts, refusals)
+	return nil
+}
+
+// deleteReply answers 0 if everything is deleted, 6020 if nothing, 6010 otherwise, with the list of failures.
+func (c *call) deleteReply(texts [][]byte, refusals []*cmq.Error) {
+	failed := 0
+	for _, refusal := range refusals {
+		if refusal != nil {
+			failed++
+		}
+	}
+	switch failed {
+	case 0:
+		c.envelope(nil)
+		return
+	case len(refusals):
+		c.envelope(cmq.ErrDeleteBatch)
+	default:
+		c.envelope(cmq.ErrDeletePart)
+	}
+	c.key("errorList")
+	separator := byte('[')
+	for i, refusal := range refusals {
+		if refusal == nil {
+			continue
+		}
+		c.out = append(c.out, separator)
+		separator = ','
+		c.out = strconv.AppendInt(append(c.out, `{"code":`...), int64(refusal.Code), 10)
+		c.out = appendString(append(c.out, `,"message":`...), refusal.Error())
+		c.out = appendString(append(c.out, `,"receiptHandle":`...), texts[i])
+		c.out = append(c.out, '}')
+	}
+	c.out = append(c.out, ']')
+}
+
+// maxHandleDigits is the length of the largest 64-bit number.
+const maxHandleDigits = 20
+
+// parseHandle reads a receipt handle: a number as this server writes it. Everything else cannot be a handle of
+// any message and is malformed; a number nobody was given is for the Backend to find invalid.
+func parseHandle(text []byte) (cmq.Handle, *cmq.Error) {
+	if len(text) == 0 || len(text) > maxHandleDigits || text[0] == '0' && len(text) > 1 {
+		return 0, cmq.ErrHandleFormat
+	}
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return 0, cmq.ErrHandleFormat
+		}
+	}
+	n, err := strconv.ParseUint(string(text), 10, 64)
+	if err != nil {
+		return 0, cmq.ErrHandleFormat
+	}
+	return cmq.Handle(n), nil
+}

@@ -1,0 +1,109 @@
+package httpapi
+
+import (
+	"context"
+	"time"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+func (c *call) sendMessage(ctx context.Context) error {
+	name, err := c.queue("queueName")
+	if err != nil {
+		return err
+	}
+	body, err := c.required("msgBody")
+	if err != nil {
+		return err
+	}
+	if err := c.checkBody(body); err != nil {
+		return err
+	}
+	delay, err := c.delay()
+	if err != nil {
+		return err
+	}
+	// The Backend may keep what it gets, but this call's buffer is used again.
+	own := append(make([]byte, 0, len(body)), body...)
+	ids, err := c.backend().Send(ctx, c.owner, name, [][]byte{own}, delay)
+	if err != nil {
+		return err
+	}
+	c.envelope(nil)
+	c.key("msgId")
+	c.out = appendQuotedUint(c.out, uint64(ids[0]))
+	return nil
+}
+
+func (c *call) batchSendMessage(ctx context.Context) error {
+	name, err := c.queue("queueName")
+	if err != nil {
+		return err
+	}
+	bodies, err := c.list("msgBody")
+	if err != nil {
+		return err
+	}
+	total := 0
+	for _, body := range bodies {
+		if err := c.checkBody(body); err != nil {
+			return err
+		}
+		total += len(body)
+	}
+	if total > c.door.config.Limits.BatchBytes {
+		return cmq.ErrBatchSize
+	}
+	delay, err := c.delay()
+	if err != nil {
+		return err
+	}
+	ids, err := c.backend().Send(ctx, c.owner, name, copyAll(bodies, total), delay)
+	if err != nil {
+		return err
+	}
+	c.envelope(nil)
+	c.key("msgList")
+	for i, id := range ids {
+		c.out = append(c.out, "[,"[min(i, 1)])
+		c.out = append(c.out, `{"msgId":`...)
+		c.out = appendQuotedUint(c.out, uint64(id))
+		c.out = append(c.out, '}')
+	}
+	c.out = append(c.out, ']')
+	return nil
+}
+
+// checkBody checks what holds for every queue; the queue's own MaxMsgSize is the Backend's to check.
+func (c *call) checkBody(body []byte) error {
+	switch {
+	case len(body) == 0:
+		return cmq.ErrBodyEmpty
+	case int64(len(body)) > c.door.config.Limits.MaxMsgSize.Max:
+		return cmq.ErrMsgSize
+	}
+	return nil
+}
+
+// copyAll copies bodies, total bytes together, into one piece of memory.
+func copyAll(bodies [][]byte, total int) [][]byte {
+	own := make([][]byte, len(bodies))
+	memory := make([]byte, 0, total)
+	for i, body := range bodies {
+		start := len(memory)
+		memory = append(memory, body...)
+		own[i] = memory[start:len(memory):len(memory)]
+	}
+	return own
+}
+
+func (c *call) delay() (time.Duration, error) {
+	seconds, _, err := c.decimal("delaySeconds")
+	if err != nil {
+		return 0, err
+	}
+	if !c.door.config.Limits.DelaySeconds.Holds(seconds) {
+		return 0, cmq.ErrDelayRange
+	}
+	return time.Duration(seconds) * time.Second, nil
+}

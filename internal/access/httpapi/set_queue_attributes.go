@@ -1,0 +1,39 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+func (c *call) setQueueAttributes(ctx context.Context) error {
+	name, err := c.queue("queueName")
+	if err != nil {
+		return err
+	}
+	settings, err := c.settings()
+	if err != nil {
+		return err
+	}
+	queue, err := c.backend().SetQueueAttributes(ctx, c.owner, name, settings)
+	if err != nil {
+		return err
+	}
+	c.envelope(nil)
+	a := &queue.Attributes
+	c.number("maxMsgHeapNum", a.MaxMsgHeapNum)
+	c.seconds("pollingWaitSeconds", a.PollingWait)
+	c.seconds("visibilityTimeout", a.VisibilityTimeout)
+	c.number("maxMsgSize", int64(a.MaxMsgSize))
+	c.seconds("msgRetentionSeconds", a.MsgRetention)
+	c.seconds("rewindSeconds", a.Rewind)
+	c.deadLetterPolicy(queue)
+	return nil
+}
+
+// deadLetterPolicy writes the policy, if the queue has one, as a string that holds JSON.
+func (c *call) deadLetterPolicy(queue *cmq.Queue) {
+	if queue.Attributes.DeadLetter.Queue != 0 {
+		c.text("deadLetterPolicy", string(appendDeadLetterPolicy(nil, queue)))
+	}
+}
