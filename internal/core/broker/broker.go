@@ -1,0 +1,241 @@
+package broker
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/command"
+	"github.com/opencmq/cmq/internal/core/queue"
+	"github.com/opencmq/cmq/internal/mutant"
+	"github.com/tidwall/btree"
+)
+
+// Options are what a replica knows of itself. They may not change the state: that is the same everywhere.
+type Options struct {
+	Replica uint64 // number of the replica; only the mutant ApplyOrder asks for it
+}
+
+// Broker is the replicated state of one data set.
+//
+// Invariant: index and time never go back; a shard id is in at most one of shards and dropped.
+type Broker struct {
+	set     cmq.SetID
+	options Options
+	index   uint64 // of the last batch
+	time    int64  // cluster time of the last batch, Unix milliseconds
+
+	shards  map[cmq.ShardID]*shard // for finding
+	order   btree.Set[cmq.ShardID] // the same, for walking
+	dropped btree.Set[cmq.ShardID] // a late Open must not bring one back
+	dead    btree.Set[cmq.ShardID] // shards with messages for a dead-letter queue; follows from shards
+
+	op command.Op // reused
+}
+
+type shard struct {
+	*queue.Shard
+	version  uint64    // of the attributes
+	arrivals []arrival // by from
+	touched  uint64    // index of the last batch that listed it in Output.Touched
+}
+
+// arrival says how far the dead messages of another shard have arrived here.
+type arrival struct {
+	from cmq.ShardID
+	next uint64 // transfer number wanted next
+}
+
+// New makes the empty state of a set.
+func New(set cmq.SetID, o Options) *Broker {
+	return &Broker{set: set, options: o, shards: make(map[cmq.ShardID]*shard)}
+}
+
+// Index is the raft index of the last batch applied.
+func (b *Broker) Index() uint64 { return b.index }
+
+// Time is the cluster time of the last batch applied, in Unix milliseconds.
+func (b *Broker) Time() int64 { return b.time }
+
+// Apply carries out the operations of the batch at this raft index. An error means that this program cannot
+// apply the log: the replica must stop, because going on without the batch would make it differ from the others.
+func (b *Broker) Apply(index uint64, batch command.Batch, out *Output) error {
+	if index <= b.index {
+		return fmt.Errorf("BUG: batch %d applied after batch %d", index, b.index)
+	}
+	out.reset()
+	b.index, b.time = index, max(b.time, batch.Time)
+	if mutant.On(mutant.ApplyOrder) && b.options.Replica%2 == 1 {
+		return b.applyBackwards(batch, out)
+	}
+	it := batch.Ops()
+	for it.Next(&b.op) {
+		if err := b.apply(&b.op, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyBackwards is the mutant ApplyOrder: the last operation comes first.
+func (b *Broker) applyBackwards(batch command.Batch, out *Output) error {
+	var ops []command.Op
+	it := batch.Ops()
+	for op := (command.Op{}); it.Next(&op); op = (command.Op{}) {
+		ops = append(ops, op)
+	}
+	for i := len(ops) - 1; i >= 0; i-- {
+		if err := b.apply(&ops[i], out); err != nil {
+			return err
+		}
+	}
+	slices.Reverse(out.Results)
+	return nil
+}
+
+// apply carries out one operation and appends its result.
+func (b *Broker) apply(op *command.Op, out *Output) error {
+	out.Results = append(out.Results, Result{Kind: op.Kind, Shard: op.Shard})
+	r := &out.Results[len(out.Results)-1]
+	switch op.Kind {
+	case command.Open:
+		b.open(op)
+	case command.Drop:
+		b.drop(op.Shard, out)
+		return nil
+	}
+	s := b.shards[op.Shard]
+	if s == nil {
+		r.Err = cmq.ErrQueueNotExist
+		return nil
+	}
+	if s.touched != b.index {
+		s.touched = b.index
+		out.Touched = append(out.Touched, op.Shard)
+	}
+	hadDead := s.Dead() > 0
+	if !b.change(s, op, r, out) {
+		return fmt.Errorf("BUG: batch %d has an operation of unknown kind %d", b.index, op.Kind)
+	}
+	if hasDead := s.Dead() > 0; hasDead != hadDead {
+		b.list(op.Shard, hasDead)
+	}
+	return nil
+}
+
+// list keeps the set of shards with dead messages.
+func (b *Broker) list(id cmq.ShardID, dead bool) {
+	if dead {
+		b.dead.Insert(id)
+	} else {
+		b.dead.Delete(id)
+	}
+}
+
+// change carries out an operation on a shard that is there; false if the kind is not known.
+func (b *Broker) change(s *shard, op *command.Op, r *Result, out *Output) bool {
+	switch op.Kind {
+	case command.Open: // done
+	case command.Send:
+		b.send(s, op, r, out)
+	case command.Receive:
+		at := len(out.deliveries)
+		out.deliveries, r.Err = s.Receive(b.time, op.Max, op.Lock, out.deliveries)
+		r.Deliveries = out.deliveries[at:len(out.deliveries):len(out.deliveries)]
+	case command.Delete, command.Release:
+		b.settle(s, op, r, out)
+	case command.Rewind:
+		r.Err = s.Rewind(b.time, op.To)
+	case command.Clear:
+		s.Clear(b.time)
+		out.Cleared = append(out.Cleared, op.Shard)
+	case command.Expire:
+		s.Expire(b.time, op.Marks)
+	case command.Set:
+		if op.Version > s.version {
+			s.version = op.Version
+			s.Set(b.time, op.Attributes)
+		}
+	case command.Transfer:
+		b.transfer(s, op, r, out)
+	case command.Forget:
+		s.Forget(b.time, op.Number)
+	default:
+		return false
+	}
+	return true
+}
+
+func (b *Broker) send(s *shard, op *command.Op, r *Result, out *Output) {
+	lane, seq, err := s.Send(b.time, op.Delay, op.N)
+	if err != nil {
+		r.Err = err
+		return
+	}
+	r.FirstSlot, r.N = op.First, op.N
+	out.place(op.Shard, lane, seq, op.First, op.N)
+}
+
+// settle carries out Delete and Release: each handle has its own answer.
+func (b *Broker) settle(s *shard, op *command.Op, r *Result, out *Output) {
+	at := len(out.errors)
+	for _, h := range op.Handles {
+		err := (*cmq.Error)(nil)
+		if op.Kind == command.Delete {
+			err = s.Delete(b.time, h)
+		} else {
+			err = s.Release(b.time, h)
+		}
+		out.errors = append(out.errors, err)
+	}
+	r.Errors = out.errors[at:len(out.errors):len(out.errors)]
+}
+
+// transfer stores dead messages of another shard, each once however often it is sent: what is numbered below
+// the next one wanted is here already. Numbers below Base will never come, so nothing waits for them; a gap
+// above it means that messages would be lost and refuses the whole operation.
+func (b *Broker) transfer(s *shard, op *command.Op, r *Result, out *Output) {
+	i, found := slices.BinarySearchFunc(s.arrivals, op.From, func(a arrival, from cmq.ShardID) int {
+		return cmp.Compare(a.from, from)
+	})
+	next := op.Base
+	if found {
+		next = max(next, s.arrivals[i].next)
+	}
+	if r.Number = next; op.Number > next {
+		r.Err = cmq.ErrParameters
+		return
+	}
+	known := min(next-op.Number, uint64(op.N))
+	r.FirstSlot, r.N = op.First+uint16(known), op.N-int(known)
+	r.Number = next + uint64(r.N)
+	out.place(op.Shard, 0, s.Arrive(b.time, r.N), r.FirstSlot, r.N)
+	if !found {
+		s.arrivals = slices.Insert(s.arrivals, i, arrival{from: op.From})
+	}
+	s.arrivals[i].next = r.Number
+}
+
+// open makes a shard, unless it is there or has been.
+func (b *Broker) open(op *command.Op) {
+	if b.shards[op.Shard] != nil || b.dropped.Contains(op.Shard) {
+		return
+	}
+	b.shards[op.Shard] = &shard{
+		Shard: queue.New(op.Shard.Ordinal(), op.Attributes), version: op.Version,
+	}
+	b.order.Insert(op.Shard)
+}
+
+// drop ends a shard, and the id for good, even if the shard never was.
+func (b *Broker) drop(id cmq.ShardID, out *Output) {
+	b.dropped.Insert(id)
+	if b.shards[id] == nil {
+		return
+	}
+	delete(b.shards, id)
+	b.order.Delete(id)
+	b.dead.Delete(id)
+	out.Dropped = append(out.Dropped, id)
+}

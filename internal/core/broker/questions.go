@@ -1,0 +1,92 @@
+package broker
+
+import (
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/command"
+	"github.com/opencmq/cmq/internal/core/queue"
+)
+
+// LaneInfo describes one lane of a shard for those who keep its messages.
+type LaneInfo = queue.LaneInfo
+
+// at is the time a question is answered for: now, but never before the last batch.
+func (b *Broker) at(now int64) int64 { return max(now, b.time) }
+
+// Has reports whether the shard is there.
+func (b *Broker) Has(id cmq.ShardID) bool { return b.shards[id] != nil }
+
+// Shards visits the ids of all shards in order, until yield returns false.
+func (b *Broker) Shards(yield func(cmq.ShardID) bool) { b.order.Scan(yield) }
+
+// Attributes are the settings of a shard and their version.
+func (b *Broker) Attributes(id cmq.ShardID) (a cmq.ShardAttributes, version uint64, ok bool) {
+	s := b.shards[id]
+	if s == nil {
+		return a, 0, false
+	}
+	return s.Attributes(), s.version, true
+}
+
+// Status counts the messages of a shard as they are at now; without MinMsgTime, which needs send times,
+// and Now.
+func (b *Broker) Status(id cmq.ShardID, now int64) (cmq.ShardStatus, bool) {
+	s := b.shards[id]
+	if s == nil {
+		return cmq.ShardStatus{}, false
+	}
+	return s.Status(b.at(now)), true
+}
+
+// Ready counts the messages a receive at now could be given. At the cap of messages in flight a receive is
+// refused all the same.
+func (b *Broker) Ready(id cmq.ShardID, now int64) int64 {
+	if s := b.shards[id]; s != nil {
+		return s.Ready(b.at(now))
+	}
+	return 0
+}
+
+// NextWake is the first moment after now at which a lock of the shard ends or delayed messages fall due;
+// 0: none.
+func (b *Broker) NextWake(id cmq.ShardID, now int64) int64 {
+	if s := b.shards[id]; s != nil {
+		return s.NextWake(b.at(now))
+	}
+	return 0
+}
+
+// Dying reports whether locks of the shard have ended at now whose messages go to the dead-letter queue, but
+// are in the dead list only after the next operation on the shard. An Expire without marks will do.
+func (b *Broker) Dying(id cmq.ShardID, now int64) bool {
+	s := b.shards[id]
+	return s != nil && s.Dying(b.at(now))
+}
+
+// Lanes visits the lanes of a shard: the main one, then the others as they fall due, until yield returns
+// false. What it does not visit has no message left. It costs as much as there are messages in flight and lanes.
+func (b *Broker) Lanes(id cmq.ShardID, yield func(LaneInfo) bool) {
+	if s := b.shards[id]; s != nil {
+		s.Lanes(yield)
+	}
+}
+
+// Lane describes one lane cheaply: Oldest and Needed may be lower than the true ones.
+func (b *Broker) Lane(id cmq.ShardID, lane int64) (LaneInfo, bool) {
+	if s := b.shards[id]; s != nil {
+		return s.Lane(lane)
+	}
+	return LaneInfo{}, false
+}
+
+// WithDead visits the shards with messages waiting for a dead-letter queue, until yield returns false.
+func (b *Broker) WithDead(yield func(cmq.ShardID) bool) { b.dead.Scan(yield) }
+
+// DeadHead gives the transfer number of the shard's first dead message and the positions of up to max
+// messages numbered consecutively from it. All lower numbers are settled: the number is the Base to transfer
+// with.
+func (b *Broker) DeadHead(id cmq.ShardID, max int) (number uint64, at []command.LaneSeq) {
+	if s := b.shards[id]; s != nil {
+		return s.DeadHead(max)
+	}
+	return 0, nil
+}

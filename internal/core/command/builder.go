@@ -1,0 +1,113 @@
+package command
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// Builder collects operations for one batch and writes it. Bodies are only referred to until Finish, which
+// copies each of them once; until then their bytes must not change. A Builder is used by one goroutine.
+type Builder struct {
+	header Header
+	ops    []byte
+	count  int
+	bytes  int // of all bodies
+	bodies [][]byte
+	ids    []cmq.MsgID // origins, as long as bodies
+}
+
+// NewBuilder makes an empty builder, ready for Reset.
+func NewBuilder() *Builder { return &Builder{} }
+
+// Reset begins the next batch: number is the proposer's own counter.
+func (b *Builder) Reset(proposer, number uint64) {
+	clear(b.bodies)
+	*b = Builder{
+		header: Header{Proposer: proposer, Number: number},
+		ops:    b.ops[:0], bodies: b.bodies[:0], ids: b.ids[:0],
+	}
+}
+
+// Size is how long the batch would be now.
+func (b *Builder) Size() int {
+	return headerSize + len(b.ops) + len(b.bodies)*slotSize + b.bytes
+}
+
+// Slots is how many bodies the batch has.
+func (b *Builder) Slots() int { return len(b.bodies) }
+
+// Ops is how many operations the batch has.
+func (b *Builder) Ops() int { return b.count }
+
+// Fits reports whether the batch has slots and bytes left for op. An empty batch takes any operation with
+// up to cmq.MaxSlots bodies that together are shorter than MaxBytes.
+func (b *Builder) Fits(op *Op) bool {
+	size := b.Size() + 128 + 10*len(op.Handles) + 20*len(op.To) + 40*len(op.Marks)
+	for _, body := range op.Bodies {
+		size += len(body) + slotSize
+	}
+	return len(b.bodies)+len(op.Bodies) <= cmq.MaxSlots && size <= MaxBytes
+}
+
+// Add appends an operation, which must fit, and returns the slot of its first body. IDs, if there are any,
+// must be as many as Bodies.
+func (b *Builder) Add(op Op) (first uint16) {
+	if !b.Fits(&op) || op.Kind == 0 || op.Kind >= kinds || (len(op.IDs) > 0 && len(op.IDs) != len(op.Bodies)) {
+		panic("BUG: operation does not fit into the batch")
+	}
+	if op.Kind != Send && op.Kind != Transfer {
+		op.Bodies, op.IDs = nil, nil
+	}
+	first = uint16(len(b.bodies))
+	b.ops = appendOp(b.ops, &op)
+	b.count++
+	for i, body := range op.Bodies {
+		b.bodies = append(b.bodies, body)
+		b.bytes += len(body)
+		var id cmq.MsgID
+		if len(op.IDs) > 0 {
+			id = op.IDs[i]
+		}
+		b.ids = append(b.ids, id)
+	}
+	return first
+}
+
+// Finish writes the batch, stamped with the cluster time in Unix milliseconds. The bytes are new and belong
+// to the caller; the builder can be Reset.
+func (b *Builder) Finish(time int64) []byte {
+	d := make([]byte, headerSize, b.Size())
+	d = append(d, b.ops...)
+	offset := uint32(0)
+	for i, body := range b.bodies {
+		at := len(d)
+		d = binary.LittleEndian.AppendUint32(d, offset)
+		d = binary.LittleEndian.AppendUint32(d, uint32(len(body)))
+		d = binary.LittleEndian.AppendUint64(d, uint64(b.ids[i]))
+		d = binary.LittleEndian.AppendUint32(d, slotCheck(body, d[at:]))
+		offset += uint32(len(body))
+	}
+	check := crc32.Checksum(d[headerSize:], castagnoli)
+	b.header.Time = time
+	b.writeHeader(d[:headerSize], check)
+	for _, body := range b.bodies {
+		d = append(d, body...)
+	}
+	return d
+}
+
+func (b *Builder) writeHeader(h []byte, check uint32) {
+	copy(h, magic)
+	binary.LittleEndian.PutUint16(h[4:], version)
+	binary.LittleEndian.PutUint16(h[6:], uint16(len(b.bodies)))
+	binary.LittleEndian.PutUint64(h[8:], b.header.Proposer)
+	binary.LittleEndian.PutUint64(h[16:], b.header.Number)
+	binary.LittleEndian.PutUint64(h[24:], uint64(b.header.Time))
+	binary.LittleEndian.PutUint32(h[32:], uint32(b.count))
+	binary.LittleEndian.PutUint32(h[36:], uint32(len(b.ops)))
+	binary.LittleEndian.PutUint32(h[40:], uint32(b.bytes))
+	binary.LittleEndian.PutUint32(h[44:], check)
+	binary.LittleEndian.PutUint32(h[48:], crc32.Checksum(h[:48], castagnoli))
+}

@@ -1,0 +1,160 @@
+package command
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// Operations are written as numbers in the variable-length form of encoding/binary; slots are given out in
+// the order of the operations and therefore not written:
+//
+//	every operation   kind (1 byte), shard, then
+//	Send              delay, n
+//	Receive           max, lock
+//	Delete, Release   n, n × handle
+//	Rewind            n, n × (lane, seq)
+//	Expire            n, n × (lane, low, floor, age)
+//	Open, Set         version, attributes
+//	Transfer          from, base, number, n
+//	Forget            number
+func appendOp(b []byte, op *Op) []byte {
+	b = append(b, byte(op.Kind))
+	b = binary.AppendUvarint(b, uint64(op.Shard))
+	switch op.Kind {
+	case Send:
+		b = AppendInt(b, op.Delay)
+		b = binary.AppendUvarint(b, uint64(len(op.Bodies)))
+	case Receive:
+		b = binary.AppendUvarint(b, uint64(max(op.Max, 0)))
+		b = AppendInt(b, op.Lock)
+	case Delete, Release:
+		b = binary.AppendUvarint(b, uint64(len(op.Handles)))
+		for _, h := range op.Handles {
+			b = binary.AppendUvarint(b, uint64(h))
+		}
+	case Rewind:
+		b = binary.AppendUvarint(b, uint64(len(op.To)))
+		for _, p := range op.To {
+			b = AppendInt(b, p.Lane)
+			b = binary.AppendUvarint(b, p.Seq)
+		}
+	case Expire:
+		b = appendMarks(b, op.Marks)
+	case Open, Set:
+		b = binary.AppendUvarint(b, op.Version)
+		b = AppendAttributes(b, &op.Attributes)
+	case Transfer:
+		b = binary.AppendUvarint(b, uint64(op.From))
+		b = binary.AppendUvarint(b, op.Base)
+		b = binary.AppendUvarint(b, op.Number)
+		b = binary.AppendUvarint(b, uint64(len(op.Bodies)))
+	case Forget:
+		b = binary.AppendUvarint(b, op.Number)
+	}
+	return b
+}
+
+func appendMarks(b []byte, marks []Mark) []byte {
+	b = binary.AppendUvarint(b, uint64(len(marks)))
+	for _, m := range marks {
+		b = AppendInt(b, m.Lane)
+		b = binary.AppendUvarint(b, m.Low)
+		b = binary.AppendUvarint(b, m.Floor)
+		b = binary.AppendUvarint(b, m.Age)
+	}
+	return b
+}
+
+// AppendAttributes writes a shard's attributes; durations in milliseconds, negative ones as 0.
+func AppendAttributes(b []byte, a *cmq.ShardAttributes) []byte {
+	b = AppendInt(b, a.MaxMsgHeapNum)
+	b = AppendInt(b, max(a.VisibilityTimeout.Milliseconds(), 0))
+	b = AppendInt(b, max(a.MsgRetention.Milliseconds(), 0))
+	b = AppendInt(b, max(a.Rewind.Milliseconds(), 0))
+	b = binary.AppendUvarint(b, uint64(a.DeadLetter.Queue))
+	b = AppendInt(b, int64(a.DeadLetter.Policy))
+	b = AppendInt(b, int64(a.DeadLetter.MaxReceiveCount))
+	b = AppendInt(b, max(a.DeadLetter.MaxTimeToLive.Milliseconds(), 0))
+	return AppendInt(b, int64(a.MaxInFlight))
+}
+
+// ReadAttributes reads what AppendAttributes wrote.
+func ReadAttributes(r *Reader) cmq.ShardAttributes {
+	return cmq.ShardAttributes{
+		MaxMsgHeapNum:     r.Int(),
+		VisibilityTimeout: readDuration(r),
+		MsgRetention:      readDuration(r),
+		Rewind:            readDuration(r),
+		DeadLetter: cmq.DeadLetterPolicy{
+			Queue:           cmq.QueueID(r.Uvarint()),
+			Policy:          int(r.Int()),
+			MaxReceiveCount: int(r.Int()),
+			MaxTimeToLive:   readDuration(r),
+		},
+		MaxInFlight: int(r.Int()),
+	}
+}
+
+// maxDuration is the longest duration an attribute can have: the 292 years of a time.Duration.
+const maxDuration = int64(1<<63-1) / int64(time.Millisecond)
+
+func readDuration(r *Reader) time.Duration {
+	ms := r.Int()
+	if ms < 0 || ms > maxDuration {
+		r.Fail()
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// readOp reads one operation into op, whose slices are reused. Slots are the caller's business.
+func readOp(r *Reader, op *Op) {
+	*op = Op{
+		Kind: Kind(r.Byte()), Shard: cmq.ShardID(r.Uvarint()),
+		Handles: op.Handles[:0], To: op.To[:0], Marks: op.Marks[:0],
+	}
+	switch op.Kind {
+	case Send:
+		op.Delay = r.Int()
+		op.N = readBodies(r)
+	case Receive:
+		op.Max = int(min(r.Uvarint(), cmq.MaxSlots))
+		op.Lock = r.Int()
+	case Delete, Release:
+		for n := r.Count(1); n > 0; n-- {
+			op.Handles = append(op.Handles, cmq.Handle(r.Uvarint()))
+		}
+	case Rewind:
+		for n := r.Count(2); n > 0; n-- {
+			op.To = append(op.To, LaneSeq{Lane: r.Int(), Seq: r.Uvarint()})
+		}
+	case Expire:
+		for n := r.Count(4); n > 0; n-- {
+			op.Marks = append(op.Marks, Mark{Lane: r.Int(), Low: r.Uvarint(), Floor: r.Uvarint(), Age: r.Uvarint()})
+		}
+	case Open, Set:
+		op.Version = r.Uvarint()
+		op.Attributes = ReadAttributes(r)
+	case Transfer:
+		op.From = cmq.ShardID(r.Uvarint())
+		op.Base = r.Uvarint()
+		op.Number = r.Uvarint()
+		op.N = readBodies(r)
+	case Forget:
+		op.Number = r.Uvarint()
+	case Clear, Drop:
+	default:
+		r.Fail()
+	}
+}
+
+func readBodies(r *Reader) int {
+	n := r.Uvarint()
+	if n > cmq.MaxSlots {
+		r.Fail()
+		return 0
+	}
+	return int(n)
+}

@@ -1,0 +1,67 @@
+package command
+
+import "encoding/binary"
+
+// Reader takes numbers from the front of a byte slice. The first value that is not there or malformed makes
+// it fail for good: everything read afterwards is 0, and Err reports it. Batches and the core's images are
+// read with it, so that damaged input can never index out of range.
+type Reader struct {
+	rest []byte
+	bad  bool
+}
+
+// NewReader reads b, which is not copied.
+func NewReader(b []byte) Reader { return Reader{rest: b} }
+
+// Uvarint reads an unsigned number in the encoding of encoding/binary.
+func (r *Reader) Uvarint() uint64 {
+	if len(r.rest) > 0 && r.rest[0] < 0x80 {
+		v := r.rest[0]
+		r.rest = r.rest[1:]
+		return uint64(v)
+	}
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		r.Fail()
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+// Int reads a signed number that was written as its two's complement with AppendInt.
+func (r *Reader) Int() int64 { return int64(r.Uvarint()) }
+
+// Count reads the length of a list whose elements take at least size bytes each, so that a damaged length
+// can never ask for more memory than the input is long.
+func (r *Reader) Count(size int) int {
+	n := r.Uvarint()
+	if n > uint64(len(r.rest)/size) {
+		r.Fail()
+		return 0
+	}
+	return int(n)
+}
+
+// Byte reads one byte.
+func (r *Reader) Byte() byte {
+	if len(r.rest) == 0 {
+		r.Fail()
+		return 0
+	}
+	v := r.rest[0]
+	r.rest = r.rest[1:]
+	return v
+}
+
+// Fail marks the input as malformed.
+func (r *Reader) Fail() { r.rest, r.bad = nil, true }
+
+// Bad reports whether a read has failed.
+func (r *Reader) Bad() bool { return r.bad }
+
+// Len is how many bytes are left.
+func (r *Reader) Len() int { return len(r.rest) }
+
+// AppendInt writes a signed number, which is cheap when it is not negative.
+func AppendInt(b []byte, v int64) []byte { return binary.AppendUvarint(b, uint64(v)) }

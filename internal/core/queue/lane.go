@@ -1,0 +1,62 @@
+package queue
+
+// lane is a row of positions that become receivable in the order they were sent. The main lane holds the
+// messages sent without delay, every other lane the messages that fall due at one moment.
+//
+// Invariants: low ≤ floor ≤ cursor ≤ tail and age ≤ tail; skip lies in [cursor, tail) and does not begin
+// at cursor; gone lies in [floor, tail) and, above the cursor, within skip.
+type lane struct {
+	due    int64  // Unix milliseconds; 0: the main lane
+	low    uint64 // retention floor: below it every message is gone, whatever it was
+	floor  uint64 // rewind floor: deleted messages below it stay deleted; out of date while nothing can be rewound
+	age    uint64 // below it messages are too old for dead-letter policy 1
+	cursor uint64 // next position to receive for the first time, or again after a rewind
+	tail   uint64 // next position to send to
+
+	skip spans // positions the cursor passes over: they were in use when a rewind moved it back
+	gone spans // positions at or above floor that were deleted while nothing could be rewound
+
+	live   uint64 // positions in flight, returned or dead
+	under  uint64 // how many of these lie below floor
+	oldest uint64 // no live position lies below it; a bound, because finding the exact one means looking at all
+}
+
+// pending counts the messages to receive (once the lane is due).
+func (l *lane) pending() uint64 { return l.tail - l.cursor - l.skip.n }
+
+// deleted counts the positions at or above floor that are deleted and can be brought back.
+func (l *lane) deleted() uint64 {
+	return l.cursor - l.floor + l.skip.n - (l.live - l.under) - l.gone.n
+}
+
+// seek moves the cursor to at or, where that is to be passed over, behind it.
+func (l *lane) seek(at uint64) {
+	l.cursor, l.skip = l.skip.from(at).pass(at)
+}
+
+// next hands out the position at the cursor, of which there must be one.
+func (l *lane) next() uint64 {
+	seq := l.cursor
+	l.cursor++
+	if len(l.skip.list) > 0 {
+		l.seek(l.cursor)
+	}
+	l.enlist(seq, 1)
+	return seq
+}
+
+// enlist counts n positions from seq on as live; none lies below the floor.
+func (l *lane) enlist(seq, n uint64) {
+	if l.live == 0 || seq < l.oldest {
+		l.oldest = seq
+	}
+	l.live += n
+}
+
+// strike counts n positions from seq on as live no longer.
+func (l *lane) strike(seq, n uint64) {
+	l.live -= n
+	if seq < l.floor {
+		l.under -= min(n, l.floor-seq)
+	}
+}

@@ -1,0 +1,163 @@
+package queue
+
+import (
+	"math"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/delay"
+)
+
+// Send stores n messages, hidden for wait milliseconds, in consecutive positions from seq of the lane. It
+// stores all of them or, when the shard would hold more than MaxMsgHeapNum, none.
+func (s *Shard) Send(now, wait int64, n int) (lane int64, seq uint64, err *cmq.Error) {
+	s.settle(now)
+	if m := s.attributes.MaxMsgHeapNum; m > 0 && s.heap()+uint64(n) > uint64(m) {
+		return 0, 0, cmq.ErrHeapFull
+	}
+	if wait > 0 {
+		lane = delay.Due(now, wait)
+	}
+	return lane, s.place(lane, uint64(n)), nil
+}
+
+// Arrive stores n messages that died in another shard, whatever MaxMsgHeapNum says.
+func (s *Shard) Arrive(now int64, n int) (seq uint64) {
+	s.settle(now)
+	return s.place(0, uint64(n))
+}
+
+// place appends n messages to a lane, which is made if it is not there.
+func (s *Shard) place(due int64, n uint64) (seq uint64) {
+	first := s.sent
+	s.sent += n
+	if l := s.lane(due); l != nil {
+		seq = l.tail
+		l.tail += n
+	} else if w, ok := s.delay.Get(due); ok {
+		seq = w.First + w.N
+	} else {
+		seq = first
+	}
+	if due != 0 {
+		s.delay.Add(due, first, n)
+	}
+	return seq
+}
+
+// Receive locks up to limit messages for lock milliseconds (0: the VisibilityTimeout) and appends them to
+// out: returned ones first, then those of lanes that fell due, then of the main lane. When there is something to
+// receive but the shard has MaxInFlight messages locked, the error is ErrTooMany.
+func (s *Shard) Receive(now int64, limit int, lock int64, out []Delivery) ([]Delivery, *cmq.Error) {
+	s.settle(now)
+	ready := s.returned.n + s.delay.Ready(now) + s.main.pending()
+	n := min(uint64(max(limit, 0)), ready)
+	if n == 0 {
+		return out, nil
+	}
+	room := s.attributes.MaxInFlight - s.flights.len()
+	if room <= 0 {
+		return out, cmq.ErrTooMany
+	}
+	n = min(n, uint64(room))
+	if lock <= 0 {
+		lock = s.lock
+	}
+	deadline := int64(math.MaxInt64)
+	if lock < math.MaxInt64-now {
+		deadline = now + lock
+	}
+	return s.hand(now, deadline, n, out), nil
+}
+
+// hand gives out the next n messages, which are there.
+func (s *Shard) hand(now, deadline int64, n uint64, out []Delivery) []Delivery {
+	for ; n > 0 && s.returned.n > 0; n-- {
+		r := s.returned.pop()
+		if r.first == 0 {
+			r.first = now
+		}
+		out = append(out, s.deliver(r, deadline))
+	}
+	for n > 0 {
+		l := &s.main
+		if w, ok := s.delay.First(); ok {
+			l = s.open(w.Due)
+		}
+		k := min(n, l.pending())
+		for range k {
+			out = append(out, s.deliver(run{lane: l.due, seq: l.next(), first: now}, deadline))
+		}
+		if l.due != 0 {
+			s.delay.Take(l.due, k)
+		}
+		n -= k
+	}
+	return out
+}
+
+func (s *Shard) deliver(r run, deadline int64) Delivery {
+	s.counter++
+	f := flight{counter: s.counter, seq: r.seq, lane: r.lane, deadline: deadline, first: r.first, count: r.count + 1}
+	s.flights.add(f)
+	return Delivery{
+		Lane: f.lane, Seq: f.seq, Handle: cmq.NewHandle(s.ordinal, f.counter),
+		Count: int(f.count), First: f.first, Deadline: f.deadline,
+	}
+}
+
+// Delete ends the message whose newest delivery, still locked, has this handle. For any other handle the
+// error is ErrHandleInvalid.
+func (s *Shard) Delete(now int64, h cmq.Handle) *cmq.Error {
+	s.settle(now)
+	f, ok := s.land(s.newer(h))
+	if !ok {
+		return cmq.ErrHandleInvalid
+	}
+	s.strike(run{lane: f.lane, seq: f.seq, n: 1})
+	return nil
+}
+
+// Release undoes the delivery with this handle: the lock ends and the delivery does not count.
+func (s *Shard) Release(now int64, h cmq.Handle) *cmq.Error {
+	s.settle(now)
+	f, ok := s.land(h)
+	if !ok {
+		return cmq.ErrHandleInvalid
+	}
+	if f.count--; f.count == 0 {
+		f.first = 0
+	}
+	r := run{lane: f.lane, seq: f.seq, n: 1, count: f.count, first: f.first}
+	if s.aged(s.lane(f.lane), f.seq) {
+		s.dead.add(r)
+	} else {
+		s.returned.add(r)
+	}
+	return nil
+}
+
+// land takes the message with this handle out of the in-flight table.
+func (s *Shard) land(h cmq.Handle) (flight, bool) {
+	counter := uint64(h) & (1<<56 - 1)
+	if cmq.NewHandle(s.ordinal, counter) != h {
+		return flight{}, false
+	}
+	return s.flights.remove(counter)
+}
+
+// Clear ends every message, also those that could be rewound.
+func (s *Shard) Clear(now int64) {
+	s.settle(now)
+	t := s.main.tail
+	s.main = lane{low: t, floor: t, age: t, cursor: t, tail: t}
+	s.lanes.Clear()
+	s.delay.Clear()
+	s.flights, s.returned = flights{}, returned{}
+	s.dead = deadList{next: s.dead.next}
+}
+
+// Forget ends the dead messages numbered below number: they have arrived at the dead-letter queue.
+func (s *Shard) Forget(now int64, number uint64) {
+	s.settle(now)
+	s.dead.forget(number, s.strike)
+}

@@ -1,0 +1,178 @@
+package queue
+
+import (
+	"math"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/command"
+	"github.com/opencmq/cmq/internal/core/delay"
+)
+
+// Status counts the shard's messages as they are at now, which must not be before the last operation.
+// MinMsgTime is left empty: send times are not known here.
+func (s *Shard) Status(now int64) cmq.ShardStatus {
+	_, back := s.ended(now)
+	due := int64(s.delay.Ready(now))
+	st := cmq.ShardStatus{
+		Active:   int64(s.main.pending()+s.returned.n) + due + back,
+		Inactive: int64(s.flights.len()) + int64(s.dead.n) - back,
+		Delayed:  int64(s.delay.Total()) - due,
+	}
+	if s.rewinds() {
+		for _, l := range s.opened() {
+			st.Rewindable += int64(l.deleted())
+		}
+	}
+	return st
+}
+
+// ended counts the messages whose lock has ended at now but which no operation has settled yet: those that
+// will be dead and those that will be back.
+func (s *Shard) ended(now int64) (dead, back int64) {
+	s.flights.ended(now, func(f *flight) {
+		if s.worn(f.count) || s.aged(s.lane(f.lane), f.seq) {
+			dead++
+		} else {
+			back++
+		}
+	})
+	return dead, back
+}
+
+// Ready counts the messages that a receive at now could be given, were there no MaxInFlight.
+func (s *Shard) Ready(now int64) int64 {
+	_, back := s.ended(now)
+	return int64(s.main.pending()+s.returned.n+s.delay.Ready(now)) + back
+}
+
+// Dying reports whether locks have ended at now whose messages move to the dead ones with the next
+// operation on the shard, whichever it is.
+func (s *Shard) Dying(now int64) bool {
+	dead, _ := s.ended(now)
+	return dead > 0
+}
+
+// NextWake is the first moment after now at which a lock ends or a lane falls due; 0: none.
+func (s *Shard) NextWake(now int64) int64 {
+	wake := s.flights.ended(now, func(*flight) {})
+	if wake == math.MaxInt64 {
+		wake = 0
+	}
+	if due := s.delay.Next(now); due != 0 && (wake == 0 || due < wake) {
+		wake = due
+	}
+	return wake
+}
+
+// Dead counts the messages waiting for the dead-letter queue.
+func (s *Shard) Dead() int64 { return int64(s.dead.n) }
+
+// DeadHead gives the transfer number of the first message waiting for the dead-letter queue, and the
+// positions of it and up to max-1 messages with the numbers after it. Every lower number is settled.
+func (s *Shard) DeadHead(max int) (number uint64, at []command.LaneSeq) {
+	if s.dead.n == 0 {
+		return s.dead.next, nil
+	}
+	number = s.dead.runs[0].number
+	next := number
+	for _, r := range s.dead.runs {
+		if r.number != next || len(at) >= max {
+			break
+		}
+		k := min(r.n, uint64(max-len(at)))
+		for i := range k {
+			at = append(at, command.LaneSeq{Lane: r.lane, Seq: r.seq + i})
+		}
+		next += r.n
+	}
+	return number, at
+}
+
+// LaneInfo describes one lane for those who keep its messages.
+type LaneInfo struct {
+	Lane   int64
+	Low    uint64 // positions below it are gone
+	Floor  uint64 // what was deleted below it stays deleted
+	Age    uint64
+	Cursor uint64
+	Tail   uint64
+	Oldest uint64 // first position not deleted: pending, in flight, returned or dead; Tail: none
+	Needed uint64 // first position that may ever be delivered or moved again; Tail: none
+}
+
+// Lanes visits all lanes, the main one first, then the others as they fall due, until yield returns false.
+// A lane that is not visited has nothing left. It costs as much as there are messages in flight and lanes.
+func (s *Shard) Lanes(yield func(LaneInfo) bool) {
+	s.survey()
+	s.merged(func(l *lane) bool { return yield(s.info(l)) })
+}
+
+// merged visits the main lane and then all delayed ones as they fall due, those included that have no state
+// of their own, until yield returns false.
+func (s *Shard) merged(yield func(*lane) bool) {
+	own := s.opened()
+	going := true
+	upto := func(due int64) {
+		for going && len(own) > 0 && own[0].due < due {
+			going, own = yield(own[0]), own[1:]
+		}
+	}
+	s.delay.Lanes(func(w delay.Lane) bool {
+		upto(w.Due)
+		if going && (len(own) == 0 || own[0].due != w.Due) {
+			going = yield(newLane(w))
+		}
+		return going
+	})
+	upto(math.MaxInt64)
+	if going && len(own) > 0 {
+		yield(own[0])
+	}
+}
+
+// Lane describes one lane, without Oldest and Needed being exact: they may be lower than the true ones.
+func (s *Shard) Lane(due int64) (LaneInfo, bool) {
+	if l := s.lane(due); l != nil {
+		return s.info(l), true
+	}
+	if w, ok := s.delay.Get(due); ok {
+		return s.info(newLane(w)), true
+	}
+	return LaneInfo{}, false
+}
+
+// survey makes the bound oldest of every lane exact.
+func (s *Shard) survey() {
+	for _, l := range s.opened() {
+		if l.live > 0 {
+			l.oldest = l.tail
+		}
+	}
+	l := &s.main
+	see := func(due int64, seq uint64) {
+		if l.due != due {
+			l = s.lane(due)
+		}
+		l.oldest = min(l.oldest, seq)
+	}
+	s.flights.each(func(f *flight) { see(f.lane, f.seq) })
+	s.returned.each(func(r run) { see(r.lane, r.seq) })
+	for _, r := range s.dead.runs {
+		see(r.lane, r.seq)
+	}
+}
+
+func (s *Shard) info(l *lane) LaneInfo {
+	i := LaneInfo{
+		Lane: l.due, Low: l.low, Floor: l.floor, Age: l.age, Cursor: l.cursor, Tail: l.tail,
+		Oldest: l.cursor,
+	}
+	if l.live > 0 {
+		i.Oldest = min(i.Oldest, l.oldest)
+	}
+	i.Needed = i.Oldest
+	if s.rewinds() {
+		i.Needed = min(i.Needed, l.floor)
+	}
+	return i
+}
