@@ -240,13 +240,14 @@ func (m *Machine) Apply(index, term uint64, data []byte) {
 	m.answer(mine, replies)
 }
 
+// applyAll replies with the version of the table that has all of the batch, because that is what is published.
 func (m *Machine) applyAll(b *meta.Batch) []*cmq.Reply {
-	replies := make([]*cmq.Reply, len(b.Commands))
-	for i, c := range b.Commands {
-		result := m.state.Apply(c, b.Time)
+	results := m.state.ApplyBatch(b)
+	replies := make([]*cmq.Reply, len(results))
+	for i, result := range results {
 		r := &cmq.Reply{Err: result.Err, Number: m.state.Version()}
-		if result.Queue != nil {
-			r.Queue, r.Payload = result.Queue.ID, meta.EncodeQueue(result.Queue)
+		if q := result.Queue; q != nil {
+			r.Queue, r.Payload = q.ID, meta.EncodeQueue(q)
 		}
 		replies[i] = r
 	}

@@ -86,7 +86,12 @@ func (r *reader) uintTo(most uint64, what string) uint64 {
 
 // count reads how many things follow, each of which takes at least one byte.
 func (r *reader) count(what string) int {
-	return int(r.uintTo(uint64(len(r.data)), what))
+	n := r.uint()
+	if n > uint64(len(r.data)) {
+		r.fail(what)
+		return 0
+	}
+	return int(n)
 }
 
 func (r *reader) byte() byte {

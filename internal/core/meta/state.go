@@ -85,6 +85,16 @@ type Result struct {
 	Queue *cmq.Queue
 }
 
+// ApplyBatch carries out the commands of one entry, with one result for each.
+func (s *State) ApplyBatch(b *Batch) []Result {
+	s.now = max(s.now, b.Time)
+	results := make([]Result, len(b.Commands))
+	for i, c := range b.Commands {
+		results[i] = s.Apply(c, b.Time)
+	}
+	return results
+}
+
 // Apply carries out one command. now is the time of its batch in Unix milliseconds; time does not go back if
 // now does. The answer is the same on every replica, refusals included.
 func (s *State) Apply(c Command, now int64) Result {

@@ -1,0 +1,255 @@
+package meta
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// commands has one of each kind, every field with a value that is not zero.
+func commands() []Command {
+	full := cmq.QueueSettings{
+		MaxMsgHeapNum: ptr(int64(1)), PollingWaitSeconds: ptr(int64(2)), VisibilityTimeout: ptr(int64(3)),
+		MaxMsgSize: ptr(int64(4)), MsgRetentionSeconds: ptr(int64(5)), RewindSeconds: ptr(int64(6)), Trace: ptr(true),
+		DeadLetter: &cmq.DeadLetterSettings{Queue: "d", Policy: 1, MaxReceiveCount: 7, MaxTimeToLive: 8},
+	}
+	key := cmq.AccessKey{ID: "i", Secret: "s", Owner: "o", Enabled: true}
+	node := cmq.Node{ID: 5, HTTP: "h", TCP: "t", Peer: "p", Admin: "a"}
+	return []Command{
+		&Bootstrap{
+			Cluster: 1, MaxQueues: 2, MaxSources: 3, Nodes: []cmq.Node{node},
+			Sets: []cmq.Set{{ID: 4, Replicas: []cmq.NodeID{5, 6}}}, Key: key,
+		},
+		&PutNode{node},
+		&CreateQueue{"o", "n", full, 9},
+		&SetQueue{"o", "n", cmq.QueueSettings{RewindSeconds: ptr(int64(0))}},
+		&SetQueue{"o", "n", full},
+		&DeleteQueue{"o", "n"},
+		&Unbind{"o", "n"},
+		&Done{1 << 60, 2},
+		&PutKey{key},
+		&DeleteKey{"i"},
+	}
+}
+
+func TestCommandsComeBackAsTheyWere(t *testing.T) {
+	var encoded [][]byte
+	for _, c := range commands() {
+		b := Encode(c)
+		got, err := Decode(b)
+		require.NoError(t, err)
+		require.Equal(t, c, got)
+		for cut := range b {
+			_, err := Decode(b[:cut])
+			require.ErrorIs(t, err, ErrFormat, "%T cut to %d bytes", c, cut)
+		}
+		_, err = Decode(append(b, 0))
+		require.ErrorIs(t, err, ErrFormat)
+		encoded = append(encoded, b)
+	}
+	batch, err := ParseBatch(EncodeBatch(11, 12, 13, encoded))
+	require.NoError(t, err)
+	require.Equal(t, &Batch{Proposer: 11, Number: 12, Time: 13, Commands: commands()}, batch)
+}
+
+func TestBatchDetectsEveryFlippedByte(t *testing.T) {
+	b := EncodeBatch(1, 2, 3, [][]byte{Encode(&DeleteKey{"i"})})
+	for i := range b {
+		damaged := append([]byte(nil), b...)
+		damaged[i] ^= 0x40
+		_, err := ParseBatch(damaged)
+		require.ErrorIs(t, err, ErrFormat, "byte %d", i)
+	}
+	_, err := ParseBatch(b[:len(b)-1])
+	require.ErrorIs(t, err, ErrFormat)
+	empty, err := ParseBatch(EncodeBatch(1, 2, 3, nil))
+	require.NoError(t, err)
+	require.Empty(t, empty.Commands)
+	_, err = ParseBatch(EncodeBatch(1, 2, 3, [][]byte{{commandVersion, 99}}))
+	require.ErrorIs(t, err, ErrFormat)
+}
+
+func TestCommandTooLarge(t *testing.T) {
+	_, err := Decode(make([]byte, MaxCommand+1))
+	require.ErrorIs(t, err, ErrFormat)
+}
+
+func TestQueueComesBackAsItWas(t *testing.T) {
+	q := &cmq.Queue{
+		ID: 1, Name: "n", Owner: "o",
+		Attributes: cmq.QueueAttributes{
+			MaxMsgHeapNum: 2, PollingWait: 3 * time.Second, VisibilityTimeout: 4 * time.Second, MaxMsgSize: 5,
+			MsgRetention: 6 * time.Second, Rewind: 7 * time.Second, Trace: true,
+			DeadLetter: cmq.DeadLetterPolicy{Queue: 8, Policy: 1, MaxReceiveCount: 9, MaxTimeToLive: 10 * time.Second},
+		},
+		Version: 11, Created: time.UnixMilli(12).UTC(), Modified: time.UnixMilli(13).UTC(),
+		Shards: []cmq.Shard{{ID: 14, Set: 15, Epoch: 16}},
+	}
+	b := EncodeQueue(q)
+	got, err := DecodeQueue(b)
+	require.NoError(t, err)
+	require.Equal(t, q, got)
+	for cut := range b {
+		_, err := DecodeQueue(b[:cut])
+		require.ErrorIs(t, err, ErrFormat)
+	}
+	b[0] = 9
+	_, err = DecodeQueue(b)
+	require.ErrorIs(t, err, ErrFormat)
+}
+
+// lived is a state in which everything there is can be found: bindings, all kinds of tasks, a grave.
+func lived(t testing.TB) *State {
+	s := cluster(t)
+	create(t, s, "dead", cmq.QueueSettings{})
+	create(t, s, "source", deadLetter("dead"))
+	gone := s.Apply(&CreateQueue{Owner: owner, Name: "gone", Shards: 3}, start+1).Queue
+	require.Nil(t, s.Apply(&DeleteQueue{owner, "gone"}, start+2).Err)
+	require.Nil(t, s.Apply(&Done{gone.Shards[1].ID, 2}, start+2).Err)
+	settled := create(t, s, "settled", cmq.QueueSettings{})
+	require.Nil(t, s.Apply(&Done{settled.Shards[0].ID, 1}, start+3).Err)
+	require.Nil(t, s.Apply(&SetQueue{owner, "settled", cmq.QueueSettings{VisibilityTimeout: ptr(int64(9))}}, start+4).Err)
+	return s
+}
+
+func TestImageComesBackAsItWas(t *testing.T) {
+	s := lived(t)
+	image := s.Encode()
+	got, err := DecodeState(image)
+	require.NoError(t, err)
+	require.Equal(t, image, got.Encode())
+	require.Equal(t, s.Digest(), got.Digest())
+	require.Equal(t, s.Time(), got.Time())
+	require.Equal(t, s.Version(), got.Version())
+	require.Equal(t, s.Table().Tasks(), got.Table().Tasks())
+	require.Equal(t, s.Table().Graves(), got.Table().Graves())
+	require.Equal(t, s.Table().Queues(owner), got.Table().Queues(owner))
+	dead := s.Table().Queue(owner, "dead").ID
+	require.Equal(t, s.Table().Sources(dead), got.Table().Sources(dead))
+	require.Equal(t, s.Table().Keys(), got.Table().Keys())
+	require.Equal(t, s.Table().Nodes(), got.Table().Nodes())
+	require.Equal(t, s.Table().Sets(), got.Table().Sets())
+	for _, set := range got.Table().Sets() {
+		want, _ := s.load.Get(set.ID)
+		have, _ := got.load.Get(set.ID)
+		require.Equal(t, want, have, "shards in set %d", set.ID)
+	}
+	// Both go on alike.
+	for i, c := range commands() {
+		require.Equal(t, s.Apply(c, start+10), got.Apply(c, start+10), "command %d", i)
+	}
+	require.Equal(t, s.Digest(), got.Digest())
+}
+
+func TestImageDetectsEveryFlippedByte(t *testing.T) {
+	image := lived(t).Encode()
+	for i := range image {
+		damaged := append([]byte(nil), image...)
+		damaged[i] ^= 1
+		_, err := DecodeState(damaged)
+		require.ErrorIs(t, err, ErrFormat, "byte %d", i)
+	}
+	for cut := range image {
+		_, err := DecodeState(image[:cut])
+		require.ErrorIs(t, err, ErrFormat, "%d bytes", cut)
+	}
+}
+
+// An image whose checksum is right but whose parts do not fit together is refused as well.
+func TestImageMustFitTogether(t *testing.T) {
+	rows := map[string]func(s *State){
+		"queue id not given out":  func(s *State) { s.nextQueue = 1 },
+		"bound to nothing":        func(s *State) { s.queues.Delete(s.find(owner, "dead").ID); s.tasks.Delete(cmq.QueueID(1).Shard(0)) },
+		"shard in unknown set":    func(s *State) { s.sets.Delete(1) },
+		"grave without task":      func(s *State) { s.tasks.Delete(cmq.QueueID(3).Shard(0)) },
+		"drop without grave":      func(s *State) { s.graves.Delete(3) },
+		"task of unknown shard":   func(s *State) { s.tasks.Set(cmq.QueueID(1).Shard(5), task{OpenShard, 1, 1}) },
+		"task of unknown queue":   func(s *State) { s.tasks.Set(cmq.QueueID(9).Shard(0), task{SetShard, 1, 1}) },
+		"task of unknown kind":    func(s *State) { s.tasks.Set(cmq.QueueID(1).Shard(0), task{7, 1, 1}) },
+		"drop of a living shard":  func(s *State) { s.tasks.Set(cmq.QueueID(1).Shard(0), task{DropShard, 1, 1}) },
+		"two queues of one name":  func(s *State) { spoil(s, func(q *cmq.Queue) { q.Name = "SOURCE" }) },
+		"name that is none":       func(s *State) { spoil(s, func(q *cmq.Queue) { q.Name = "" }) },
+		"owner that is none":      func(s *State) { spoil(s, func(q *cmq.Queue) { q.Owner = "a\x00" }) },
+		"queue without shards":    func(s *State) { spoil(s, func(q *cmq.Queue) { q.Shards = nil }) },
+		"shard of another queue":  func(s *State) { spoil(s, func(q *cmq.Queue) { q.Shards = []cmq.Shard{{ID: 1, Set: 1}} }) },
+		"text longer than it may": func(s *State) { s.keys.Set("x", &cmq.AccessKey{ID: "x", Secret: string(make([]byte, maxString+1))}) },
+	}
+	for name, change := range rows {
+		t.Run(name, func(t *testing.T) {
+			s := lived(t)
+			change(s)
+			_, err := DecodeState(s.Encode())
+			require.ErrorIs(t, err, ErrFormat)
+		})
+	}
+}
+
+// spoil changes the queue created last.
+func spoil(s *State, change func(*cmq.Queue)) {
+	id, q, _ := s.queues.Max()
+	c := *q
+	change(&c)
+	s.queues.Set(id, &c)
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, c := range commands() {
+		f.Add(Encode(c))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Decode(data)
+		if err != nil {
+			require.ErrorIs(t, err, ErrFormat)
+			return
+		}
+		again, err := Decode(Encode(c))
+		require.NoError(t, err)
+		require.Equal(t, c, again)
+		s := cluster(t)
+		s.Apply(c, start)
+		New().Apply(c, start)
+		_, err = DecodeState(s.Encode())
+		require.NoError(t, err, "whatever a command does, the state can be stored")
+	})
+}
+
+func FuzzParseBatch(f *testing.F) {
+	for _, c := range commands() {
+		f.Add(EncodeBatch(1, 2, 3, [][]byte{Encode(c)}), uint32(1))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, count uint32) {
+		if _, err := ParseBatch(data); err != nil {
+			require.ErrorIs(t, err, ErrFormat)
+		}
+		// Past the checksum, too.
+		if err := new(Batch).parseCommands(data, count); err != nil {
+			require.ErrorIs(t, err, ErrFormat)
+		}
+	})
+}
+
+func FuzzDecodeState(f *testing.F) {
+	f.Add(lived(f).Encode())
+	f.Add(New().Encode())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, err := DecodeState(data)
+		if err != nil {
+			require.ErrorIs(t, err, ErrFormat)
+		}
+		// Past the checksum, too.
+		if len(data) < 9 {
+			return
+		}
+		s, r := New(), &reader{data: data[5 : len(data)-4]}
+		r.tables(&s.tables)
+		if r.end() == nil {
+			_, err := DecodeState(s.Encode())
+			require.NoError(t, err)
+			s.Table().Tasks()
+			s.Table().Queues(owner)
+		}
+	})
+}
