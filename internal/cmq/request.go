@@ -36,6 +36,7 @@ type Request struct {
 	Attributes ShardAttributes
 	Version    uint64
 	From       ShardID
+	Base       uint64 // Transfer: every number below it is settled at From
 	Number     uint64
 	IDs        []MsgID
 	Payload    []byte
@@ -50,6 +51,7 @@ type Reply struct {
 	Errors   []*Error
 	Status   ShardStatus
 	Queue    QueueID
+	Base     uint64 // DeadList: every number below it is settled
 	Number   uint64
 	Payload  []byte
 }

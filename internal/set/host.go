@@ -225,7 +225,7 @@ func (h *Host) close() {
 			inputs[i].call(now)
 		}
 	}
-	h.r.stopLeading()
+	h.r.Close()
 }
 
 func (h *Host) carryOut(ctx context.Context, out Output) {

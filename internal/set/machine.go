@@ -11,6 +11,8 @@ type Machine interface {
 	Lead(term uint64)
 	// Follow says that this replica does not lead any more; requests not yet cut must be refused.
 	Follow()
+	// Close is the last call: whoever still waits for an entry hears that its outcome is unknown.
+	Close()
 
 	// Waiting is about how many bytes Cut would return; 0 means that there is nothing to cut.
 	Waiting() int

@@ -383,6 +383,12 @@ func (r *Replica) stopLeading() {
 	r.reads.fail(&cmq.NotLeaderError{Set: r.set, Leader: r.leader})
 }
 
+// Close ends every call that waits on this replica. No other method may be called afterwards.
+func (r *Replica) Close() {
+	r.stopLeading()
+	r.machine.Close()
+}
+
 // maybeLead opens the machine for requests once raft leads, the entries of earlier terms are applied and
 // cluster time is known. It reports whether the machine is open.
 func (r *Replica) maybeLead(now Now) bool {
@@ -467,4 +473,18 @@ func (r *Replica) wake(now Now) time.Duration {
 		wake = r.campaignAt
 	}
 	return wake
+}
+
+// GiveTo hands over leadership to the named node if it is up and has the log but for the newest entries. It reports whether it does.
+func (r *Replica) GiveTo(node cmq.NodeID) bool {
+	if !r.leading {
+		return false
+	}
+	p, ok := r.rn.Status().Progress[uint64(node)]
+	// What is still on its way is waited for by raft, while no new entry is taken: it must be little.
+	if !ok || !p.RecentActive || p.IsLearner || p.Match+4 < r.last {
+		return false
+	}
+	r.rn.TransferLeader(uint64(node))
+	return true
 }

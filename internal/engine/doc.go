@@ -1,0 +1,15 @@
+// Package engine is the state machine of a data set as the raft driver sees it: it turns requests into entries of
+// the log on the leader, and committed entries into replies and references to bodies on whoever is asked.
+//
+// What a command does to a queue is decided by core/broker alone; this package adds what is local to one replica:
+// which requests wait for which entry, which long polls are parked, where the bodies are (store/reflog), and the
+// leader's housekeeping (retention, dead letters) that it puts into the log as commands.
+//
+//	Submit ──► queue ──► Cut ──► raft ──► Apply ──► broker ──► Result ──► Fill (bodies)
+//	   │         ▲
+//	   ▼         │ a send, a lock end or a due second makes something ready
+//	 parked polls
+//
+// Nothing is proposed for a poll that would come back empty. A parked poll is queued right behind the send that feeds
+// it, so both travel in one entry.
+package engine

@@ -1,0 +1,28 @@
+//go:build mutants
+
+package engine
+
+import (
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/mutant"
+)
+
+// forgetLocks makes a new leader ignore the locks of the old one.
+func (m *Machine) forgetLocks() {
+	if mutant.On(mutant.LockIgnoredAfterLeaderChange) {
+		m.b.ForgetLocks()
+	}
+}
+
+// deleteUnreplicated carries out a delete in the leader's memory only.
+func (m *Machine) deleteUnreplicated(c *Call) bool {
+	if !mutant.On(mutant.DeleteNotReplicated) {
+		return false
+	}
+	errs := make([]*cmq.Error, len(c.req.Handles))
+	for i, h := range c.req.Handles {
+		errs[i] = m.b.DeleteAlone(c.req.Shard, h)
+	}
+	c.finish(&Result{Reply: cmq.Reply{Errors: errs}}, nil)
+	return true
+}

@@ -1,0 +1,77 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/opencmq/cmq/internal/access/httpapi"
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/route"
+)
+
+// keys gives the doors the access keys of the newest table.
+type keys struct{ n *Node }
+
+// Key implements auth.Keys.
+func (k keys) Key(id string) (*cmq.AccessKey, bool) {
+	key := k.n.meta.Table().Key(id)
+	return key, key != nil
+}
+
+// startDoors begins to serve clients and operators.
+func (n *Node) startDoors() {
+	n.door = httpapi.New(httpapi.Config{
+		Backend: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
+		Hosts: n.opt.HostAliases, Window: n.opt.ClockSkew,
+	})
+	if n.opt.HTTP != nil {
+		n.serve(n.door.NewServer(), n.opt.HTTP)
+	}
+	if n.opt.TCP != nil {
+		n.wg.Go(func() { n.refuseTCP(n.opt.TCP) })
+	}
+	if n.opt.Admin != nil {
+		n.serve(&http.Server{Handler: n.adminHandler(), ReadHeaderTimeout: 5 * time.Second}, n.opt.Admin)
+	}
+}
+
+func (n *Node) serve(s *http.Server, l net.Listener) {
+	n.servers = append(n.servers, s)
+	n.wg.Go(func() {
+		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			n.log.Error("a listener failed", "addr", l.Addr(), "error", err)
+		}
+	})
+}
+
+// stopDoors stops accepting, lets open requests end until ctx does, and then cuts the rest off. Parked polls end at once:
+// their clients ask again, on another node.
+func (n *Node) stopDoors(ctx context.Context) error {
+	if n.opt.TCP != nil {
+		n.opt.TCP.Close()
+	}
+	var err error
+	for _, s := range n.servers {
+		if e := s.Shutdown(ctx); e != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}
+	return err
+}
+
+// refuseTCP holds the port of the TCP door, so that routes name a port of this node's own, and closes what connects:
+// the protocol is not served by this version, and a client must not wait for an answer.
+func (n *Node) refuseTCP(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		conn.Close()
+	}
+}
+
+var _ route.Local = (*Node)(nil)

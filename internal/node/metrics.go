@@ -1,0 +1,111 @@
+package node
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/opencmq/cmq/internal/engine"
+	"github.com/opencmq/cmq/internal/set"
+)
+
+// collector turns the node's counters into samples when /metrics is read; nothing is looked up per message.
+type collector struct {
+	n *Node
+
+	connections, ready            *prometheus.Desc
+	queues, tableVersion          *prometheus.Desc
+	leader, term, applied         *prometheus.Desc
+	logFirst, logLast, dropped    *prometheus.Desc
+	sent, received, deleted       *prometheus.Desc
+	released, empty, busy         *prometheus.Desc
+	peerBytes, peerDrops, refused *prometheus.Desc
+	lost                          *prometheus.Desc
+}
+
+func newCollector(n *Node) *collector {
+	perSet := func(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, []string{"set"}, nil) }
+	single := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &collector{
+		n:            n,
+		connections:  single("cmq_http_connections", "Open connections of clients to the HTTP door."),
+		ready:        single("cmq_ready", "1 if /readyz answers 200, else 0."),
+		queues:       single("cmq_queues", "Queues in this node's table of metadata."),
+		tableVersion: single("cmq_metadata_version", "Version of this node's table of metadata."),
+		leader:       perSet("cmq_set_leader", "Node that leads the set as this node knows, 0 if it knows none."),
+		term:         perSet("cmq_set_term", "Raft term of this node's replica."),
+		applied:      perSet("cmq_set_applied_index", "Raft index applied last by this node's replica."),
+		logFirst:     perSet("cmq_set_log_first_index", "Oldest raft index in this node's log."),
+		logLast:      perSet("cmq_set_log_last_index", "Newest raft index in this node's log."),
+		dropped:      perSet("cmq_set_inbox_dropped_total", "Messages of other replicas dropped because the loop was behind."),
+		sent:         perSet("cmq_messages_sent_total", "Messages stored by this node as leader."),
+		received:     perSet("cmq_messages_received_total", "Deliveries made by this node as leader."),
+		deleted:      perSet("cmq_messages_deleted_total", "Messages deleted by their consumers, by this node as leader."),
+		released:     perSet("cmq_messages_released_total", "Deliveries undone because the client had gone."),
+		empty:        perSet("cmq_receives_empty_total", "Receives that ended without a message."),
+		busy:         perSet("cmq_requests_busy_total", "Requests refused because too much was waiting for the set."),
+		peerBytes:    single("cmq_peer_bytes_total", "Bytes exchanged with other nodes.", "direction"),
+		peerDrops:    single("cmq_peer_dropped_total", "Messages and calls to other nodes dropped before sending."),
+		refused:      single("cmq_peer_refused_total", "Connections to the peer port refused: wrong cluster, unknown node or garbage."),
+		lost:         single("cmq_peer_connections_lost_total", "Connections to other nodes that broke."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	table := c.n.meta.Table()
+	ready := 1.0
+	if failing(c.n.readyChecks()) != nil {
+		ready = 0
+	}
+	gauge(c.ready, ready)
+	gauge(c.connections, float64(c.n.door.Conns()))
+	gauge(c.queues, float64(table.QueueCount()))
+	gauge(c.tableVersion, float64(table.Version()))
+	for _, id := range c.n.setIDs {
+		h, label := c.n.sets[id], strconv.Itoa(int(id))
+		c.collectSet(gauge, h.host.Status(), label)
+		counter(c.dropped, h.host.Dropped(), label)
+		if h.service != nil {
+			c.collectEngine(counter, h.service.Machine.Stats(), label)
+		}
+	}
+	if t := c.n.transport.Load(); t != nil {
+		k := t.Counters()
+		counter(c.peerBytes, k.BytesSent.Load(), "sent")
+		counter(c.peerBytes, k.BytesReceived.Load(), "received")
+		counter(c.peerDrops, k.Dropped.Load())
+		counter(c.refused, k.Refused.Load())
+		counter(c.lost, k.Lost.Load())
+	}
+}
+
+type sampler func(d *prometheus.Desc, v uint64, labels ...string)
+
+func (c *collector) collectSet(gauge func(*prometheus.Desc, float64, ...string), s set.Status, label string) {
+	gauge(c.leader, float64(s.Leader), label)
+	gauge(c.term, float64(s.Term), label)
+	gauge(c.applied, float64(s.Applied), label)
+	gauge(c.logFirst, float64(s.First), label)
+	gauge(c.logLast, float64(s.Last), label)
+}
+
+func (c *collector) collectEngine(counter sampler, s *engine.Stats, label string) {
+	counter(c.sent, s.Sent.Load(), label)
+	counter(c.received, s.Received.Load(), label)
+	counter(c.deleted, s.Deleted.Load(), label)
+	counter(c.released, s.Released.Load(), label)
+	counter(c.empty, s.Empty.Load(), label)
+	counter(c.busy, s.Busy.Load(), label)
+}

@@ -1,0 +1,184 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/opencmq/cmq/internal/access/httpapi"
+	"github.com/opencmq/cmq/internal/clock"
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/controller"
+	"github.com/opencmq/cmq/internal/core/meta"
+	"github.com/opencmq/cmq/internal/dispatch"
+	"github.com/opencmq/cmq/internal/route"
+	"github.com/opencmq/cmq/internal/set"
+	"github.com/opencmq/cmq/internal/set/transport"
+	"github.com/opencmq/cmq/internal/vfs"
+)
+
+// Node is one running node.
+type Node struct {
+	opt   Options
+	log   *slog.Logger
+	fs    vfs.FS
+	clock clock.Clock
+	lock  io.Closer
+	plan  *meta.Bootstrap
+
+	board      *controller.Board
+	meta       *controller.Meta
+	mover      *dispatch.Mover
+	reconciler *controller.Reconciler
+	router     *route.Router
+	sets       map[cmq.SetID]*hosted
+	setIDs     []cmq.SetID // of sets, ascending
+	transport  atomic.Pointer[transport.Transport]
+	door       *httpapi.Door
+
+	servers []*http.Server
+	health  health
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+// Start starts a node. It returns when the node's own parts run; Ready waits for the cluster.
+func Start(opt Options) (*Node, error) {
+	n := &Node{
+		opt: withDefaults(opt), fs: vfs.OS(), clock: clock.Real(),
+		board: controller.NewBoard(), sets: make(map[cmq.SetID]*hosted),
+	}
+	n.log = n.opt.Logger.With("node", opt.ID)
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.plan = controller.Plan(clusterID(opt.Cluster), n.opt.Nodes, n.opt.Key, &n.opt.Limits)
+	if err := n.start(); err != nil {
+		n.Stop(canceled())
+		return nil, err
+	}
+	return n, nil
+}
+
+func withDefaults(opt Options) Options {
+	if opt.Logger == nil {
+		opt.Logger = slog.Default()
+	}
+	if opt.Limits == (cmq.Limits{}) {
+		opt.Limits = cmq.DefaultLimits()
+	}
+	if opt.SegmentSize == 0 {
+		opt.SegmentSize = 64 << 20
+	}
+	if opt.CacheBytes == 0 {
+		opt.CacheBytes = 32 << 20
+	}
+	if opt.Failed == nil {
+		opt.Failed = func(err error) { panic(err) }
+	}
+	return opt
+}
+
+// canceled is a context for stopping without patience.
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// start builds the parts, bottom up.
+func (n *Node) start() (err error) {
+	if n.lock, err = claim(n.fs, n.opt.DataDir, identity{Cluster: n.opt.Cluster, Node: n.opt.ID}); err != nil {
+		return err
+	}
+	n.mover = dispatch.NewMover(n.do, n.deadLetterTarget, n.log)
+	n.meta = controller.NewMeta(controller.MetaConfig{Board: n.board, Do: n.do, Replica: n.replicaOf(cmq.ControllerSet)})
+	n.router = n.newRouter()
+	if err := n.openSets(); err != nil {
+		return err
+	}
+	n.startTransport()
+	n.reconciler = controller.NewReconciler(controller.ReconcilerConfig{Board: n.board, Do: n.do, Clock: n.clock, Logger: n.log})
+	n.wg.Go(func() { n.reconciler.Run(n.ctx) })
+	n.wg.Go(n.balance)
+	n.startDoors()
+	return nil
+}
+
+func (n *Node) replicaOf(id cmq.SetID) bool {
+	return slices.ContainsFunc(n.plan.Sets, func(s cmq.Set) bool {
+		return s.ID == id && slices.Contains(s.Replicas, n.opt.ID)
+	})
+}
+
+// openSets opens all of this node's replicas; the messages of others wait until all are there.
+func (n *Node) openSets() error {
+	for _, s := range n.plan.Sets {
+		if !slices.Contains(s.Replicas, n.opt.ID) {
+			continue
+		}
+		h, err := n.open(s)
+		if err != nil {
+			return fmt.Errorf("set %d: %w", s.ID, err)
+		}
+		n.sets[s.ID] = h
+		n.setIDs = append(n.setIDs, s.ID)
+	}
+	slices.Sort(n.setIDs)
+	for _, id := range n.setIDs {
+		h := n.sets[id]
+		h.host = set.NewHost(h.replica, set.HostConfig{Clock: n.clock, Send: n.sender(id), Failed: n.setFailed(id)})
+	}
+	return nil
+}
+
+// do carries out a request at the leader of a set, wherever that is.
+func (n *Node) do(ctx context.Context, id cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
+	return n.router.Do(ctx, id, req)
+}
+
+// Stop stops the node, top down: doors first, then leadership is handed over, then everything else. When ctx ends,
+// what is left stops at once.
+func (n *Node) Stop(ctx context.Context) error {
+	n.health.drain()
+	err := n.stopDoors(ctx)
+	n.cancel()
+	n.wg.Wait()
+	if n.mover != nil {
+		n.mover.Close()
+	}
+	n.stopSets(ctx)
+	if t := n.transport.Load(); t != nil {
+		t.Close()
+	}
+	for _, id := range n.setIDs {
+		err = errors.Join(err, n.sets[id].store.Close())
+	}
+	if n.lock != nil {
+		err = errors.Join(err, n.lock.Close())
+	}
+	return err
+}
+
+// stopSets hands over all leaderships at the same time.
+func (n *Node) stopSets(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, id := range n.setIDs {
+		if h := n.sets[id]; h.host != nil {
+			wg.Go(func() { h.host.Stop(ctx) })
+		}
+	}
+	wg.Wait()
+}
+
+func (n *Node) setFailed(id cmq.SetID) func(error) {
+	return func(err error) {
+		n.health.fail(err)
+		n.opt.Failed(fmt.Errorf("set %d: %w", id, err))
+	}
+}

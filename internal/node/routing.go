@@ -1,0 +1,64 @@
+package node
+
+import (
+	"context"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/controller"
+	"github.com/opencmq/cmq/internal/route"
+)
+
+// metadata shows the controller's service to the router.
+type metadata struct{ *controller.Meta }
+
+// Table implements route.Meta.
+func (m metadata) Table() route.Table { return m.Meta.Table() }
+
+// peerCalls lets the router call other nodes.
+type peerCalls struct{ n *Node }
+
+// Call implements route.Remote.
+func (p peerCalls) Call(ctx context.Context, node cmq.NodeID, payload []byte) ([]byte, error) {
+	t := p.n.transport.Load()
+	if t == nil {
+		return nil, cmq.ErrDropped
+	}
+	return t.Call(ctx, node, payload)
+}
+
+func (n *Node) newRouter() *route.Router {
+	var controllers []cmq.NodeID
+	for _, s := range n.plan.Sets {
+		if s.ID == cmq.ControllerSet {
+			controllers = s.Replicas
+		}
+	}
+	return route.New(route.Config{
+		Node: n.opt.ID, Meta: metadata{n.meta}, Local: n, Remote: peerCalls{n},
+		Leader: n.leader, Controllers: controllers, Logger: n.log,
+	})
+}
+
+// leader is who leads the set as far as this node's replica knows.
+func (n *Node) leader(id cmq.SetID) cmq.NodeID {
+	if h := n.sets[id]; h != nil && h.host != nil {
+		return h.host.Status().Leader
+	}
+	return 0
+}
+
+// deadLetterTarget says which shard of a dead-letter queue takes what comes from source: always the same one, because
+// it remembers how far the source's messages have arrived.
+func (n *Node) deadLetterTarget(ctx context.Context, queue cmq.QueueID, source cmq.ShardID) (cmq.SetID, cmq.ShardID, bool) {
+	q := n.meta.Table().QueueByID(queue)
+	if q == nil {
+		if n.meta.Sync(ctx) != nil {
+			return 0, 0, false
+		}
+		if q = n.meta.Table().QueueByID(queue); q == nil {
+			return 0, 0, false
+		}
+	}
+	s := q.Shards[0]
+	return s.Set, s.ID, true
+}
