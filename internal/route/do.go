@@ -1,0 +1,220 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// NoLeaderError says that no leader of a set was found in time. The request was surely not carried out.
+type NoLeaderError struct {
+	Set  cmq.SetID
+	Last error // what the last node said
+}
+
+func (e *NoLeaderError) Error() string {
+	return fmt.Sprintf("set %d: no leader found: %v", e.Set, e.Last)
+}
+func (e *NoLeaderError) Unwrap() error { return e.Last }
+
+// Do carries out req at the leader of set and returns its reply, in which Err is a refusal. Errors are that
+// of ctx, *NoLeaderError, cmq.ErrBusy, cmq.ErrUnknownOutcome, or what went wrong at the leader.
+//
+// A receive that waits keeps its deadline when the leader changes. req is not changed.
+func (r *Router) Do(ctx context.Context, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
+	s := search{r: r, set: set, req: *req, began: time.Now()}
+	for {
+		reply, err := s.ask(ctx)
+		if err == nil {
+			return s.settled(reply)
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err = s.learn(err); err != nil {
+			return nil, err
+		}
+		if err = s.turn(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// search is one request on its way to the leader.
+type search struct {
+	r     *Router
+	set   cmq.SetID
+	req   cmq.Request
+	began time.Time
+
+	node    cmq.NodeID   // asked last
+	hint    cmq.NodeID   // said to lead, not asked yet; 0: none
+	asked   []cmq.NodeID // in this round
+	rounds  int
+	spent   time.Duration // looking for the leader
+	unclear bool          // an earlier attempt may have been carried out
+}
+
+// Waiting times between two rounds over all replicas.
+const (
+	roundMin = 5 * time.Millisecond
+	roundMax = 200 * time.Millisecond
+)
+
+// ask puts the request to the most promising node that was not asked in this round.
+func (s *search) ask(ctx context.Context) (*cmq.Reply, error) {
+	s.node = s.choose()
+	if s.node == 0 {
+		return nil, &cmq.NotLeaderError{Set: s.set}
+	}
+	s.asked = append(s.asked, s.node)
+	req := s.req
+	if waits(&req) {
+		req.Wait = max(0, s.req.Wait-time.Since(s.began))
+	} else {
+		defer func(began time.Time) { s.spent += time.Since(began) }(time.Now())
+	}
+	reply, err := s.r.askNode(ctx, s.node, s.set, &req)
+	if err == nil {
+		s.r.leaders[s.set&cmq.MaxSetID].Store(uint64(s.node))
+	}
+	return reply, err
+}
+
+// waits tells requests whose time at the leader is not time lost in looking for one.
+func waits(req *cmq.Request) bool { return req.Kind == cmq.KindReceive && req.Wait > 0 }
+
+func (r *Router) askNode(ctx context.Context, node cmq.NodeID, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
+	if node == r.cfg.Node {
+		return r.cfg.Local.Do(ctx, set, req)
+	}
+	payload, err := r.cfg.Remote.Call(ctx, node, encodeRequest(set, req))
+	if err != nil {
+		return nil, err
+	}
+	return decodeReply(payload)
+}
+
+// choose picks the next node: the one another node named, the one our replica knows, the one that led last,
+// our own, any other. 0: all were asked in this round.
+func (s *search) choose() cmq.NodeID {
+	r := s.r
+	if n := s.hint; n != 0 {
+		s.hint = 0
+		return n
+	}
+	replicas := r.replicas(s.set)
+	for _, n := range []cmq.NodeID{r.cfg.Leader(s.set), cmq.NodeID(r.leaders[s.set&cmq.MaxSetID].Load()), r.cfg.Node} {
+		if slices.Contains(replicas, n) && !slices.Contains(s.asked, n) {
+			return n
+		}
+	}
+	first := int(r.turn.Add(1) % uint64(max(1, len(replicas))))
+	for i := range replicas {
+		if n := replicas[(first+i)%len(replicas)]; !slices.Contains(s.asked, n) {
+			return n
+		}
+	}
+	return 0
+}
+
+func (r *Router) replicas(set cmq.SetID) []cmq.NodeID {
+	if s := r.cfg.Meta.Table().Set(set); s != nil {
+		return s.Replicas
+	}
+	if set == cmq.ControllerSet {
+		return r.cfg.Controllers
+	}
+	return nil
+}
+
+// learn draws the conclusion from a failed attempt: nil means that the search goes on.
+func (s *search) learn(err error) error {
+	var not *cmq.NotLeaderError
+	switch {
+	case errors.As(err, &not):
+		if not.Leader != 0 && not.Leader != s.node && !slices.Contains(s.asked, not.Leader) {
+			s.hint = not.Leader
+		}
+	case errors.Is(err, cmq.ErrUnknownOutcome):
+		if !repeatable(s.req.Kind) {
+			return err
+		}
+		s.unclear = true
+	case errors.Is(err, cmq.ErrDropped), errors.Is(err, cmq.ErrStopping):
+	default:
+		return err
+	}
+	s.r.leaders[s.set&cmq.MaxSetID].CompareAndSwap(uint64(s.node), 0)
+	if s.spent >= s.r.cfg.LeaderWait {
+		return s.noLeader(err)
+	}
+	return nil
+}
+
+func (s *search) noLeader(err error) error {
+	if s.unclear {
+		return fmt.Errorf("set %d: no leader found: %w", s.set, cmq.ErrUnknownOutcome)
+	}
+	return &NoLeaderError{s.set, err}
+}
+
+// turn waits before the next round, if every replica was asked in this one.
+func (s *search) turn(ctx context.Context) error {
+	if s.hint != 0 || s.unasked() {
+		return nil
+	}
+	d := roundMax
+	if s.rounds < 6 {
+		d = roundMin << s.rounds
+	}
+	d = d/2 + rand.N(d/2)
+	s.rounds++
+	s.asked = s.asked[:0]
+	s.spent += d
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *search) unasked() bool {
+	return slices.ContainsFunc(s.r.replicas(s.set), func(n cmq.NodeID) bool { return !slices.Contains(s.asked, n) })
+}
+
+// repeatable tells the kinds of requests that may be repeated when nobody knows whether they were carried
+// out, and even if the first attempt is carried out after the second:
+//
+//   - Status and DeadList only read; Open, Set and Drop look at versions and ids that never come back;
+//     Transfer and Forget have numbers; a handle works once, so a late Release or Delete finds nothing.
+//   - A Receive that was carried out unseen has hidden its messages until their locks end, as one whose reply
+//     the client did not get.
+//
+// A repeated Send would double messages, a late Clear or Rewind undo what came after its answer, and a Meta
+// command may be refused because of itself.
+func repeatable(k cmq.Kind) bool {
+	switch k {
+	case cmq.KindReceive, cmq.KindDelete, cmq.KindRelease, cmq.KindStatus, cmq.KindOpenShard, cmq.KindSetShard,
+		cmq.KindDropShard, cmq.KindDeadList, cmq.KindTransfer, cmq.KindForget:
+		return true
+	}
+	return false
+}
+
+// settled looks at a reply in the light of earlier attempts: a delete that was repeated may have found its
+// handles invalid because the first attempt had deleted them.
+func (s *search) settled(reply *cmq.Reply) (*cmq.Reply, error) {
+	if s.unclear && s.req.Kind == cmq.KindDelete && slices.ContainsFunc(reply.Errors, func(e *cmq.Error) bool { return e != nil }) {
+		return nil, fmt.Errorf("set %d: delete was repeated: %w", s.set, cmq.ErrUnknownOutcome)
+	}
+	return reply, nil
+}

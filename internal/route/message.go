@@ -1,0 +1,223 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// Send stores all bodies in one shard or none; the shards of a queue take turns. A shard that is full passes the
+// turn on.
+func (r *Router) Send(ctx context.Context, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error) {
+	var ids []cmq.MsgID
+	err := r.onQueue(ctx, owner, name, func(q *cmq.Queue) (err error) {
+		for _, body := range bodies {
+			if len(body) > q.Attributes.MaxMsgSize {
+				return cmq.ErrMsgSize
+			}
+		}
+		ids, err = r.sendTo(ctx, q, bodies, delay)
+		return err
+	})
+	return ids, err
+}
+
+func (r *Router) sendTo(ctx context.Context, q *cmq.Queue, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error) {
+	err := noShards(q)
+	for _, shard := range r.shuffled(q) {
+		var reply *cmq.Reply
+		reply, err = r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay})
+		if err == nil {
+			return reply.IDs, nil
+		}
+		if !errors.Is(err, cmq.ErrHeapFull) {
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+func noShards(q *cmq.Queue) error { return fmt.Errorf("queue %s has no shards", q.Name) }
+
+// shuffled gives the shards of the queue, beginning with another one each time.
+func (r *Router) shuffled(q *cmq.Queue) []cmq.Shard {
+	n := len(q.Shards)
+	if n <= 1 {
+		return q.Shards
+	}
+	first := int(r.turn.Add(1) % uint64(n))
+	return append(q.Shards[first:n:n], q.Shards[:first]...)
+}
+
+// Receive gives up to max messages as soon as there is one, waiting for at most *wait, or the queue's
+// PollingWait if wait is nil. No message in that time: an empty list.
+func (r *Router) Receive(ctx context.Context, owner, name string, max int, wait *time.Duration) ([]cmq.Message, error) {
+	var messages []cmq.Message
+	began := time.Now()
+	err := r.onQueue(ctx, owner, name, func(q *cmq.Queue) (err error) {
+		w := q.Attributes.PollingWait
+		if wait != nil {
+			w = *wait
+		}
+		messages, err = r.receiveFrom(ctx, q, max, began.Add(w))
+		return err
+	})
+	return messages, err
+}
+
+func (r *Router) receiveFrom(ctx context.Context, q *cmq.Queue, max int, until time.Time) ([]cmq.Message, error) {
+	shards := r.shuffled(q)
+	switch len(shards) {
+	case 0:
+		return nil, noShards(q)
+	case 1:
+		return r.poll(ctx, q, shards[0], max, until)
+	}
+	for _, shard := range shards {
+		messages, err := r.poll(ctx, q, shard, max, time.Time{})
+		if len(messages) > 0 || err != nil {
+			return messages, err
+		}
+	}
+	if time.Until(until) <= 0 {
+		return nil, nil
+	}
+	return r.pollAll(ctx, q, shards, max, until)
+}
+
+// poll asks one shard, waiting until the given time.
+func (r *Router) poll(ctx context.Context, q *cmq.Queue, shard cmq.Shard, most int, until time.Time) ([]cmq.Message, error) {
+	wait := max(0, time.Until(until))
+	reply, err := r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindReceive, Max: most, Wait: wait})
+	if err != nil {
+		return nil, err
+	}
+	return reply.Messages, nil
+}
+
+// polled is what a poll of one of several shards brought.
+type polled struct {
+	messages []cmq.Message
+	err      error
+}
+
+// pollAll waits at all shards at once, because the next message may come to any of them. The first answer
+// ends the others; what they got all the same is added as far as it fits, and the rest is put back.
+func (r *Router) pollAll(ctx context.Context, q *cmq.Queue, shards []cmq.Shard, max int, until time.Time) ([]cmq.Message, error) {
+	polling, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make([]polled, len(shards))
+	var wg sync.WaitGroup
+	for i, shard := range shards {
+		wg.Go(func() {
+			messages, err := r.poll(polling, q, shard, max, until)
+			results[i] = polled{messages, err}
+			if len(messages) > 0 {
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	var messages, surplus []cmq.Message
+	var failed error
+	for _, p := range results {
+		room := max - len(messages)
+		if len(p.messages) > room {
+			surplus = append(surplus, p.messages[room:]...)
+			p.messages = p.messages[:room]
+		}
+		messages = append(messages, p.messages...)
+		if p.err != nil && !(errors.Is(p.err, context.Canceled) && polling.Err() != nil) {
+			failed = p.err
+		}
+	}
+	r.putBack(ctx, q, surplus)
+	if len(messages) > 0 {
+		return messages, nil
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return nil, failed
+}
+
+// putBack releases messages nobody will get. If it fails they come back when their locks end.
+func (r *Router) putBack(ctx context.Context, q *cmq.Queue, messages []cmq.Message) {
+	if len(messages) == 0 {
+		return
+	}
+	handles := make([]cmq.Handle, len(messages))
+	for i := range messages {
+		handles[i] = messages[i].Handle
+	}
+	if err := r.releaseAt(context.WithoutCancel(ctx), q, handles); err != nil {
+		r.log.Info("messages stay locked", "queue", q.Name, "count", len(handles), "err", err)
+	}
+}
+
+// Delete gives one error per handle, in order: nil or ErrHandleInvalid. An error for the whole call means that
+// some may have been deleted.
+func (r *Router) Delete(ctx context.Context, owner, name string, handles []cmq.Handle) ([]*cmq.Error, error) {
+	var errs []*cmq.Error
+	err := r.onQueue(ctx, owner, name, func(q *cmq.Queue) error {
+		errs = make([]*cmq.Error, len(handles))
+		for i := range errs {
+			errs[i] = cmq.ErrHandleInvalid
+		}
+		return r.byShard(q, handles, func(shard cmq.Shard, part []cmq.Handle, places []int) error {
+			reply, err := r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindDelete, Handles: part})
+			if err != nil {
+				return err
+			}
+			if len(reply.Errors) != len(part) {
+				return fmt.Errorf("set %d: %d answers for %d handles", shard.Set, len(reply.Errors), len(part))
+			}
+			for i, place := range places {
+				errs[place] = reply.Errors[i]
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return errs, nil
+}
+
+// Release undoes receives whose answer nobody got. Handles that are not valid are passed over.
+func (r *Router) Release(ctx context.Context, owner, name string, handles []cmq.Handle) error {
+	return r.onQueue(ctx, owner, name, func(q *cmq.Queue) error { return r.releaseAt(ctx, q, handles) })
+}
+
+func (r *Router) releaseAt(ctx context.Context, q *cmq.Queue, handles []cmq.Handle) error {
+	return r.byShard(q, handles, func(shard cmq.Shard, part []cmq.Handle, _ []int) error {
+		_, err := r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindRelease, Handles: part})
+		return err
+	})
+}
+
+// byShard calls do for each shard that gave out some of the handles, with those and their places in the list,
+// up to the first error. Handles of no shard are left out.
+func (r *Router) byShard(q *cmq.Queue, handles []cmq.Handle, do func(shard cmq.Shard, part []cmq.Handle, places []int) error) error {
+	for _, shard := range q.Shards {
+		var part []cmq.Handle
+		var places []int
+		for i, h := range handles {
+			if h.Ordinal() == shard.ID.Ordinal() && h>>63 == 0 {
+				part = append(part, h)
+				places = append(places, i)
+			}
+		}
+		if len(part) == 0 {
+			continue
+		}
+		if err := do(shard, part, places); err != nil {
+			return err
+		}
+	}
+	return nil
+}
