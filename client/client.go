@@ -265,3 +265,10 @@ func isDialError(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }
+
+// SignedForm gives URL and form body of a signed POST, for other programs such as curl. The signature is good
+// as long as the service accepts its time stamp.
+func (c *Client) SignedForm(action string, params ...Param) (url, form string) {
+	to := c.addresses[0]
+	return to.URL, string(c.signer.form(nil, to.Host, to.Path, action, params, c.clock().Unix(), rand.Uint32()))
+}
