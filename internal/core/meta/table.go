@@ -44,6 +44,9 @@ func (t *Table) Queues(owner string) []*cmq.Queue {
 	return list
 }
 
+// QueueCount is how many queues there are, of all owners.
+func (t *Table) QueueCount() int { return t.queues.Len() }
+
 // Sources lists the queues whose dead letters go to the queue dlq, by creation time, then by name.
 func (t *Table) Sources(dlq cmq.QueueID) []*cmq.Queue {
 	ids, _ := t.sources.Get(dlq)
