@@ -183,7 +183,8 @@ func (m *Machine) sweep(s *shard) {
 		}
 	}
 	s.sweep, s.swept = true, m.now
-	m.enqueue(&Call{req: &cmq.Request{Kind: kindSweep, Shard: s.id}})
+	req := &cmq.Request{Kind: kindSweep, Shard: s.id}
+	m.enqueue(&Call{req: req, size: sizeOf(req)})
 }
 
 // firstExpiry is when a message sent at time first needs housekeeping.

@@ -1,0 +1,459 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// rig drives one machine that leads a set of one: what is cut is applied at once, or when the test says so.
+type rig struct {
+	t     *testing.T
+	m     *Machine
+	log   map[uint64][]byte
+	index uint64
+	term  uint64
+	now   int64
+	held  [][]byte // cut, not applied
+	dead  []cmq.ShardID
+}
+
+const start = int64(1_700_000_000_000)
+
+var testShard = cmq.QueueID(7).Shard(0)
+
+func newRig(t *testing.T) *rig {
+	r := &rig{t: t, log: make(map[uint64][]byte), index: 1, term: 2, now: start}
+	r.m = New(r.config())
+	r.m.Apply(2, r.term, nil)
+	r.index = 2
+	r.m.Lead(r.term)
+	return r
+}
+
+func (r *rig) config() Config {
+	return Config{
+		Set: 3, Node: 1, Logger: slog.New(slog.DiscardHandler),
+		Bodies: func(index uint64) ([]byte, error) { return r.log[index], nil },
+		Read:   func(done func(error)) { done(nil) },
+		OnDead: func(s cmq.ShardID) { r.dead = append(r.dead, s) },
+	}
+}
+
+// cut takes one entry from the machine without applying it.
+func (r *rig) cut() []byte {
+	data := r.m.Cut(r.now, 512<<10)
+	if data != nil {
+		r.held = append(r.held, data)
+	}
+	return data
+}
+
+func (r *rig) applyHeld() {
+	for _, data := range r.held {
+		r.index++
+		r.log[r.index] = data
+		r.m.Apply(r.index, r.term, data)
+	}
+	r.held = nil
+}
+
+// settle cuts and applies until nothing waits.
+func (r *rig) settle() {
+	for range 100 {
+		if r.m.Waiting() == 0 {
+			return
+		}
+		r.cut()
+		r.applyHeld()
+	}
+	r.t.Fatal("the machine never comes to rest")
+}
+
+// pass lets time pass, ringing alarms in order as the driver would.
+func (r *rig) pass(d time.Duration) {
+	end := r.now + d.Milliseconds()
+	for {
+		at := r.m.Wake()
+		if at == 0 || at > end {
+			break
+		}
+		r.now = max(r.now, at)
+		r.m.Due(r.now)
+		r.settle()
+	}
+	r.now = end
+}
+
+type answer struct {
+	got *Result
+	err error
+	n   int
+}
+
+func (r *rig) submit(req *cmq.Request) (*answer, *Call) {
+	a := &answer{}
+	if req.Shard == 0 {
+		req.Shard = testShard
+	}
+	c := r.m.Submit(r.now, req, func(res *Result, err error) {
+		a.got, a.err = res, err
+		a.n++
+		if res != nil {
+			require.NoError(r.t, r.m.Fill(res))
+		}
+	})
+	return a, c
+}
+
+// do submits and settles.
+func (r *rig) do(req *cmq.Request) *cmq.Reply {
+	a, _ := r.submit(req)
+	r.settle()
+	require.Equal(r.t, 1, a.n, "answered once")
+	require.NoError(r.t, a.err)
+	return &a.got.Reply
+}
+
+func (r *rig) open(change func(*cmq.ShardAttributes)) {
+	q := cmq.DefaultQueueAttributes()
+	a := q.ShardAttributes()
+	if change != nil {
+		change(&a)
+	}
+	require.Nil(r.t, r.do(&cmq.Request{Kind: cmq.KindOpenShard, Attributes: a, Version: 1}).Err)
+}
+
+func (r *rig) send(bodies ...string) []cmq.MsgID {
+	req := &cmq.Request{Kind: cmq.KindSend}
+	for _, b := range bodies {
+		req.Bodies = append(req.Bodies, []byte(b))
+	}
+	reply := r.do(req)
+	require.Nil(r.t, reply.Err)
+	return reply.IDs
+}
+
+func (r *rig) receive(max int) []cmq.Message {
+	reply := r.do(&cmq.Request{Kind: cmq.KindReceive, Max: max})
+	require.Nil(r.t, reply.Err)
+	return reply.Messages
+}
+
+func (r *rig) delete(handles ...cmq.Handle) []*cmq.Error {
+	return r.do(&cmq.Request{Kind: cmq.KindDelete, Handles: handles}).Errors
+}
+
+func (r *rig) status() cmq.ShardStatus { return r.do(&cmq.Request{Kind: cmq.KindStatus}).Status }
+
+func bodies(msgs []cmq.Message) (out []string) {
+	for _, m := range msgs {
+		out = append(out, string(m.Body))
+	}
+	return out
+}
+
+func TestSendReceiveDelete(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	ids := r.send("a", "b")
+	msgs := r.receive(16)
+	require.Equal(t, []string{"a", "b"}, bodies(msgs))
+	require.Equal(t, ids, []cmq.MsgID{msgs[0].ID, msgs[1].ID})
+	require.Equal(t, cmq.SetID(3), ids[0].Set())
+	require.Equal(t, start, msgs[0].Enqueued.UnixMilli())
+	require.Equal(t, start+30_000, msgs[0].NextVisible.UnixMilli())
+	require.Equal(t, 1, msgs[0].DequeueCount)
+	require.Equal(t, []*cmq.Error{nil, cmq.ErrHandleInvalid}, r.delete(msgs[0].Handle, 12345))
+	st := r.status()
+	require.EqualValues(t, 1, st.Inactive)
+	require.EqualValues(t, 0, st.Active)
+	require.Equal(t, start, st.MinMsgTime.UnixMilli())
+}
+
+func TestEmptyReceiveIsNotProposed(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	before := r.index
+	require.Empty(t, r.receive(1))
+	require.Equal(t, before, r.index)
+}
+
+func TestParkedPollRidesBehindTheSend(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	poll, _ := r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 16, Wait: 10 * time.Second})
+	require.Zero(t, r.m.Waiting(), "nothing is proposed for a poll that would come back empty")
+	sent, _ := r.submit(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("x")}})
+	before := r.index
+	r.settle()
+	require.Equal(t, before+1, r.index, "both in one entry")
+	require.Equal(t, 1, sent.n)
+	require.Equal(t, []string{"x"}, bodies(poll.got.Reply.Messages))
+}
+
+func TestPollEndsEmptyAfterItsWait(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	poll, _ := r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 1, Wait: 3 * time.Second})
+	r.pass(2999 * time.Millisecond)
+	require.Zero(t, poll.n)
+	r.pass(time.Millisecond)
+	require.Equal(t, 1, poll.n)
+	require.Empty(t, poll.got.Reply.Messages)
+}
+
+func TestPollWokenByLockEndAndByDelay(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	r.send("locked")
+	require.Len(t, r.receive(1), 1)
+	poll, _ := r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 1, Wait: 60 * time.Second})
+	r.pass(29_999 * time.Millisecond)
+	require.Zero(t, poll.n)
+	r.pass(time.Millisecond)
+	require.Equal(t, []string{"locked"}, bodies(poll.got.Reply.Messages))
+
+	r.do(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("later")}, Delay: 12 * time.Second})
+	require.EqualValues(t, 1, r.status().Delayed)
+	poll, _ = r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 1, Wait: 20 * time.Second})
+	r.pass(11_999 * time.Millisecond)
+	require.Zero(t, poll.n)
+	r.pass(time.Millisecond)
+	require.Equal(t, []string{"later"}, bodies(poll.got.Reply.Messages))
+}
+
+func TestTwoPollsOneMessage(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	first, _ := r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 16, Wait: time.Second})
+	second, _ := r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 16, Wait: time.Second})
+	r.send("only")
+	require.Equal(t, 1, first.n)
+	require.Len(t, first.got.Reply.Messages, 1)
+	require.Zero(t, second.n)
+	r.pass(time.Second)
+	require.Equal(t, 1, second.n)
+	require.Empty(t, second.got.Reply.Messages)
+}
+
+func TestCancelledPollTakesNothing(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	poll, call := r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 1, Wait: 10 * time.Second})
+	r.m.Cancel(call)
+	require.Equal(t, 1, poll.n)
+	r.send("kept")
+	require.EqualValues(t, 1, r.status().Active)
+	require.Equal(t, 1, r.receive(1)[0].DequeueCount)
+}
+
+func TestCancelledReceiveNotYetCutTakesNothing(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	r.send("kept")
+	got, call := r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 1, Wait: 10 * time.Second})
+	r.m.Cancel(call)
+	r.settle()
+	require.Equal(t, 1, got.n)
+	require.Empty(t, got.got.Reply.Messages)
+	require.Equal(t, []string{"kept"}, bodies(r.receive(1)))
+}
+
+func TestReleaseUndoesTheReceive(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	r.send("m")
+	h := r.receive(1)[0].Handle
+	require.Nil(t, r.do(&cmq.Request{Kind: cmq.KindRelease, Handles: []cmq.Handle{h}}).Err)
+	again := r.receive(1)
+	require.Len(t, again, 1)
+	require.Equal(t, 1, again[0].DequeueCount)
+	require.Equal(t, cmq.ErrHandleInvalid, r.delete(h)[0])
+}
+
+func TestLostLeadership(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	cutAndKept, _ := r.submit(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("kept")}})
+	r.cut()
+	cutAndLost, _ := r.submit(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("lost")}})
+	lost := r.cut()
+	r.held = r.held[:1]
+	notCut, _ := r.submit(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("not cut")}})
+	parked, _ := r.submit(&cmq.Request{Kind: cmq.KindReceive, Shard: testShard + 128, Max: 1, Wait: time.Second})
+	r.m.Follow()
+	var nl *cmq.NotLeaderError
+	require.ErrorAs(t, notCut.err, &nl)
+	require.ErrorAs(t, parked.err, &nl)
+	require.Zero(t, cutAndKept.n)
+
+	r.applyHeld() // the new leader commits the first entry of the old one
+	require.Equal(t, 1, cutAndKept.n)
+	require.Len(t, cutAndKept.got.Reply.IDs, 1)
+	require.Zero(t, cutAndLost.n)
+	r.index++
+	r.m.Apply(r.index, r.term+1, nil) // and its own empty one
+	require.ErrorIs(t, cutAndLost.err, cmq.ErrDropped)
+
+	refused, _ := r.submit(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("x")}})
+	require.ErrorAs(t, refused.err, &nl)
+	_ = lost
+}
+
+func TestCloseLeavesOutcomesUnknown(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	a, _ := r.submit(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("x")}})
+	r.cut()
+	r.m.Close()
+	require.ErrorIs(t, a.err, cmq.ErrUnknownOutcome)
+}
+
+func TestRetention(t *testing.T) {
+	r := newRig(t)
+	r.open(func(a *cmq.ShardAttributes) { a.MsgRetention = 60 * time.Second })
+	r.send("old")
+	r.pass(10 * time.Second)
+	r.send("young")
+	r.pass(49_999 * time.Millisecond)
+	require.EqualValues(t, 2, r.status().Active)
+	r.pass(time.Millisecond)
+	require.EqualValues(t, 1, r.status().Active)
+	require.Equal(t, []string{"young"}, bodies(r.receive(16)))
+	// Also a locked message goes, and nobody has to ask for that.
+	r.pass(20 * time.Second)
+	require.EqualValues(t, 0, r.m.refsLeft())
+}
+
+// refsLeft is how many runs an image would still hold.
+func (m *Machine) refsLeft() int {
+	m.trimRefs()
+	return m.refs.Runs()
+}
+
+func TestRewindByTime(t *testing.T) {
+	r := newRig(t)
+	r.open(func(a *cmq.ShardAttributes) { a.Rewind = time.Hour })
+	var sent []time.Time
+	for i := range 5 {
+		sent = append(sent, time.UnixMilli(r.now))
+		r.send(fmt.Sprint(i))
+		r.pass(10 * time.Second)
+	}
+	for _, m := range r.receive(16) {
+		require.Nil(t, r.delete(m.Handle)[0])
+	}
+	require.Empty(t, r.receive(16))
+	require.EqualValues(t, 5, r.status().Rewindable)
+	require.Nil(t, r.do(&cmq.Request{Kind: cmq.KindRewind, Time: sent[2]}).Err)
+	require.Equal(t, []string{"2", "3", "4"}, bodies(r.receive(16)))
+	require.Equal(t, cmq.ErrRewindTime, r.do(&cmq.Request{Kind: cmq.KindRewind, Time: sent[4]}).Err, "later than the oldest message not deleted")
+	require.Equal(t, cmq.ErrRewindTime, r.do(&cmq.Request{Kind: cmq.KindRewind, Time: sent[0].Add(-2 * time.Hour)}).Err)
+	r.pass(time.Hour)
+	require.EqualValues(t, 0, r.status().Rewindable)
+}
+
+func TestRewindNeedsTheAttribute(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	require.Equal(t, cmq.ErrNotRewindable, r.do(&cmq.Request{Kind: cmq.KindRewind, Time: time.UnixMilli(r.now)}).Err)
+}
+
+func TestDeadLettersAreAnnouncedWithoutTraffic(t *testing.T) {
+	r := newRig(t)
+	r.open(func(a *cmq.ShardAttributes) {
+		a.DeadLetter = cmq.DeadLetterPolicy{Queue: 9, Policy: cmq.PolicyReceives, MaxReceiveCount: 1}
+	})
+	ids := r.send("poison")
+	require.Len(t, r.receive(1), 1)
+	r.pass(31 * time.Second)
+	require.Contains(t, r.dead, testShard)
+	reply := r.do(&cmq.Request{Kind: cmq.KindDeadList, Max: 10})
+	require.Equal(t, []string{"poison"}, bodies(reply.Messages))
+	require.Equal(t, ids[0], reply.Messages[0].ID)
+	require.EqualValues(t, 9, reply.Queue)
+
+	other := cmq.QueueID(9).Shard(0)
+	q := cmq.DefaultQueueAttributes()
+	require.Nil(t, r.do(&cmq.Request{Kind: cmq.KindOpenShard, Shard: other, Attributes: q.ShardAttributes(), Version: 1}).Err)
+	for range 2 { // a repeated transfer changes nothing
+		tr := r.do(&cmq.Request{Kind: cmq.KindTransfer, Shard: other, From: testShard, Base: reply.Base, Number: reply.Number,
+			IDs: []cmq.MsgID{reply.Messages[0].ID}, Bodies: [][]byte{reply.Messages[0].Body}})
+		require.Nil(t, tr.Err)
+		require.Equal(t, reply.Number+1, tr.Number)
+	}
+	require.Nil(t, r.do(&cmq.Request{Kind: cmq.KindForget, Number: reply.Number + 1}).Err)
+	require.Empty(t, r.do(&cmq.Request{Kind: cmq.KindDeadList, Max: 10}).Messages)
+	got := r.do(&cmq.Request{Kind: cmq.KindReceive, Shard: other, Max: 16}).Messages
+	require.Len(t, got, 1)
+	require.Equal(t, ids[0], got[0].ID, "a message keeps its id")
+	require.Equal(t, 1, got[0].DequeueCount)
+}
+
+func TestDeadByAgeIsAnnouncedWithoutTraffic(t *testing.T) {
+	r := newRig(t)
+	r.open(func(a *cmq.ShardAttributes) {
+		a.DeadLetter = cmq.DeadLetterPolicy{Queue: 9, Policy: cmq.PolicyAge, MaxTimeToLive: 300 * time.Second}
+	})
+	r.send("a", "b")
+	r.pass(299_999 * time.Millisecond)
+	require.Empty(t, r.dead)
+	r.pass(time.Millisecond)
+	require.Contains(t, r.dead, testShard)
+}
+
+func TestUnknownShard(t *testing.T) {
+	r := newRig(t)
+	require.Equal(t, cmq.ErrQueueNotExist, r.do(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("x")}}).Err)
+	require.Equal(t, cmq.ErrQueueNotExist, r.do(&cmq.Request{Kind: cmq.KindReceive, Max: 1, Wait: time.Second}).Err)
+	require.Equal(t, cmq.ErrQueueNotExist, r.do(&cmq.Request{Kind: cmq.KindStatus}).Err)
+}
+
+func TestDropEndsParkedPolls(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	poll, _ := r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 1, Wait: 10 * time.Second})
+	r.do(&cmq.Request{Kind: cmq.KindDropShard})
+	require.Equal(t, cmq.ErrQueueNotExist, poll.got.Reply.Err)
+}
+
+func TestImageRoundTrip(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	r.send("a", "b", "c")
+	msgs := r.receive(2)
+	r.delete(msgs[0].Handle)
+	image := r.m.Image()
+	restored := New(r.config())
+	require.NoError(t, restored.Restore(r.index, image))
+	require.Equal(t, r.m.Broker().Digest(), restored.Broker().Digest())
+	require.Equal(t, r.m.Floor(), restored.Floor())
+	r.m = restored
+	r.m.Lead(r.term)
+	require.Equal(t, []string{"c"}, bodies(r.receive(16)))
+	require.Error(t, restored.Restore(5, image[:len(image)/2]))
+	require.Error(t, restored.Restore(5, []byte{99}))
+}
+
+func TestEntriesStaySmall(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	body := make([]byte, 64<<10)
+	for range 20 {
+		r.submit(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{body}})
+	}
+	n := 0
+	for r.m.Waiting() > 0 {
+		require.LessOrEqual(t, len(r.cut()), 512<<10)
+		r.applyHeld()
+		n++
+	}
+	require.Equal(t, 3, n)
+	require.EqualValues(t, 20, r.status().Active)
+}
