@@ -1,7 +1,9 @@
 package controller
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -339,10 +341,16 @@ func TestQueriesUseReadIndex(t *testing.T) {
 }
 
 func TestRefusedBootstrapIsSaid(t *testing.T) {
-	g := newGroup(1, func(_ int, cfg *MachineConfig) { cfg.Bootstrap.Cluster = 0 })
+	var log bytes.Buffer
+	g := newGroup(1, func(_ int, cfg *MachineConfig) {
+		cfg.Bootstrap.Cluster = 0
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
 	g.elect(0)
 	g.run(0)
 	require.Zero(t, g.machines[0].cfg.Board.Table().Version())
+	require.Contains(t, log.String(), "bootstrap was refused")
 	g.elect(0)
-	g.machines[0].Follow() // the bootstrap proposed again is refused, nobody waits for it
+	g.machines[0].Follow()
+	require.Contains(t, log.String(), "bootstrap is left to the next leader")
 }

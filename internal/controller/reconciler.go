@@ -31,9 +31,10 @@ const (
 // ReconcilerConfig says what a Reconciler needs.
 type ReconcilerConfig struct {
 	Board  *Board
-	Do     Do
-	Clock  clock.Clock
-	Logger *slog.Logger
+	Meta   *Meta
+	Do     Do           // to the shards' sets
+	Clock  clock.Clock  // clock.Real if nil
+	Logger *slog.Logger // none if nil
 }
 
 // Reconciler carries out the tasks in the table while this node's replica leads set 0: it tells the shard's set
@@ -77,6 +78,9 @@ const never = time.Duration(math.MaxInt64)
 func NewReconciler(cfg ReconcilerConfig) *Reconciler {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.Real()
 	}
 	return &Reconciler{
 		cfg:      cfg,
@@ -196,8 +200,8 @@ func (r *Reconciler) attempt(ctx context.Context, t *meta.Task) error {
 	return nil
 }
 
-// carryOut tells the shard's set, then the controller. An open shard may have been opened with an older
-// version, so that a newer one is set as well; both do nothing where they come too late.
+// carryOut tells the shard's set, then the controller. A shard may have been opened with an older version
+// before, so that a newer one is set as well; both do nothing where they come too late.
 func (r *Reconciler) carryOut(ctx context.Context, t *meta.Task) error {
 	req := cmq.Request{Shard: t.Shard, Attributes: t.Attributes, Version: t.Version}
 	switch t.Kind {
@@ -219,8 +223,7 @@ func (r *Reconciler) carryOut(ctx context.Context, t *meta.Task) error {
 			return err
 		}
 	}
-	done := meta.Encode(&meta.Done{Shard: t.Shard, Version: t.Version})
-	return r.tell(ctx, cmq.ControllerSet, cmq.KindMeta, cmq.Request{Payload: done})
+	return r.cfg.Meta.Done(ctx, t.Shard, t.Version)
 }
 
 // tell sends a request and takes a refusal for a failure, except that a shard which is to be dropped may be
