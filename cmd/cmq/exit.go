@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/opencmq/cmq/client"
+	"github.com/opencmq/cmq/internal/config"
+)
+
+// Exit codes. They are part of the interface: scripts test them.
+const (
+	exitOK          = 0
+	exitFailure     = 1   // refused by the service, or failed
+	exitUsage       = 2   // wrong command, flag or configuration; nothing was done
+	exitNoMessage   = 3   // receive: there was no message
+	exitUnreachable = 4   // no answer from the endpoint
+	exitInterrupted = 130 // ended by Ctrl-C or a second signal
+)
+
+const exitHelp = `Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 no message,
+4 endpoint not reachable, 130 interrupted.`
+
+// usageError is a mistake in the command line.
+type usageError struct{ text string }
+
+func (e usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
+
+func exitCode(err error) int {
+	var (
+		usage    usageError
+		problems config.Problems
+		broken   *client.TransportError
+	)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage), errors.As(err, &problems):
+		return exitUsage
+	case errors.Is(err, client.ErrNoMessage):
+		return exitNoMessage
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, &broken):
+		return exitUnreachable
+	}
+	return exitFailure
+}
+
+// explain says what an error means and what to do about it, as far as that is known.
+func explain(err error) string {
+	var broken *client.TransportError
+	hint := ""
+	switch {
+	case errors.Is(err, client.ErrQueueNotExist):
+		hint = "create the queue with: cmq queue create NAME"
+	case errors.Is(err, client.ErrQueueExists):
+		hint = "change it with: cmq queue set NAME; names that differ only in case are the same"
+	case errors.Is(err, client.ErrKeyUnknown):
+		hint = "the secret id is not one of this cluster's; see --secret-id, CMQ_SECRET_ID or cmq context list"
+	case errors.Is(err, client.ErrSignature):
+		hint = "the secret key does not belong to the secret id, or this machine's clock is wrong"
+	case errors.Is(err, client.ErrHandleInvalid):
+		hint = "the lock has ended or the message was deleted before; receive it again"
+	case errors.As(err, &broken) && !broken.Sent:
+		hint = "is the server running there? start one with: cmq dev"
+	}
+	if hint == "" {
+		return err.Error()
+	}
+	return err.Error() + "\n" + hint
+}
+
+// jsonError is what -o json prints for a failure.
+type jsonError struct {
+	Error struct {
+		Exit      int    `json:"exit"`
+		Message   string `json:"message"`
+		Code      int    `json:"code,omitempty"`
+		Module    int    `json:"module,omitempty"`
+		RequestID string `json:"requestId,omitempty"`
+	} `json:"error"`
+}
+
+// report prints a failure: for people on stderr, and as JSON on stdout if JSON was asked for.
+func report(stdout, stderr io.Writer, asJSON bool, err error) {
+	text := explain(err)
+	fmt.Fprintln(stderr, "cmq: "+strings.ReplaceAll(text, "\n", "\n     "))
+	if !asJSON {
+		return
+	}
+	var j jsonError
+	j.Error.Exit, j.Error.Message = exitCode(err), text
+	var refused *client.Error
+	if errors.As(err, &refused) {
+		j.Error.Code, j.Error.Module, j.Error.RequestID = refused.Code, refused.Module, refused.RequestID
+	}
+	json.NewEncoder(stdout).Encode(j) // stdout may be closed; stderr has the text already
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"sync"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/node"
+)
+
+// nodeProcess is a node of package node as a process.
+type nodeProcess struct {
+	*node.Node
+	failed chan struct{}
+	once   sync.Once
+	err    error // set before failed is closed
+}
+
+// Failed implements process.
+func (p *nodeProcess) Failed() <-chan struct{} { return p.failed }
+
+// Err implements process; call it after Failed is closed.
+func (p *nodeProcess) Err() error { return p.err }
+
+func (p *nodeProcess) fail(err error) {
+	p.once.Do(func() {
+		p.err = err
+		close(p.failed)
+	})
+}
+
+// startNode is the starter of real nodes.
+func startNode(_ context.Context, o nodeOptions) (process, error) {
+	p := &nodeProcess{failed: make(chan struct{})}
+	c := &o.config
+	limits := cmq.DefaultLimits()
+	limits.QueuesPerOwner = c.Limits.QueuesPerOwner
+	limits.RequestBytes = c.Limits.RequestBytes
+	n, err := node.Start(node.Options{
+		ID:          cmq.NodeID(c.Node.ID),
+		DataDir:     c.DataDir,
+		Cluster:     c.Cluster.Name,
+		Nodes:       o.nodes(),
+		Key:         cmq.AccessKey{ID: c.Auth.SecretID, Secret: c.Auth.SecretKey, Enabled: true},
+		HTTP:        o.listeners.HTTP,
+		TCP:         o.listeners.TCP,
+		Peer:        o.listeners.Peer,
+		Admin:       o.listeners.Admin,
+		Limits:      limits,
+		ClockSkew:   c.Auth.ClockSkew,
+		HostAliases: c.Auth.HostAliases,
+		Logger:      o.logger,
+		Failed:      p.fail,
+	})
+	if err != nil {
+		o.listeners.close()
+		return nil, err
+	}
+	p.Node = n
+	return p, nil
+}
+
+// nodes lists all nodes of the cluster with the addresses that are known here: all of them in cmq dev, in
+// cmq server the peer addresses of the seed list and the own ones.
+func (o *nodeOptions) nodes() []cmq.Node {
+	var nodes []cmq.Node
+	own := o.listeners.ports(&o.config)
+	for _, p := range o.config.Cluster.Nodes {
+		known := ports{Node: p.ID, Peer: p.Addr}
+		for _, other := range append(o.cluster, own) {
+			if other.Node == p.ID {
+				known = other
+			}
+		}
+		nodes = append(nodes, cmq.Node{ID: cmq.NodeID(p.ID), HTTP: known.HTTP, TCP: known.TCP, Peer: p.Addr, Admin: known.Admin})
+	}
+	if len(nodes) == 0 {
+		nodes = append(nodes, cmq.Node{ID: cmq.NodeID(own.Node), HTTP: own.HTTP, TCP: own.TCP, Peer: own.Peer, Admin: own.Admin})
+	}
+	return nodes
+}
