@@ -1,7 +1,8 @@
 package set
 
 import (
-	"time"
+	"errors"
+	"syscall"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -56,7 +57,7 @@ type group struct {
 
 // startAppend gives out one disk job for everything that waits. A snapshot is a job of its own.
 func (r *Replica) startAppend(now Now) {
-	if r.disk != nil || len(r.appendQueue) == 0 || r.failed != nil {
+	if r.disk != nil || r.full != nil || len(r.appendQueue) == 0 || r.failed != nil {
 		return
 	}
 	g := r.takeGroup()
@@ -64,6 +65,10 @@ func (r *Replica) startAppend(now Now) {
 		r.startInstall(now, g)
 		return
 	}
+	r.appendGroup(now, g)
+}
+
+func (r *Replica) appendGroup(now Now, g *group) {
 	log := r.storage.store.Log()
 	r.startDisk(now, &Job{
 		Class: Disk, Bytes: g.bytes,
@@ -118,11 +123,20 @@ func (g *group) add(m *raftpb.Message) {
 // appended sends the answers that were waiting for the disk.
 func (r *Replica) appended(now Now, g *group, err error) {
 	r.disk = nil
-	if err != nil {
+	switch {
+	case errors.Is(err, segment.ErrNoSpace):
+		// Nothing was written and nobody was told anything: the same group is tried again until there is room.
+		if r.full == nil {
+			r.log.Error("no space left for the log; trying again until there is", "error", err)
+			r.Transfer()
+		}
+		r.full = g
+	case err != nil:
 		r.fail(err)
-		return
+	default:
+		r.full = nil
+		r.respond(now, g.responses)
 	}
-	r.respond(now, g.responses)
 }
 
 func (r *Replica) respond(now Now, responses []*raftpb.Message) {
@@ -199,6 +213,10 @@ func (im *imageMaker) start(r *Replica) {
 		},
 		done: func(now Now, err error) {
 			im.running = false
+			if errors.Is(err, syscall.ENOSPC) {
+				r.log.Error("no space left for an image of the state; trying again later", "error", err)
+				return
+			}
 			if err != nil {
 				r.fail(err)
 				return
@@ -220,11 +238,3 @@ func (r *Replica) image() store.Image {
 }
 
 var _ raft.Storage = (*storage)(nil)
-
-// stallTime is how long the running disk write has lasted.
-func (r *Replica) stallTime(now Now) time.Duration {
-	if r.disk == nil {
-		return 0
-	}
-	return now.Mono - r.diskSince
-}

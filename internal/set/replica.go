@@ -65,7 +65,8 @@ type Replica struct {
 	refused []byte // an entry raft would not take; offered again
 
 	appendQueue []*raftpb.Message
-	disk        *Job // the one disk job that is out
+	full        *group // did not fit the disk; tried again at each tick
+	disk        *Job   // the one append or install that is out
 	diskSince   time.Duration
 	reads       readQueue
 	images      imageMaker
@@ -184,6 +185,9 @@ func (r *Replica) Time(now Now) int64 { return r.clock.at(now) }
 // Tick advances raft's clock; call it at a fixed interval (50 ms).
 func (r *Replica) Tick(now Now) {
 	r.rn.Tick()
+	if r.full != nil && r.disk == nil {
+		r.appendGroup(now, r.full)
+	}
 	if r.leading {
 		r.clock.steer(now)
 		r.reads.retry(r)
@@ -412,7 +416,7 @@ func (r *Replica) cut(now Now) {
 	for r.cuts < maxCutsAhead {
 		if r.refused == nil {
 			waiting := r.machine.Waiting()
-			busy := r.disk != nil || len(r.appendQueue) > 0
+			busy := r.disk != nil || r.full != nil || len(r.appendQueue) > 0
 			if waiting == 0 || busy && waiting < maxEntryBytes {
 				return
 			}
