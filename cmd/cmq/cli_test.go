@@ -132,7 +132,7 @@ func TestFlagOverEnvironmentOverContext(t *testing.T) {
 }
 
 func TestBenchAgainstAService(t *testing.T) {
-	for _, args := range []string{"--mode send --batch 1", "--mode both --queues 2 --rate 2000", "--mode receive --prefill 100 --size 70000 --outstanding 8"} {
+	for _, args := range []string{"--mode send --batch 1", "--mode both --queues 2 --rate 2000", "--mode receive --prefill 100 --size 70000 --outstanding 8 --duration 60s"} {
 		f, url := newFakeService(t)
 		code, out, errs := call(t, url, "", append(strings.Fields("bench -o json --duration 200ms --warmup 0s --outstanding 4 --pid 1"), strings.Fields(args)...)...)
 		require.Equal(t, exitOK, code, errs)
