@@ -53,9 +53,9 @@ func (r *Router) shuffled(q *cmq.Queue) []cmq.Shard {
 	return append(q.Shards[first:n:n], q.Shards[:first]...)
 }
 
-// Receive gives up to max messages as soon as there is one, waiting for at most *wait, or the queue's
+// Receive gives up to most messages as soon as there is one, waiting for at most *wait, or the queue's
 // PollingWait if wait is nil. No message in that time: an empty list.
-func (r *Router) Receive(ctx context.Context, owner, name string, max int, wait *time.Duration) ([]cmq.Message, error) {
+func (r *Router) Receive(ctx context.Context, owner, name string, most int, wait *time.Duration) ([]cmq.Message, error) {
 	var messages []cmq.Message
 	began := time.Now()
 	err := r.onQueue(ctx, owner, name, func(q *cmq.Queue) (err error) {
@@ -63,22 +63,22 @@ func (r *Router) Receive(ctx context.Context, owner, name string, max int, wait 
 		if wait != nil {
 			w = *wait
 		}
-		messages, err = r.receiveFrom(ctx, q, max, began.Add(w))
+		messages, err = r.receiveFrom(ctx, q, most, began.Add(w))
 		return err
 	})
 	return messages, err
 }
 
-func (r *Router) receiveFrom(ctx context.Context, q *cmq.Queue, max int, until time.Time) ([]cmq.Message, error) {
+func (r *Router) receiveFrom(ctx context.Context, q *cmq.Queue, most int, until time.Time) ([]cmq.Message, error) {
 	shards := r.shuffled(q)
 	switch len(shards) {
 	case 0:
 		return nil, noShards(q)
 	case 1:
-		return r.poll(ctx, q, shards[0], max, until)
+		return r.poll(ctx, q, shards[0], most, until)
 	}
 	for _, shard := range shards {
-		messages, err := r.poll(ctx, q, shard, max, time.Time{})
+		messages, err := r.poll(ctx, q, shard, most, time.Time{})
 		if len(messages) > 0 || err != nil {
 			return messages, err
 		}
@@ -86,7 +86,7 @@ func (r *Router) receiveFrom(ctx context.Context, q *cmq.Queue, max int, until t
 	if time.Until(until) <= 0 {
 		return nil, nil
 	}
-	return r.pollAll(ctx, q, shards, max, until)
+	return r.pollAll(ctx, q, shards, most, until)
 }
 
 // poll asks one shard, waiting until the given time.
@@ -107,14 +107,14 @@ type polled struct {
 
 // pollAll waits at all shards at once, because the next message may come to any of them. The first answer
 // ends the others; what they got all the same is added as far as it fits, and the rest is put back.
-func (r *Router) pollAll(ctx context.Context, q *cmq.Queue, shards []cmq.Shard, max int, until time.Time) ([]cmq.Message, error) {
+func (r *Router) pollAll(ctx context.Context, q *cmq.Queue, shards []cmq.Shard, most int, until time.Time) ([]cmq.Message, error) {
 	polling, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make([]polled, len(shards))
 	var wg sync.WaitGroup
 	for i, shard := range shards {
 		wg.Go(func() {
-			messages, err := r.poll(polling, q, shard, max, until)
+			messages, err := r.poll(polling, q, shard, most, until)
 			results[i] = polled{messages, err}
 			if len(messages) > 0 {
 				cancel()
@@ -125,7 +125,7 @@ func (r *Router) pollAll(ctx context.Context, q *cmq.Queue, shards []cmq.Shard, 
 	var messages, surplus []cmq.Message
 	var failed error
 	for _, p := range results {
-		room := max - len(messages)
+		room := most - len(messages)
 		if len(p.messages) > room {
 			surplus = append(surplus, p.messages[room:]...)
 			p.messages = p.messages[:room]
@@ -168,7 +168,7 @@ func (r *Router) Delete(ctx context.Context, owner, name string, handles []cmq.H
 		for i := range errs {
 			errs[i] = cmq.ErrHandleInvalid
 		}
-		return r.byShard(q, handles, func(shard cmq.Shard, part []cmq.Handle, places []int) error {
+		return byShard(q, handles, func(shard cmq.Shard, part []cmq.Handle, places []int) error {
 			reply, err := r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindDelete, Handles: part})
 			if err != nil {
 				return err
@@ -194,7 +194,7 @@ func (r *Router) Release(ctx context.Context, owner, name string, handles []cmq.
 }
 
 func (r *Router) releaseAt(ctx context.Context, q *cmq.Queue, handles []cmq.Handle) error {
-	return r.byShard(q, handles, func(shard cmq.Shard, part []cmq.Handle, _ []int) error {
+	return byShard(q, handles, func(shard cmq.Shard, part []cmq.Handle, _ []int) error {
 		_, err := r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindRelease, Handles: part})
 		return err
 	})
@@ -202,7 +202,7 @@ func (r *Router) releaseAt(ctx context.Context, q *cmq.Queue, handles []cmq.Hand
 
 // byShard calls do for each shard that gave out some of the handles, with those and their places in the list,
 // up to the first error. Handles of no shard are left out.
-func (r *Router) byShard(q *cmq.Queue, handles []cmq.Handle, do func(shard cmq.Shard, part []cmq.Handle, places []int) error) error {
+func byShard(q *cmq.Queue, handles []cmq.Handle, do func(shard cmq.Shard, part []cmq.Handle, places []int) error) error {
 	for _, shard := range q.Shards {
 		var part []cmq.Handle
 		var places []int
