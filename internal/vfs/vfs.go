@@ -93,6 +93,7 @@ const TempSuffix = ".tmp"
 func WriteFile(fs FS, name string, bufs ...[]byte) error {
 	temp := name + TempSuffix
 	if err := writeSynced(fs, temp, bufs); err != nil {
+		_ = fs.Remove(temp) // only to give the space back
 		return err
 	}
 	if err := fs.Rename(temp, name); err != nil {
@@ -111,6 +112,30 @@ func writeSynced(fs FS, name string, bufs [][]byte) (err error) {
 		return err
 	}
 	return f.Sync()
+}
+
+// MakeDirs is MkdirAll with the names of dir and of the directories it had to make durable.
+func MakeDirs(fs FS, dir string) error {
+	parents := []string{filepath.Dir(dir)}
+	for p := parents[0]; p != filepath.Dir(p); p = filepath.Dir(p) {
+		_, err := fs.Stat(p)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		parents = append(parents, filepath.Dir(p))
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for i := len(parents) - 1; i >= 0; i-- {
+		if err := fs.SyncDir(parents[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RemoveAll removes a directory with everything in it. A directory that is not there is no error. The parent is
