@@ -21,8 +21,10 @@ type Staging struct {
 	hs       segment.HardState
 }
 
-// Stage begins a new generation. One that was staged before and not installed is removed.
-func (s *Store) Stage() (*Staging, error) {
+// Stage begins a new generation whose log begins at firstIndex behind an entry of term prevTerm (0: not known, then
+// segment.Log.Term says ErrCompacted of it). If firstIndex is 0, the log begins with the first entry appended or,
+// without entries, behind the image. A generation that was staged before and not installed is removed.
+func (s *Store) Stage(firstIndex, prevTerm uint64) (*Staging, error) {
 	s.mu.Lock()
 	number := s.generation + 1
 	s.mu.Unlock()
@@ -33,18 +35,15 @@ func (s *Store) Stage() (*Staging, error) {
 	if err := vfs.MakeDirs(s.fs, st.dir); err != nil {
 		return nil, fmt.Errorf("stage: %w", err)
 	}
+	if firstIndex > 0 {
+		return st, st.begin(firstIndex, prevTerm)
+	}
 	return st, nil
 }
 
-// Begin says where the log begins and of which term the entry before is. Without it the first entry appended decides,
-// and the term before it is not known (segment.Log.Term then says ErrCompacted); without entries the log begins behind
-// the image.
-func (st *Staging) Begin(firstIndex, prevTerm uint64) error {
-	if st.log != nil {
-		panic("BUG: staging has begun already")
-	}
-	var err error
-	st.log, err = segment.Create(st.store.fs, st.dir, st.store.opt, firstIndex, prevTerm, segment.HardState{Commit: firstIndex - 1})
+func (st *Staging) begin(firstIndex, prevTerm uint64) (err error) {
+	hs := segment.HardState{Commit: firstIndex - 1}
+	st.log, err = segment.Create(st.store.fs, st.dir, st.store.opt, firstIndex, prevTerm, hs)
 	return err
 }
 
@@ -54,18 +53,21 @@ func (st *Staging) Append(entries []segment.Entry) error {
 		return nil
 	}
 	if st.log == nil {
-		if err := st.Begin(entries[0].Index, 0); err != nil {
+		if err := st.begin(entries[0].Index, 0); err != nil {
 			return err
 		}
 	}
 	return st.log.Append(entries, segment.HardState{}, false)
 }
 
-// Finish adds the image and the hard state and makes all durable. The entries, if there are any, must reach the image.
-// The commit index becomes at least the image's.
+// Finish adds the image and the hard state (zero: that of the current log) and makes all durable. The entries, if
+// there are any, must reach the image. The commit index becomes at least the image's.
 func (st *Staging) Finish(img Image, hs segment.HardState) error {
+	if hs == (segment.HardState{}) {
+		hs = st.store.Log().HardState()
+	}
 	if st.log == nil {
-		if err := st.Begin(img.Index+1, img.Term); err != nil {
+		if err := st.begin(img.Index+1, img.Term); err != nil {
 			return err
 		}
 	}

@@ -30,6 +30,9 @@ import (
 	"github.com/opencmq/cmq/internal/vfs"
 )
 
+// ErrNotExist says that there is no store in the directory, or one whose creation was not finished.
+var ErrNotExist = fs.ErrNotExist
+
 // Options are those of the log.
 type Options = segment.Options
 
