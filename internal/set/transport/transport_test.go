@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/goleak"
@@ -34,22 +35,31 @@ type arrival struct {
 type recorder struct {
 	arrivals chan arrival
 	peers    chan string // "up 2", "down 2"
-	call     func(ctx context.Context, from cmq.NodeID, payload []byte) ([]byte, error)
+	call     atomic.Pointer[callFunc]
+	receive  atomic.Pointer[func(arrival)]
 }
+
+type callFunc func(ctx context.Context, from cmq.NodeID, payload []byte) ([]byte, error)
 
 func newRecorder() *recorder {
-	return &recorder{
-		arrivals: make(chan arrival, 100_000),
-		peers:    make(chan string, 1000),
-		call:     func(_ context.Context, _ cmq.NodeID, p []byte) ([]byte, error) { return p, nil },
-	}
+	r := &recorder{arrivals: make(chan arrival, 100_000), peers: make(chan string, 1000)}
+	r.onCall(func(_ context.Context, _ cmq.NodeID, p []byte) ([]byte, error) { return p, nil })
+	return r
 }
 
+func (r *recorder) onCall(f callFunc) { r.call.Store(&f) }
+
 func (r *recorder) Receive(from cmq.NodeID, set cmq.SetID, m set.Message) {
+	if f := r.receive.Load(); f != nil && *f != nil {
+		(*f)(arrival{from, set, m})
+	}
 	r.arrivals <- arrival{from, set, m}
 }
+
+func (r *recorder) onReceive(f func(arrival)) { r.receive.Store(&f) }
+
 func (r *recorder) Call(ctx context.Context, from cmq.NodeID, p []byte) ([]byte, error) {
-	return r.call(ctx, from, p)
+	return (*r.call.Load())(ctx, from, p)
 }
 func (r *recorder) PeerUp(id cmq.NodeID)   { r.peers <- "up" }
 func (r *recorder) PeerDown(id cmq.NodeID) { r.peers <- "down" }
@@ -151,6 +161,32 @@ func TestMessagesArriveInOrderOfTheirKind(t *testing.T) {
 	require.Zero(t, a.Counters().Dropped.Load())
 }
 
+// TestHeartbeatPassesBulk: the receiver is busy with a bulk message for as long as it takes.
+func TestHeartbeatPassesBulk(t *testing.T) {
+	a, _, _, hb := pair(t, nil)
+	entered, release := make(chan struct{}), make(chan struct{})
+	hb.onReceive(func(m arrival) {
+		if m.m.Raft.GetType() == raftpb.MsgApp {
+			entered <- struct{}{}
+			<-release
+		}
+	})
+	big := make([]byte, 1<<20)
+	for i := range uint64(8) {
+		a.Send(2, 1, raftMessage(raftpb.MsgApp, i, big))
+	}
+	<-entered
+	a.Send(2, 1, raftMessage(raftpb.MsgHeartbeat, 99))
+	require.EqualValues(t, 99, next(t, hb).m.Raft.GetIndex())
+	_, err := a.Call(t.Context(), 2, []byte("passes too"))
+	require.NoError(t, err)
+	hb.onReceive(nil)
+	close(release)
+	for range 8 {
+		next(t, hb)
+	}
+}
+
 func TestSendToNobodyIsCounted(t *testing.T) {
 	a, _, _, _ := pair(t, nil)
 	a.Send(9, 1, raftMessage(raftpb.MsgHeartbeat, 1))
@@ -161,23 +197,23 @@ func TestSendToNobodyIsCounted(t *testing.T) {
 
 func TestCalls(t *testing.T) {
 	a, b, ha, hb := pair(t, nil)
-	hb.call = func(_ context.Context, from cmq.NodeID, p []byte) ([]byte, error) {
+	hb.onCall(func(_ context.Context, from cmq.NodeID, p []byte) ([]byte, error) {
 		if len(p) == 0 {
 			return nil, errors.New("nothing asked")
 		}
 		return append([]byte{byte(from)}, p...), nil
-	}
-	ha.call = hb.call
+	})
+	ha.onCall(*hb.call.Load())
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Go(func() {
 			want := bytes.Repeat([]byte{byte(i)}, 1+i*137)
 			got, err := a.Call(t.Context(), 2, want)
-			require.NoError(t, err)
-			require.Equal(t, append([]byte{1}, want...), got)
+			assert.NoError(t, err)
+			assert.Equal(t, append([]byte{1}, want...), got)
 			got, err = b.Call(t.Context(), 1, want)
-			require.NoError(t, err)
-			require.Equal(t, append([]byte{2}, want...), got)
+			assert.NoError(t, err)
+			assert.Equal(t, append([]byte{2}, want...), got)
 		})
 	}
 	wg.Wait()
@@ -191,7 +227,7 @@ func TestCalls(t *testing.T) {
 func TestLargeReply(t *testing.T) {
 	a, _, _, hb := pair(t, nil)
 	big := bytes.Repeat([]byte("large "), 5<<20)
-	hb.call = func(context.Context, cmq.NodeID, []byte) ([]byte, error) { return big, nil }
+	hb.onCall(func(context.Context, cmq.NodeID, []byte) ([]byte, error) { return big, nil })
 	got, err := a.Call(t.Context(), 2, []byte("?"))
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(big, got))
@@ -203,7 +239,7 @@ func TestManyParkedCallsAreCancelled(t *testing.T) {
 	var parked, ended sync.WaitGroup
 	parked.Add(n)
 	ended.Add(n)
-	hb.call = func(ctx context.Context, _ cmq.NodeID, p []byte) ([]byte, error) {
+	hb.onCall(func(ctx context.Context, _ cmq.NodeID, p []byte) ([]byte, error) {
 		if string(p) == "quick" {
 			return p, nil
 		}
@@ -211,13 +247,13 @@ func TestManyParkedCallsAreCancelled(t *testing.T) {
 		<-ctx.Done()
 		ended.Done()
 		return nil, ctx.Err()
-	}
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	var callers sync.WaitGroup
 	for range n {
 		callers.Go(func() {
 			_, err := a.Call(ctx, 2, []byte("park"))
-			require.ErrorIs(t, err, context.Canceled)
+			assert.ErrorIs(t, err, context.Canceled)
 		})
 	}
 	parked.Wait()
@@ -233,11 +269,11 @@ func TestManyParkedCallsAreCancelled(t *testing.T) {
 func TestTooManyCallsAreRefused(t *testing.T) {
 	a, _, _, hb := pair(t, func(c *transport.Config) { c.MaxCalls = 1 })
 	began, release := make(chan struct{}), make(chan struct{})
-	hb.call = func(context.Context, cmq.NodeID, []byte) ([]byte, error) {
+	hb.onCall(func(context.Context, cmq.NodeID, []byte) ([]byte, error) {
 		close(began)
 		<-release
 		return nil, nil
-	}
+	})
 	done := make(chan error)
 	go func() { _, err := a.Call(context.Background(), 2, nil); done <- err }()
 	<-began
@@ -250,11 +286,11 @@ func TestTooManyCallsAreRefused(t *testing.T) {
 func TestPeerProcessDiesAndComesBack(t *testing.T) {
 	a, b, ha, hb := pair(t, nil)
 	began := make(chan struct{})
-	hb.call = func(ctx context.Context, _ cmq.NodeID, _ []byte) ([]byte, error) {
+	hb.onCall(func(ctx context.Context, _ cmq.NodeID, _ []byte) ([]byte, error) {
 		close(began)
 		<-ctx.Done()
 		return nil, ctx.Err()
-	}
+	})
 	lost := make(chan error)
 	go func() { _, err := a.Call(context.Background(), 2, nil); lost <- err }()
 	<-began
@@ -348,18 +384,19 @@ func TestSilentPeerIsGivenUp(t *testing.T) {
 	var g gate
 	a, _, ha, hb := pair(t, func(c *transport.Config) {
 		c.Silence = 200 * time.Millisecond
+		c.Handshake = 200 * time.Millisecond
 		if c.Node == 1 {
 			c.Dial = g.dial
 		}
 	})
 	began := make(chan struct{})
 	ended := make(chan struct{})
-	hb.call = func(ctx context.Context, _ cmq.NodeID, _ []byte) ([]byte, error) {
+	hb.onCall(func(ctx context.Context, _ cmq.NodeID, _ []byte) ([]byte, error) {
 		close(began)
 		<-ctx.Done()
 		close(ended)
 		return nil, ctx.Err()
-	}
+	})
 	lost := make(chan error)
 	go func() { _, err := a.Call(context.Background(), 2, nil); lost <- err }()
 	<-began
