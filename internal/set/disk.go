@@ -165,7 +165,11 @@ func (r *Replica) applyEntry(e *raftpb.Entry) {
 		if r.leading && len(e.GetData()) > 0 && r.cuts > 0 {
 			r.cuts--
 		}
-		r.machine.Apply(e.GetIndex(), e.GetTerm(), e.GetData())
+		data := e.GetData()
+		if len(data) == 0 {
+			data = nil // an empty entry that was read from the log is empty, not nil
+		}
+		r.machine.Apply(e.GetIndex(), e.GetTerm(), data)
 	case raftpb.EntryConfChange, raftpb.EntryConfChangeV2:
 		r.applyConfChange(e)
 	}
@@ -209,7 +213,7 @@ func (im *imageMaker) start(r *Replica) {
 			if err := st.SaveImage(image); err != nil {
 				return err
 			}
-			return st.Log().DropBefore(floor)
+			return st.DropBefore(floor)
 		},
 		done: func(now Now, err error) {
 			im.running = false
