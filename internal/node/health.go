@@ -167,6 +167,5 @@ func serveHealth(w http.ResponseWriter, r *http.Request, checks []check) {
 	fmt.Fprintln(w, "ok")
 }
 
-
 // liveLimit is how long a loop may take for one turn: longer than any disk stall that is handled by handing over.
 const liveLimit = 5 * time.Second

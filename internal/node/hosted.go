@@ -83,7 +83,7 @@ func (n *Node) openStore(s cmq.Set, machine set.Machine) (*store.Store, error) {
 	dir := filepath.Join(n.opt.DataDir, fmt.Sprintf("set-%03d", s.ID))
 	opt := store.Options{
 		Cluster: clusterID(n.opt.Cluster), Set: uint16(s.ID), Replica: uint64(n.opt.ID),
-		SegmentSize: n.opt.SegmentSize, CacheBytes: n.opt.CacheBytes, Logger: n.log,
+		SegmentSize: n.opt.SegmentSize, CacheBytes: n.opt.CacheBytes, Background: true, Logger: n.log,
 	}
 	st, err := store.Open(n.fs, dir, opt)
 	if !errors.Is(err, store.ErrNotExist) {

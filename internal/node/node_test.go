@@ -1,0 +1,265 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// cluster is some nodes in one process.
+type cluster struct {
+	t     *testing.T
+	nodes []*Node
+	opts  []Options
+	addrs []string
+}
+
+var testKey = cmq.AccessKey{ID: "AKIDtest", Secret: "secret", Owner: "1", Enabled: true}
+
+func listen(t *testing.T, addr string) net.Listener {
+	l, err := net.Listen("tcp", addr)
+	require.NoError(t, err)
+	return l
+}
+
+func startCluster(t *testing.T, n int) *cluster {
+	c := &cluster{t: t, nodes: make([]*Node, n), opts: make([]Options, n)}
+	dir := t.TempDir()
+	var peers []net.Listener
+	var nodes []cmq.Node
+	for i := range n {
+		l := listen(t, "127.0.0.1:0")
+		peers = append(peers, l)
+		nodes = append(nodes, cmq.Node{ID: cmq.NodeID(i + 1), Peer: l.Addr().String(), TCP: fmt.Sprintf("127.0.0.1:%d", 40000+i)})
+		c.addrs = append(c.addrs, l.Addr().String())
+	}
+	for i := range n {
+		c.opts[i] = Options{
+			ID: cmq.NodeID(i + 1), DataDir: filepath.Join(dir, fmt.Sprint(i+1)), Cluster: "test", Nodes: nodes, Key: testKey,
+			SegmentSize: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+		}
+		c.start(i, peers[i])
+	}
+	t.Cleanup(func() {
+		for i := range c.nodes {
+			c.stop(i)
+		}
+	})
+	return c
+}
+
+func (c *cluster) start(i int, peer net.Listener) {
+	opt := c.opts[i]
+	opt.Peer = peer
+	opt.HTTP, opt.Admin = listen(c.t, "127.0.0.1:0"), listen(c.t, "127.0.0.1:0")
+	n, err := Start(opt)
+	require.NoError(c.t, err)
+	c.nodes[i] = n
+	c.opts[i].Admin = opt.Admin
+}
+
+func (c *cluster) stop(i int) {
+	if n := c.nodes[i]; n != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		require.NoError(c.t, n.Stop(ctx))
+		c.nodes[i] = nil
+	}
+}
+
+func (c *cluster) ready(ctx context.Context) {
+	for _, n := range c.nodes {
+		if n != nil {
+			require.NoError(c.t, n.Ready(ctx))
+		}
+	}
+}
+
+func timeout(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func zero() *time.Duration { return new(time.Duration) }
+
+// exchange sends through each node and takes everything back through each.
+func (c *cluster) exchange(ctx context.Context, queue string, each int) {
+	sent := map[cmq.MsgID]string{}
+	for i, n := range c.nodes {
+		if n == nil {
+			continue
+		}
+		for j := range each {
+			body := fmt.Sprintf("%d/%d", i, j)
+			ids, err := n.router.Send(ctx, "1", queue, [][]byte{[]byte(body)}, 0)
+			require.NoError(c.t, err)
+			sent[ids[0]] = body
+		}
+	}
+	wait := time.Second
+	for len(sent) > 0 {
+		for _, n := range c.nodes {
+			if n == nil || len(sent) == 0 {
+				continue
+			}
+			msgs, err := n.router.Receive(ctx, "1", queue, 16, &wait)
+			require.NoError(c.t, err)
+			var handles []cmq.Handle
+			for _, m := range msgs {
+				require.Equal(c.t, sent[m.ID], string(m.Body))
+				delete(sent, m.ID)
+				handles = append(handles, m.Handle)
+			}
+			if len(handles) == 0 {
+				continue
+			}
+			errs, err := n.router.Delete(ctx, "1", queue, handles)
+			require.NoError(c.t, err)
+			for _, e := range errs {
+				require.Nil(c.t, e)
+			}
+		}
+	}
+}
+
+func TestOneNode(t *testing.T) {
+	c := startCluster(t, 1)
+	ctx := timeout(t, 30*time.Second)
+	c.ready(ctx)
+	r := c.nodes[0].router
+	_, err := r.CreateQueue(ctx, "1", "orders", cmq.QueueSettings{})
+	require.NoError(t, err)
+	c.exchange(ctx, "Orders", 20)
+	q, st, err := r.QueueAttributes(ctx, "1", "orders")
+	require.NoError(t, err)
+	require.Equal(t, "orders", q.Name)
+	require.Zero(t, st.Active+st.Inactive+st.Delayed)
+	require.NoError(t, r.DeleteQueue(ctx, "1", "orders"))
+	_, err = r.Send(ctx, "1", "orders", [][]byte{[]byte("x")}, 0)
+	require.ErrorIs(t, err, cmq.ErrQueueNotExist)
+}
+
+func TestRestartKeepsEverything(t *testing.T) {
+	c := startCluster(t, 1)
+	ctx := timeout(t, 30*time.Second)
+	c.ready(ctx)
+	r := c.nodes[0].router
+	_, err := r.CreateQueue(ctx, "1", "orders", cmq.QueueSettings{})
+	require.NoError(t, err)
+	ids, err := r.Send(ctx, "1", "orders", [][]byte{[]byte("a"), []byte("b")}, 0)
+	require.NoError(t, err)
+	got, err := r.Receive(ctx, "1", "orders", 1, zero())
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	c.stop(0)
+	c.start(0, listen(t, c.addrs[0]))
+	c.ready(ctx)
+	r = c.nodes[0].router
+	more, err := r.Receive(ctx, "1", "orders", 16, zero())
+	require.NoError(t, err)
+	require.Len(t, more, 1, "the other one is still locked")
+	require.Equal(t, ids[1], more[0].ID)
+	errs, err := r.Delete(ctx, "1", "orders", []cmq.Handle{got[0].Handle})
+	require.NoError(t, err)
+	require.Nil(t, errs[0], "a receipt handle survives a restart")
+}
+
+func TestThreeNodes(t *testing.T) {
+	c := startCluster(t, 3)
+	ctx := timeout(t, 60*time.Second)
+	c.ready(ctx)
+	for i := range 3 {
+		_, err := c.nodes[i].router.CreateQueue(ctx, "1", fmt.Sprint("q", i), cmq.QueueSettings{})
+		require.NoError(t, err)
+	}
+	for i := range 3 {
+		c.exchange(ctx, fmt.Sprint("q", i), 5)
+	}
+	c.stop(1)
+	for i := range 3 {
+		c.exchange(ctx, fmt.Sprint("q", i), 5)
+	}
+	c.start(1, listen(t, c.addrs[1]))
+	c.ready(ctx)
+	for i := range 3 {
+		c.exchange(ctx, fmt.Sprint("q", i), 5)
+	}
+}
+
+func TestDeadLettersMoveBetweenSets(t *testing.T) {
+	c := startCluster(t, 3)
+	ctx := timeout(t, 60*time.Second)
+	c.ready(ctx)
+	r := c.nodes[0].router
+	one := int64(1)
+	_, err := r.CreateQueue(ctx, "1", "dead", cmq.QueueSettings{})
+	require.NoError(t, err)
+	_, err = r.CreateQueue(ctx, "1", "work", cmq.QueueSettings{
+		VisibilityTimeout: &one,
+		DeadLetter:        &cmq.DeadLetterSettings{Queue: "dead", Policy: cmq.PolicyReceives, MaxReceiveCount: 1},
+	})
+	require.NoError(t, err)
+	ids, err := r.Send(ctx, "1", "work", [][]byte{[]byte("poison")}, 0)
+	require.NoError(t, err)
+	got, err := r.Receive(ctx, "1", "work", 1, zero())
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	wait := 20 * time.Second
+	moved, err := c.nodes[2].router.Receive(ctx, "1", "dead", 1, &wait)
+	require.NoError(t, err)
+	require.Len(t, moved, 1)
+	require.Equal(t, ids[0], moved[0].ID)
+	require.Equal(t, "poison", string(moved[0].Body))
+	require.Equal(t, 1, moved[0].DequeueCount)
+}
+
+func TestAdmin(t *testing.T) {
+	c := startCluster(t, 1)
+	c.ready(timeout(t, 30*time.Second))
+	base := "http://" + c.opts[0].Admin.Addr().String()
+	for path, want := range map[string]string{
+		"/livez": "ok", "/readyz?verbose": "[+] set-0-leader ok", "/metrics": "cmq_set_applied_index{set=\"1\"}", "/debug/pprof/cmdline": "",
+	} {
+		resp, err := http.Get(base + path)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, http.StatusOK, resp.StatusCode, path)
+		require.Contains(t, string(body), want)
+	}
+}
+
+func TestForeignAndBusyDirectoriesAreRefused(t *testing.T) {
+	c := startCluster(t, 1)
+	c.ready(timeout(t, 30*time.Second))
+	opt := c.opts[0]
+	_, err := Start(opt)
+	require.ErrorContains(t, err, "in use by another cmq process")
+	c.stop(0)
+	for change, want := range map[string]string{"cluster": `of cluster "test"`, "node": "belongs to node 1"} {
+		foreign := opt
+		foreign.Admin = nil
+		if change == "cluster" {
+			foreign.Cluster = "other"
+		} else {
+			foreign.ID = 2
+			foreign.Nodes = []cmq.Node{{ID: 2}}
+		}
+		_, err := Start(foreign)
+		require.ErrorContains(t, err, want)
+		require.True(t, strings.Contains(err.Error(), "own data directory"))
+	}
+}
