@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"syscall"
 )
@@ -114,7 +115,8 @@ func (o *opening) settle() error {
 		return err
 	}
 	for _, path := range o.dead {
-		if err := l.fs.Remove(path); err != nil {
+		err := l.fs.Remove(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the new segment may have used the name
 			return fmt.Errorf("remove leftover: %w", err)
 		}
 	}
