@@ -115,6 +115,7 @@ func (b *Broker) apply(op *command.Op, out *Output) error {
 		out.Touched = append(out.Touched, op.Shard)
 	}
 	hadDead := s.Dead() > 0
+	s.Settle(b.time)
 	if !b.change(s, op, r, out) {
 		return fmt.Errorf("BUG: batch %d has an operation of unknown kind %d", b.index, op.Kind)
 	}
@@ -146,21 +147,21 @@ func (b *Broker) change(s *shard, op *command.Op, r *Result, out *Output) bool {
 	case command.Delete, command.Release:
 		b.settle(s, op, r, out)
 	case command.Rewind:
-		r.Err = s.Rewind(b.time, op.To)
+		r.Err = s.Rewind(op.To)
 	case command.Clear:
-		s.Clear(b.time)
+		s.Clear()
 		out.Cleared = append(out.Cleared, op.Shard)
 	case command.Expire:
-		s.Expire(b.time, op.Marks)
+		s.Expire(op.Marks)
 	case command.Set:
 		if op.Version > s.version {
 			s.version = op.Version
-			s.Set(b.time, op.Attributes)
+			s.Set(op.Attributes)
 		}
 	case command.Transfer:
 		b.transfer(s, op, r, out)
 	case command.Forget:
-		s.Forget(b.time, op.Number)
+		s.Forget(op.Number)
 	default:
 		return false
 	}
@@ -183,9 +184,9 @@ func (b *Broker) settle(s *shard, op *command.Op, r *Result, out *Output) {
 	for _, h := range op.Handles {
 		err := (*cmq.Error)(nil)
 		if op.Kind == command.Delete {
-			err = s.Delete(b.time, h)
+			err = s.Delete(h)
 		} else {
-			err = s.Release(b.time, h)
+			err = s.Release(h)
 		}
 		out.errors = append(out.errors, err)
 	}
@@ -210,7 +211,7 @@ func (b *Broker) transfer(s *shard, op *command.Op, r *Result, out *Output) {
 	known := min(next-op.Number, uint64(op.N))
 	r.FirstSlot, r.N = op.First+uint16(known), op.N-int(known)
 	r.Number = next + uint64(r.N)
-	out.place(op.Shard, 0, s.Arrive(b.time, r.N), r.FirstSlot, r.N)
+	out.place(op.Shard, 0, s.Arrive(r.N), r.FirstSlot, r.N)
 	if !found {
 		s.arrivals = slices.Insert(s.arrivals, i, arrival{from: op.From})
 	}

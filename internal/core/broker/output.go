@@ -51,7 +51,6 @@ type Output struct {
 }
 
 func (o *Output) reset() {
-	clear(o.Results)
 	o.Results, o.Placed = o.Results[:0], o.Placed[:0]
 	o.Touched, o.Cleared, o.Dropped = o.Touched[:0], o.Cleared[:0], o.Dropped[:0]
 	o.deliveries, o.errors = o.deliveries[:0], o.errors[:0]

@@ -144,7 +144,8 @@ type Ops struct {
 	unknown bool
 }
 
-// Next reads the next operation into op, reusing op's slices, and reports whether there was one.
+// Next reads the next operation into op, reusing op's slices, and reports whether there was one. Fields that
+// do not belong to the operation's kind keep what they had.
 func (o *Ops) Next(op *Op) bool {
 	if o.r.Len() == 0 {
 		return false

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 )
 
@@ -19,7 +20,6 @@ type flight struct {
 type end struct {
 	deadline int64
 	counter  uint64
-	slot     uint32
 }
 
 func (e end) before(f end) bool {
@@ -29,71 +29,111 @@ func (e end) before(f end) bool {
 // flights is the in-flight table: flights by counter and their ends in order of time. The layout depends on
 // its history and must not show: everything that leaves it is ordered by counter or by (deadline, counter).
 //
-// The slab keeps flights free of pointers and in place, so that the heap refers to them by slot. Deleting a
+// The table is open addressing with linear probing, and has no pointers. Sixteen consecutive counters share a
+// hash and lie side by side, because they are handed out together and mostly deleted together. Deleting a
 // flight leaves its end in the heap, where it is passed over later: most messages are deleted long before
 // their lock ends, and then no end is ever sifted.
 type flights struct {
-	slab  []flight // counter 0: free
-	free  []uint32
-	index map[uint64]uint32 // counter → slot
-	ends  []end             // binary heap
+	table []flight // counter 0: free; the length is a power of two
+	n     int
+	shift int   // makes a hash of groups out of 64 bits
+	ends  []end // binary heap
 }
 
-// keep is how large an empty table may stay: an idle queue should not hold the memory of its busiest hour.
-const keep = 4096
+const (
+	group = 16      // consecutive counters that lie side by side
+	keep  = 1 << 13 // how large an empty table may stay: an idle queue should not hold the memory of its busiest hour
+	phi   = 0x9E3779B97F4A7C15
+)
 
-func (t *flights) len() int { return len(t.index) }
+func (t *flights) len() int { return t.n }
+
+// home is where the flight with this counter lies if nothing is in the way.
+func (t *flights) home(counter uint64) int {
+	return int(counter/group*phi>>t.shift*group | counter%group)
+}
+
+// find gives the place of the flight with this counter.
+func (t *flights) find(counter uint64) (int, bool) {
+	if t.n == 0 || counter == 0 {
+		return 0, false
+	}
+	mask := len(t.table) - 1
+	for i := t.home(counter); ; i = (i + 1) & mask {
+		switch t.table[i].counter {
+		case counter:
+			return i, true
+		case 0:
+			return 0, false
+		}
+	}
+}
 
 // add takes a flight with a counter higher than all before.
 func (t *flights) add(f flight) {
-	if t.index == nil {
-		t.index = make(map[uint64]uint32)
+	if t.n >= len(t.table)/4*3 {
+		t.grow()
 	}
-	var slot uint32
-	if n := len(t.free); n > 0 {
-		slot, t.free = t.free[n-1], t.free[:n-1]
-		t.slab[slot] = f
-	} else {
-		slot = uint32(len(t.slab))
-		t.slab = append(t.slab, f)
-	}
-	t.index[f.counter] = slot
-	if len(t.ends) >= 2*len(t.index)+64 {
+	t.put(f)
+	t.n++
+	if len(t.ends) >= 2*t.n+64 {
 		t.compact()
 	}
-	t.push(end{f.deadline, f.counter, slot})
+	t.push(end{f.deadline, f.counter})
+}
+
+func (t *flights) put(f flight) {
+	mask := len(t.table) - 1
+	i := t.home(f.counter)
+	for t.table[i].counter != 0 {
+		i = (i + 1) & mask
+	}
+	t.table[i] = f
+}
+
+func (t *flights) grow() {
+	old := t.table
+	t.table = make([]flight, max(group, 2*len(old)))
+	t.shift = 64 - bits.Len(uint(len(t.table)/group-1))
+	for i := range old {
+		if old[i].counter != 0 {
+			t.put(old[i])
+		}
+	}
 }
 
 // remove takes the flight with this counter out.
 func (t *flights) remove(counter uint64) (flight, bool) {
-	slot, ok := t.index[counter]
+	i, ok := t.find(counter)
 	if !ok {
 		return flight{}, false
 	}
-	f := t.slab[slot]
-	t.release(slot)
+	f := t.table[i]
+	t.release(i)
 	return f, true
 }
 
-func (t *flights) release(slot uint32) {
-	delete(t.index, t.slab[slot].counter)
-	t.slab[slot].counter = 0
-	if len(t.index) == 0 && len(t.slab) > keep {
+// release frees place i and moves those up that had to make way for its flight.
+func (t *flights) release(i int) {
+	t.n--
+	if t.n == 0 && len(t.table) > keep {
 		*t = flights{}
 		return
 	}
-	t.free = append(t.free, slot)
-}
-
-// live reports whether the end belongs to a flight that is still there.
-func (t *flights) live(e end) bool {
-	return int(e.slot) < len(t.slab) && t.slab[e.slot].counter == e.counter
+	mask := len(t.table) - 1
+	for j := (i + 1) & mask; t.table[j].counter != 0; j = (j + 1) & mask {
+		if home := t.home(t.table[j].counter); (j-home)&mask >= (j-i)&mask {
+			t.table[i] = t.table[j]
+			i = j
+		}
+	}
+	t.table[i].counter = 0
 }
 
 // top gives the next end, dropping those whose flight is gone.
 func (t *flights) top() (end, bool) {
 	for len(t.ends) > 0 {
-		if t.live(t.ends[0]) {
+		if _, ok := t.find(t.ends[0].counter); ok {
 			return t.ends[0], true
 		}
 		t.pop()
@@ -103,13 +143,14 @@ func (t *flights) top() (end, bool) {
 
 // expire takes out the next flight whose lock has ended at now.
 func (t *flights) expire(now int64) (flight, bool) {
+	if len(t.ends) == 0 || t.ends[0].deadline > now {
+		return flight{}, false
+	}
 	e, ok := t.top()
 	if !ok || e.deadline > now {
 		return flight{}, false
 	}
-	f := t.slab[e.slot]
-	t.release(e.slot)
-	return f, true
+	return t.remove(e.counter)
 }
 
 // ended visits the flights whose lock has ended at now, in no particular order, and gives the first deadline
@@ -122,18 +163,16 @@ func (t *flights) ended(now int64, visit func(*flight)) (next int64) {
 	}
 	var walk func(i int)
 	walk = func(i int) {
-		if i >= len(t.ends) {
+		if i >= len(t.ends) || next != 0 && t.ends[i].deadline >= next {
 			return
 		}
 		e := t.ends[i]
-		if e.deadline > now {
-			if next == 0 || e.deadline < next {
+		if at, ok := t.find(e.counter); ok {
+			if e.deadline > now {
 				next = e.deadline
+				return
 			}
-			return
-		}
-		if t.live(e) {
-			visit(&t.slab[e.slot])
+			visit(&t.table[at])
 		}
 		walk(2*i + 1)
 		walk(2*i + 2)
@@ -144,9 +183,12 @@ func (t *flights) ended(now int64, visit func(*flight)) (next int64) {
 
 // each visits all flights in no particular order.
 func (t *flights) each(visit func(*flight)) {
-	for i := range t.slab {
-		if t.slab[i].counter != 0 {
-			visit(&t.slab[i])
+	if t.n == 0 {
+		return
+	}
+	for i := range t.table {
+		if t.table[i].counter != 0 {
+			visit(&t.table[i])
 		}
 	}
 }
@@ -161,7 +203,10 @@ func (t *flights) sorted() []flight {
 
 // compact drops the ends whose flights are gone.
 func (t *flights) compact() {
-	t.ends = slices.DeleteFunc(t.ends, func(e end) bool { return !t.live(e) })
+	t.ends = slices.DeleteFunc(t.ends, func(e end) bool {
+		_, ok := t.find(e.counter)
+		return !ok
+	})
 	for i := len(t.ends)/2 - 1; i >= 0; i-- {
 		t.sink(i)
 	}

@@ -10,7 +10,6 @@ import (
 // Send stores n messages, hidden for wait milliseconds, in consecutive positions from seq of the lane. It
 // stores all of them or, when the shard would hold more than MaxMsgHeapNum, none.
 func (s *Shard) Send(now, wait int64, n int) (lane int64, seq uint64, err *cmq.Error) {
-	s.settle(now)
 	if m := s.attributes.MaxMsgHeapNum; m > 0 && s.heap()+uint64(n) > uint64(m) {
 		return 0, 0, cmq.ErrHeapFull
 	}
@@ -21,8 +20,7 @@ func (s *Shard) Send(now, wait int64, n int) (lane int64, seq uint64, err *cmq.E
 }
 
 // Arrive stores n messages that died in another shard, whatever MaxMsgHeapNum says.
-func (s *Shard) Arrive(now int64, n int) (seq uint64) {
-	s.settle(now)
+func (s *Shard) Arrive(n int) (seq uint64) {
 	return s.place(0, uint64(n))
 }
 
@@ -48,7 +46,6 @@ func (s *Shard) place(due int64, n uint64) (seq uint64) {
 // out: returned ones first, then those of lanes that fell due, then of the main lane. When there is something to
 // receive but the shard has MaxInFlight messages locked, the error is ErrTooMany.
 func (s *Shard) Receive(now int64, limit int, lock int64, out []Delivery) ([]Delivery, *cmq.Error) {
-	s.settle(now)
 	ready := s.returned.n + s.delay.Ready(now) + s.main.pending()
 	n := min(uint64(max(limit, 0)), ready)
 	if n == 0 {
@@ -107,8 +104,7 @@ func (s *Shard) deliver(r run, deadline int64) Delivery {
 
 // Delete ends the message whose newest delivery, still locked, has this handle. For any other handle the
 // error is ErrHandleInvalid.
-func (s *Shard) Delete(now int64, h cmq.Handle) *cmq.Error {
-	s.settle(now)
+func (s *Shard) Delete(h cmq.Handle) *cmq.Error {
 	f, ok := s.land(s.newer(h))
 	if !ok {
 		return cmq.ErrHandleInvalid
@@ -118,8 +114,7 @@ func (s *Shard) Delete(now int64, h cmq.Handle) *cmq.Error {
 }
 
 // Release undoes the delivery with this handle: the lock ends and the delivery does not count.
-func (s *Shard) Release(now int64, h cmq.Handle) *cmq.Error {
-	s.settle(now)
+func (s *Shard) Release(h cmq.Handle) *cmq.Error {
 	f, ok := s.land(h)
 	if !ok {
 		return cmq.ErrHandleInvalid
@@ -146,8 +141,7 @@ func (s *Shard) land(h cmq.Handle) (flight, bool) {
 }
 
 // Clear ends every message, also those that could be rewound.
-func (s *Shard) Clear(now int64) {
-	s.settle(now)
+func (s *Shard) Clear() {
 	t := s.main.tail
 	s.main = lane{low: t, floor: t, age: t, cursor: t, tail: t}
 	s.lanes.Clear()
@@ -157,7 +151,6 @@ func (s *Shard) Clear(now int64) {
 }
 
 // Forget ends the dead messages numbered below number: they have arrived at the dead-letter queue.
-func (s *Shard) Forget(now int64, number uint64) {
-	s.settle(now)
+func (s *Shard) Forget(number uint64) {
 	s.dead.forget(number, s.strike)
 }

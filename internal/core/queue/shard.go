@@ -7,7 +7,8 @@ import (
 )
 
 // Shard is the state of one shard of one queue. All times are cluster time in Unix milliseconds and must
-// not go back from one operation to the next; broker sees to that. It is used by one goroutine.
+// not go back from one operation to the next, and Settle comes before each; broker sees to both. It is used by
+// one goroutine.
 type Shard struct {
 	ordinal    uint8
 	attributes cmq.ShardAttributes
@@ -61,8 +62,9 @@ func (s *Shard) heap() uint64 {
 	return s.main.pending() + s.delay.Total() + s.returned.n + uint64(s.flights.len()) + s.dead.n
 }
 
-// settle carries out what time has brought by now: lanes fall due and locks end.
-func (s *Shard) settle(now int64) {
+// Settle carries out what time has brought by now: lanes fall due and locks end. It comes before every
+// operation, whether that then changes anything or not.
+func (s *Shard) Settle(now int64) {
 	s.delay.Advance(now)
 	s.settleLocks(now)
 }

@@ -8,8 +8,7 @@ import (
 // Rewind makes the deleted messages at or behind the given positions receivable again, as if never
 // delivered, as far back as each lane's floors allow. Messages in flight, returned or dead stay as they
 // are, locks and counts included. The error is ErrNotRewindable if the queue keeps nothing to rewind.
-func (s *Shard) Rewind(now int64, to []command.LaneSeq) *cmq.Error {
-	s.settle(now)
+func (s *Shard) Rewind(to []command.LaneSeq) *cmq.Error {
 	if !s.rewinds() {
 		return cmq.ErrNotRewindable
 	}
@@ -48,8 +47,7 @@ func (s *Shard) used(l *lane, from uint64) spans {
 
 // Expire tells the lanes how far time has come; marks of lanes that are not there, or that reach back behind
 // earlier ones, change nothing.
-func (s *Shard) Expire(now int64, marks []command.Mark) {
-	s.settle(now)
+func (s *Shard) Expire(marks []command.Mark) {
 	for _, m := range marks {
 		l := s.lane(m.Lane)
 		if l == nil {
@@ -146,8 +144,7 @@ func (s *Shard) bury(l *lane) {
 // Set changes the attributes. Without a dead-letter policy the dead ones that still wait become receivable
 // again. What can be rewound is dropped when Rewind becomes 0; when it ceases to be 0, what was deleted
 // until then stays deleted.
-func (s *Shard) Set(now int64, a cmq.ShardAttributes) {
-	s.settle(now)
+func (s *Shard) Set(a cmq.ShardAttributes) {
 	old := s.attributes
 	s.adopt(a)
 	if old.DeadLetter != a.DeadLetter {

@@ -1,0 +1,302 @@
+package broker
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/command"
+	"pgregory.net/rapid"
+)
+
+// historiesPerKind is how many random histories each kind of queue gets in every test run.
+const historiesPerKind = 600
+
+// TestHistoriesAgreeWithModel plays random histories to the model and to two replicas, one of which is
+// restored from images on the way, and compares every answer.
+func TestHistoriesAgreeWithModel(t *testing.T) {
+	if err := flag.Set("rapid.checks", fmt.Sprint(historiesPerKind)); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []struct {
+		name       string
+		attributes []*rapid.Generator[cmq.ShardAttributes]
+	}{
+		{"plain", list(attributes(none))},
+		{"rewind", list(attributes(rewind))},
+		{"dead by receives", list(attributes(receives))},
+		{"dead by age", list(attributes(age))},
+		{"dead by age with rewind", list(attributes(age, rewind))},
+		{"changing", list(attributes(none), attributes(rewind), attributes(receives), attributes(age, rewind))},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) { newHistory(t, rapid.OneOf(kind.attributes...)).play() })
+		})
+	}
+}
+
+func list[T any](v ...T) []T { return v }
+
+func none(*cmq.ShardAttributes)     {}
+func rewind(a *cmq.ShardAttributes) { a.Rewind = time.Minute }
+func receives(a *cmq.ShardAttributes) {
+	a.DeadLetter = cmq.DeadLetterPolicy{Queue: 8, Policy: cmq.PolicyReceives, MaxReceiveCount: 2}
+}
+
+func age(a *cmq.ShardAttributes) {
+	a.DeadLetter = cmq.DeadLetterPolicy{Queue: 8, Policy: cmq.PolicyAge, MaxTimeToLive: time.Minute}
+}
+
+func attributes(change ...func(*cmq.ShardAttributes)) *rapid.Generator[cmq.ShardAttributes] {
+	return rapid.Custom(func(t *rapid.T) cmq.ShardAttributes {
+		a := cmq.ShardAttributes{
+			MaxMsgHeapNum:     rapid.SampledFrom([]int64{0, 6, 1000}).Draw(t, "heap"),
+			VisibilityTimeout: rapid.SampledFrom([]time.Duration{time.Second, 5 * time.Second}).Draw(t, "lock"),
+			MaxInFlight:       rapid.SampledFrom([]int{3, 1000}).Draw(t, "cap"),
+		}
+		for _, f := range change {
+			f(&a)
+		}
+		return a
+	})
+}
+
+// history is one random history.
+type history struct {
+	*rapid.T
+	attributes *rapid.Generator[cmq.ShardAttributes]
+	m          *model
+	a, b       *Broker
+	out, outB  Output
+	builder    *command.Builder
+	now        int64
+	handles    []cmq.Handle // ever given out
+	lanes      []int64      // ever sent to
+	version    uint64
+}
+
+func newHistory(t *rapid.T, a *rapid.Generator[cmq.ShardAttributes]) *history {
+	return &history{
+		T: t, attributes: a, m: newModel(), builder: command.NewBuilder(), now: 1_000_000,
+		a: New(3, Options{Replica: 2}), b: New(3, Options{Replica: 4}), lanes: []int64{0},
+	}
+}
+
+var shardIDs = []cmq.ShardID{cmq.QueueID(1).Shard(0), cmq.QueueID(1).Shard(1), cmq.QueueID(2).Shard(0)}
+
+func (h *history) play() {
+	var first []command.Op
+	for _, id := range shardIDs[:2] {
+		h.version++
+		first = append(first, command.Op{Kind: command.Open, Shard: id, Version: h.version, Attributes: h.attributes.Draw(h.T, "attributes")})
+	}
+	h.step(first)
+	for range rapid.IntRange(10, 60).Draw(h.T, "steps") {
+		ops := make([]command.Op, rapid.IntRange(1, 4).Draw(h.T, "ops"))
+		for i := range ops {
+			ops[i] = h.op()
+		}
+		h.step(ops)
+		h.compare()
+		if rapid.IntRange(0, 7).Draw(h.T, "restore") == 0 {
+			h.restore()
+		}
+	}
+}
+
+// op draws one operation.
+func (h *history) op() command.Op {
+	op := command.Op{Shard: rapid.SampledFrom([]cmq.ShardID{shardIDs[0], shardIDs[0], shardIDs[0], shardIDs[1], shardIDs[2]}).Draw(h.T, "shard")}
+	op.Kind = rapid.SampledFrom([]command.Kind{
+		command.Send, command.Send, command.Send, command.Receive, command.Receive, command.Receive, command.Receive,
+		command.Delete, command.Delete, command.Delete, command.Release, command.Rewind, command.Clear, command.Expire,
+		command.Expire, command.Open, command.Set, command.Drop, command.Transfer, command.Forget,
+	}).Draw(h.T, "kind")
+	number := func(name string) uint64 { return rapid.Uint64Range(0, 25).Draw(h.T, name) }
+	switch op.Kind {
+	case command.Send:
+		op.Bodies = bodies(rapid.IntRange(0, 4).Draw(h.T, "n"))
+		op.Delay = rapid.SampledFrom([]int64{0, 0, -5, 1, 2000, 3000, 61_000, 3_700_000}).Draw(h.T, "delay")
+	case command.Receive:
+		op.Max = rapid.IntRange(0, 6).Draw(h.T, "max")
+		op.Lock = rapid.SampledFrom([]int64{0, 0, 1, 700, 9000}).Draw(h.T, "lock")
+	case command.Delete, command.Release:
+		op.Handles = h.someHandles()
+	case command.Rewind:
+		for range rapid.IntRange(0, 2).Draw(h.T, "lanes") {
+			op.To = append(op.To, command.LaneSeq{Lane: h.lane(), Seq: number("to")})
+		}
+	case command.Expire:
+		for range rapid.IntRange(0, 2).Draw(h.T, "marks") {
+			op.Marks = append(op.Marks, command.Mark{Lane: h.lane(), Low: number("low") / 2, Floor: number("floor"), Age: number("age")})
+		}
+	case command.Open, command.Set:
+		h.version++
+		op.Version = h.version - rapid.SampledFrom([]uint64{0, 0, 0, 1}).Draw(h.T, "stale")
+		op.Attributes = h.attributes.Draw(h.T, "attributes")
+	case command.Drop, command.Clear: // rare, or nothing else would ever be seen
+		if rapid.IntRange(0, 3).Draw(h.T, "really") > 0 {
+			op.Kind = command.Expire
+		}
+	case command.Transfer:
+		op.From = rapid.SampledFrom([]cmq.ShardID{50, 40}).Draw(h.T, "from")
+		op.Number = number("number") / 3
+		op.Base = number("base") / 6
+		op.Bodies = bodies(rapid.IntRange(0, 3).Draw(h.T, "n"))
+		op.IDs = make([]cmq.MsgID, len(op.Bodies))
+	case command.Forget:
+		op.Number = number("number")
+	}
+	return op
+}
+
+func (h *history) lane() int64 {
+	if rapid.Bool().Draw(h.T, "main") {
+		return 0
+	}
+	return rapid.SampledFrom(h.lanes).Draw(h.T, "lane")
+}
+
+func (h *history) someHandles() []cmq.Handle {
+	list := []cmq.Handle{0, 1 << 63, cmq.NewHandle(1, 1)}
+	list = append(list, h.handles...)
+	if len(h.handles) > 3 { // mostly recent ones
+		list = append(list, h.handles[len(h.handles)-3:]...)
+		list = append(list, h.handles[len(h.handles)-3:]...)
+	}
+	return rapid.SliceOfN(rapid.SampledFrom(list), 0, 4).Draw(h.T, "handles")
+}
+
+// step applies one batch to all and compares what it gave.
+func (h *history) step(ops []command.Op) {
+	h.now += rapid.SampledFrom([]int64{0, 0, 1, 100, 999, 1000, 1001, 5000, -400, 60_000, 4_000_000}).Draw(h.T, "later")
+	h.builder.Reset(1, h.a.Index()+1)
+	var want []Result
+	var placed []Placed
+	for _, op := range ops {
+		first := h.builder.Add(op)
+		r, p := h.m.apply(h.now, op, first)
+		want, placed = append(want, r), append(placed, p...)
+	}
+	data := h.builder.Finish(h.now)
+	h.applyTo(h.a, data, &h.out)
+	h.applyTo(h.b, data, &h.outB)
+	h.same("results (-model +broker)", want, h.out.Results)
+	h.same("placed (-model +broker)", placed, h.out.Placed)
+	h.same("results (-replica +other)", h.out.Results, h.outB.Results)
+	h.same("placed (-replica +other)", h.out.Placed, h.outB.Placed)
+	for _, r := range h.out.Results {
+		for _, d := range r.Deliveries {
+			h.handles = append(h.handles, d.Handle)
+		}
+	}
+	for _, p := range h.out.Placed {
+		h.lanes = append(h.lanes, p.Lane)
+	}
+}
+
+// same compares lists by their printed form, which is quick, and shows the difference properly.
+func (h *history) same(what string, want, got any) {
+	if fmt.Sprint(want) != fmt.Sprint(got) {
+		h.Fatalf("%s:\n%s", what, cmp.Diff(want, got, cmpopts.EquateEmpty()))
+	}
+}
+
+func (h *history) applyTo(b *Broker, data []byte, out *Output) {
+	batch, err := command.Parse(data)
+	if err != nil {
+		h.Fatal(err)
+	}
+	if err := b.Apply(b.Index()+1, batch, out); err != nil {
+		h.Fatal(err)
+	}
+}
+
+// compare asks model and broker everything that can be asked, for a moment now or later.
+func (h *history) compare() {
+	if h.a.Digest() != h.b.Digest() {
+		h.Fatal("digests of the replicas differ")
+	}
+	now := h.m.time + rapid.SampledFrom([]int64{0, 0, 500, 1000, 10_000, 100_000}).Draw(h.T, "ahead")
+	for _, id := range shardIDs {
+		s := h.m.shards[id]
+		if s == nil != !h.a.Has(id) {
+			h.Fatalf("shard %d: there in one, not in the other", id)
+		}
+		if s == nil {
+			continue
+		}
+		st, _ := h.a.Status(id, now)
+		want := s.status(now)
+		if counts(st) != want {
+			h.Fatalf("counters %v, model %v", counts(st), want)
+		}
+		if got := h.a.Ready(id, now); got != want[0] {
+			h.Fatalf("ready %d, model %d", got, want[0])
+		}
+		if got := h.a.NextWake(id, now); got != s.wake(now) {
+			h.Fatalf("wake %d, model %d", got, s.wake(now))
+		}
+		if got := h.a.Dying(id, now); got != s.dying(now) {
+			h.Fatalf("dying %v", got)
+		}
+		h.compareDead(id, s)
+		h.compareLanes(id, s)
+	}
+}
+
+func (h *history) compareDead(id cmq.ShardID, s *modelShard) {
+	limit := rapid.IntRange(1, 5).Draw(h.T, "limit")
+	number, at := h.a.DeadHead(id, limit)
+	wantNumber, want := s.deadHead(limit)
+	if h.same("dead (-model +broker)", want, at); number != wantNumber {
+		h.Fatalf("dead from %d, model %d", number, wantNumber)
+	}
+	listed := false
+	h.a.WithDead(func(with cmq.ShardID) bool {
+		listed = listed || with == id
+		return true
+	})
+	if listed != (len(at) > 0) {
+		h.Fatalf("shard %d among those with dead messages: %v", id, listed)
+	}
+}
+
+func (h *history) compareLanes(id cmq.ShardID, s *modelShard) {
+	seen := map[int64]bool{}
+	last := int64(-1)
+	h.a.Lanes(id, func(l LaneInfo) bool {
+		if seen[l.Lane] = true; l.Lane <= last || !s.inUse(l.Lane) {
+			h.Fatalf("lane %d after %d", l.Lane, last)
+		}
+		last = l.Lane
+		oldest, needed := s.extent(l.Lane)
+		if l.Oldest != oldest || l.Needed != needed || l.Cursor != s.cursor(l.Lane) || l.Tail != s.lanes[l.Lane].tail {
+			h.Fatalf("%+v, model %+v, oldest %d, needed %d", l, s.lanes[l.Lane], oldest, needed)
+		}
+		return true
+	})
+	for lane := range s.lanes {
+		if s.inUse(lane) != seen[lane] {
+			h.Fatalf("lane %d seen: %v", lane, seen[lane])
+		}
+	}
+}
+
+// restore replaces one replica by its image.
+func (h *history) restore() {
+	image := h.b.Encode()
+	b, err := Decode(3, image, Options{Replica: 6})
+	if err != nil {
+		h.Fatal(err)
+	}
+	if !bytes.Equal(b.Encode(), image) {
+		h.Fatal("the image changes by decoding and encoding")
+	}
+	h.b = b
+}
