@@ -74,12 +74,16 @@ func (s *search) ask(ctx context.Context) (*cmq.Reply, error) {
 	}
 	s.asked = append(s.asked, s.node)
 	req := s.req
+	ask := s.r.askNode
 	if waits(&req) {
 		req.Wait = max(0, s.req.Wait-time.Since(s.began))
+		if s.node != s.r.cfg.Node {
+			ask = s.r.pollRemote
+		}
 	} else {
 		defer func(began time.Time) { s.spent += time.Since(began) }(time.Now())
 	}
-	reply, err := s.r.askNode(ctx, s.node, s.set, &req)
+	reply, err := ask(ctx, s.node, s.set, &req)
 	if err == nil {
 		s.r.leaders[s.set&cmq.MaxSetID].Store(uint64(s.node))
 	}

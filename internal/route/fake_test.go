@@ -65,6 +65,7 @@ type cluster struct {
 	shards  map[cmq.ShardID]*shard
 	dropped map[cmq.ShardID]bool
 	dead    map[cmq.NodeID]bool // cannot be reached
+	hung    cmq.NodeID          // answers nothing any more
 	nextID  uint64
 	done    map[cmq.ShardID]uint64
 
@@ -254,6 +255,7 @@ func (n *node) receive(ctx context.Context, s *shard, set cmq.SetID, req *cmq.Re
 		default:
 		}
 		switch {
+		case c.hung == n.id: // until its caller gives up
 		case c.dead[n.id]:
 			return nil, cmq.ErrStopping
 		case c.leader[set] != n.id:

@@ -199,3 +199,37 @@ func TestSurplusIsPutBack(t *testing.T) {
 		require.Equal(t, 1, locked)
 	})
 }
+
+// TestPollComesHomeFromAHungLeader: the old leader hangs and says nothing, the other two elect a new one.
+func TestPollComesHomeFromAHungLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := withQueue(t, 1)
+		r := c.router(3)
+		began := time.Now()
+		time.AfterFunc(time.Second, func() {
+			c.mu.Lock()
+			c.hung = 1
+			c.leader[1] = 2
+			c.mu.Unlock()
+			r.LeaderChanged(1, 0)
+			r.LeaderChanged(1, 2)
+		})
+		time.AfterFunc(2*time.Second, func() { c.router(2).Send(context.Background(), "me", "q", bodies("x"), 0) })
+		got, err := r.Receive(t.Context(), "me", "q", 1, ptr(30*time.Second))
+		require.NoError(t, err)
+		require.Equal(t, []string{"x"}, texts(got))
+		require.Equal(t, 2*time.Second, time.Since(began))
+	})
+}
+
+// TestPollOfTheLeaderStays: news of the leader it waits at takes nothing back.
+func TestPollOfTheLeaderStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := withQueue(t, 1)
+		r := c.router(3)
+		time.AfterFunc(time.Second, func() { r.LeaderChanged(1, 1); r.LeaderChanged(2, 3) })
+		_, err := r.Receive(t.Context(), "me", "q", 1, ptr(5*time.Second))
+		require.NoError(t, err)
+		require.Equal(t, []string{"3:2", "1:2"}, c.asked)
+	})
+}

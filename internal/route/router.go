@@ -73,6 +73,7 @@ type Router struct {
 	log     *slog.Logger
 	leaders [cmq.MaxSetID + 1]atomic.Uint64 // node that answered last; 0: none
 	turn    atomic.Uint64                   // where the next round of shards or replicas begins
+	polls   polls
 }
 
 // New makes a Router. It has no goroutines of its own.
