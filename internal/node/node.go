@@ -78,11 +78,17 @@ func withDefaults(opt Options) Options {
 	if opt.CacheBytes == 0 {
 		opt.CacheBytes = 32 << 20
 	}
+	if opt.Key.Owner == "" {
+		opt.Key.Owner = firstOwner
+	}
 	if opt.Failed == nil {
 		opt.Failed = func(err error) { panic(err) }
 	}
 	return opt
 }
+
+// firstOwner is the account of the first access key if none is named.
+const firstOwner = "1"
 
 // canceled is a context for stopping without patience.
 func canceled() context.Context {
@@ -106,6 +112,7 @@ func (n *Node) start() (err error) {
 	n.reconciler = controller.NewReconciler(controller.ReconcilerConfig{Board: n.board, Do: n.do, Clock: n.clock, Logger: n.log})
 	n.wg.Go(func() { n.reconciler.Run(n.ctx) })
 	n.wg.Go(n.balance)
+	n.wg.Go(n.register)
 	n.startDoors()
 	return nil
 }

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/controller"
@@ -61,4 +63,26 @@ func (n *Node) deadLetterTarget(ctx context.Context, queue cmq.QueueID, source c
 	}
 	s := q.Shards[0]
 	return s.Set, s.ID, true
+}
+
+// register keeps this node's addresses in the metadata as they are now, until it has succeeded.
+func (n *Node) register() {
+	self := n.plan.Nodes[slices.IndexFunc(n.plan.Nodes, func(o cmq.Node) bool { return o.ID == n.opt.ID })]
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		changed := n.board.Changed()
+		if known := n.meta.Table().Node(n.opt.ID); known != nil {
+			if *known == self || n.meta.PutNode(n.ctx, self) == nil {
+				return
+			}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-n.ctx.Done():
+			timer.Stop()
+			return
+		case <-changed:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
 }
