@@ -122,27 +122,28 @@ func (r *Router) pollAll(ctx context.Context, q *cmq.Queue, shards []cmq.Shard, 
 		})
 	}
 	wg.Wait()
-	var messages, surplus []cmq.Message
-	var failed error
-	for _, p := range results {
-		room := most - len(messages)
-		if len(p.messages) > room {
-			surplus = append(surplus, p.messages[room:]...)
-			p.messages = p.messages[:room]
-		}
-		messages = append(messages, p.messages...)
-		if p.err != nil && !(errors.Is(p.err, context.Canceled) && polling.Err() != nil) {
-			failed = p.err
-		}
-	}
+	messages, surplus, failed := merge(results, most, polling.Err() != nil)
 	r.putBack(ctx, q, surplus)
-	if len(messages) > 0 {
+	switch {
+	case len(messages) > 0:
 		return messages, nil
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
 	return nil, failed
+}
+
+// merge takes up to most messages out of the results. That polls were cancelled is no failure if we did it.
+func merge(results []polled, most int, cancelled bool) (messages, surplus []cmq.Message, failed error) {
+	for _, p := range results {
+		fit := min(len(p.messages), most-len(messages))
+		messages = append(messages, p.messages[:fit]...)
+		surplus = append(surplus, p.messages[fit:]...)
+		if p.err != nil && !(cancelled && errors.Is(p.err, context.Canceled)) {
+			failed = p.err
+		}
+	}
+	return messages, surplus, failed
 }
 
 // putBack releases messages nobody will get. If it fails they come back when their locks end.

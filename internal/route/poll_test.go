@@ -2,6 +2,7 @@ package route_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/route"
 )
 
 func TestLongPollIsForwarded(t *testing.T) {
@@ -174,29 +176,46 @@ func TestPollOfManyShards(t *testing.T) {
 	}
 }
 
-// TestSurplusIsPutBack: messages arrive at all shards in the same moment, one was asked for.
+// together is a Local at which all polls end in the same moment, cancelled or not.
+type together struct {
+	*node
+	polls sync.WaitGroup
+}
+
+func (l *together) Do(ctx context.Context, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
+	if req.Kind == cmq.KindReceive && req.Wait > 0 {
+		l.polls.Done()
+		l.polls.Wait()
+		ctx = context.WithoutCancel(ctx)
+	}
+	return l.node.Do(ctx, set, req)
+}
+
+// TestSurplusIsPutBack: messages arrive at all shards in the same moment, fewer were asked for.
 func TestSurplusIsPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, q := withQueue(t, 3)
-		time.AfterFunc(time.Second, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			for _, s := range q.Shards {
-				c.shards[s.ID].active = []cmq.Message{{Body: []byte("x")}}
+		c.lead(1, 3)
+		c.lead(2, 3)
+		local := &together{node: c.nodes[3]}
+		local.polls.Add(3)
+		r := route.New(route.Config{Node: 3, Meta: c.nodes[3], Local: local, Remote: c.nodes[3]})
+		c.before = func(_ cmq.NodeID, req *cmq.Request) error {
+			if req.Kind == cmq.KindReceive && req.Wait > 0 {
+				c.shards[req.Shard].active = []cmq.Message{{Body: []byte("x")}, {Body: []byte("y")}}
 			}
-			c.changed.Broadcast()
-		})
-		got, err := c.router(3).Receive(t.Context(), "me", "q", 1, ptr(5*time.Second))
+			return nil
+		}
+		got, err := r.Receive(t.Context(), "me", "q", 3, ptr(5*time.Second))
 		require.NoError(t, err)
-		require.Len(t, got, 1)
-		synctest.Wait()
+		require.Len(t, got, 3)
 		active, locked := 0, 0
 		for _, s := range q.Shards {
 			active += len(c.shards[s.ID].active)
 			locked += len(c.shards[s.ID].locked)
 		}
-		require.Equal(t, 2, active)
-		require.Equal(t, 1, locked)
+		require.Equal(t, 3, active)
+		require.Equal(t, 3, locked)
 	})
 }
 

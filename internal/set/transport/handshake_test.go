@@ -123,6 +123,21 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 }
 
+// TestDiallerLearnsWhyItIsRefused: the operator of the node that is wrong must find the reason in its log.
+func TestDiallerLearnsWhyItIsRefused(t *testing.T) {
+	tr, _, _ := lonely(t, nil)
+	h, l := newRecorder(), &logs{}
+	other := transport.New(transport.Config{Node: 2, Cluster: cluster + 1, Listener: listen(t, "127.0.0.1:0"), Handler: h,
+		Peers: map[cmq.NodeID]string{1: tr.Addr().String()}, Logger: slog.New(slog.NewTextHandler(l, nil))})
+	defer other.Close()
+	require.Eventually(t, func() bool { return tr.Counters().Refused.Load() > 6 }, 10*time.Second, time.Millisecond)
+	require.Equal(t, 3, l.count("this node belongs to cluster 0000000000c0ffee"), "once for each kind of connection")
+	_, err := other.Call(t.Context(), 1, nil)
+	require.ErrorIs(t, err, cmq.ErrDropped)
+	require.EqualError(t, err, "node 1 cannot be reached")
+	require.Empty(t, h.peers)
+}
+
 func TestSilentStrangerIsClosed(t *testing.T) {
 	tr, _, _ := lonely(t, func(c *transport.Config) { c.Handshake = 50 * time.Millisecond })
 	require.Empty(t, talk(t, tr, []byte("cmq")))

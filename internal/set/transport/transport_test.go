@@ -383,8 +383,8 @@ func TestResetConnectionsAreDialledAgainAtOnce(t *testing.T) {
 func TestSilentPeerIsGivenUp(t *testing.T) {
 	var g gate
 	a, _, ha, hb := pair(t, func(c *transport.Config) {
-		c.Silence = 200 * time.Millisecond
-		c.Handshake = 200 * time.Millisecond
+		c.Silence = 400 * time.Millisecond
+		c.Handshake = 400 * time.Millisecond
 		if c.Node == 1 {
 			c.Dial = g.dial
 		}
@@ -412,8 +412,9 @@ func TestSilentPeerIsGivenUp(t *testing.T) {
 }
 
 func TestIdleConnectionsStay(t *testing.T) {
-	a, b, _, _ := pair(t, func(c *transport.Config) { c.Silence = 100 * time.Millisecond })
+	a, b, _, _ := pair(t, func(c *transport.Config) { c.Silence = time.Second })
 	began := a.Counters().FramesReceived.Load()
+	// Three pongs and three pings in a quarter of the silence: 60 frames are longer than it.
 	require.Eventually(t, func() bool { return a.Counters().FramesReceived.Load() > began+60 }, 20*time.Second, 5*time.Millisecond)
 	require.Zero(t, a.Counters().Lost.Load()+b.Counters().Lost.Load())
 }
