@@ -147,7 +147,8 @@ func (m *Machine) rewind(req *cmq.Request) (command.Op, *cmq.Error) {
 	}
 	m.b.Lanes(req.Shard, func(l broker.LaneInfo) bool {
 		k := reflog.Key{Shard: uint64(req.Shard), Lane: l.Lane}
-		if to := m.refs.SeqAt(k, from, l.Cursor); to < l.Cursor {
+		// Up to the tail, not the cursor: an earlier rewind may have left the cursor behind what was deleted since.
+		if to := m.refs.SeqAt(k, from, l.Tail); to < l.Tail {
 			op.To = append(op.To, command.LaneSeq{Lane: l.Lane, Seq: to})
 		}
 		return true
