@@ -200,7 +200,7 @@ func (c *checker) indexSend(op *Op) {
 		if op.Outcome == OK && i < len(op.IDs) {
 			s.id = op.IDs[i]
 			if m := c.message(s.id); m.op != nil {
-				c.broken("I4", "id %d was given to two messages, %q and %q", s.id, m.body, body)
+				c.broken("I4", "id %d was given to two messages, %.16q and %.16q", s.id, m.body, body)
 			} else {
 				m.op, m.body = op, body
 			}

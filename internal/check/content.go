@@ -49,15 +49,15 @@ func (c *checker) identity(m *message) {
 		s := c.byBody[d.Body]
 		switch {
 		case s == nil:
-			c.broken("I2", "%s: receive %d got message %d with a body nobody sent: %.40q", d.op.Queue, d.op.ID, d.ID, d.Body)
+			c.broken("I2", "%s: receive %d got message %d with a body nobody sent: %.16q", d.op.Queue, d.op.ID, d.ID, d.Body)
 			continue
 		case s.op.Outcome == Fail:
-			c.broken("I3", "%s: receive %d got %q, whose send %d was refused", d.op.Queue, d.op.ID, d.Body, s.op.ID)
+			c.broken("I3", "%s: receive %d got %.16q, whose send %d was refused", d.op.Queue, d.op.ID, d.Body, s.op.ID)
 			continue
 		case s.id == 0:
 			s.id = d.ID
 		case s.id != d.ID:
-			c.broken("I2", "%s: receive %d got body %q under id %d, but it has id %d", d.op.Queue, d.op.ID, d.Body, d.ID, s.id)
+			c.broken("I2", "%s: receive %d got body %.16q under id %d, but it has id %d", d.op.Queue, d.op.ID, d.Body, d.ID, s.id)
 		}
 		if d.op.Queue != s.op.Queue && !c.queue(s.op.Queue).leadsTo(d.op.Queue) {
 			c.broken("I2", "message %d, sent to %s, came out of %s", d.ID, s.op.Queue, d.op.Queue)
@@ -114,7 +114,7 @@ func (c *checker) loss(m *message) {
 	if last != "" {
 		place += "; it was delivered but never deleted, last from " + last
 	}
-	c.broken("I1", "%s: confirmed message %d (%q, send %d at %v) is lost (%s)", m.op.Queue, m.id, m.body, m.op.ID, m.op.Call, place)
+	c.broken("I1", "%s: confirmed message %d (%.16q, send %d at %v) is lost (%s)", m.op.Queue, m.id, m.body, m.op.ID, m.op.Call, place)
 }
 
 // mayHaveExpired tells whether the message could be past the retention before the drain was over.

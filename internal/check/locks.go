@@ -100,22 +100,37 @@ func (q *queue) maxReceives() int {
 	return most
 }
 
-// handles checks that a delete within the lock, with the only handle there is, is not refused (I6).
+// handles checks that a delete within the lock, with the only handle there is, is not refused (I6). A delete or release
+// with the same handle that was called before this one returned may have come first.
 func (c *checker) handles() {
-	used := map[handleKey]bool{} // handles named by a Delete or Release not failed
+	users := map[handleKey][]*Op{}
 	for _, op := range c.h.Ops {
-		if op.Kind != Delete && op.Kind != Release || op.Outcome == Fail {
+		if (op.Kind == Delete || op.Kind == Release) && op.Outcome != Fail {
+			for _, h := range op.Handles {
+				users[handleKey{op.Queue, h}] = append(users[handleKey{op.Queue, h}], op)
+			}
+		}
+	}
+	for _, op := range c.h.Ops {
+		if op.Kind != Delete || op.Outcome != OK {
 			continue
 		}
 		for i, h := range op.Handles {
 			key := handleKey{op.Queue, h}
-			first := !used[key]
-			used[key] = true
-			if first && op.Kind == Delete && op.Outcome == OK && i < len(op.Done) && !op.Done[i] {
+			if i < len(op.Done) && !op.Done[i] && !contested(op, users[key]) {
 				c.refused(op, c.byHandle[key])
 			}
 		}
 	}
+}
+
+func contested(del *Op, users []*Op) bool {
+	for _, op := range users {
+		if op != del && op.Call < del.Return {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *checker) refused(del *Op, d *delivery) {

@@ -265,6 +265,12 @@ func goodHistories() []goodHistory {
 			st.rewind(40*ms, 0)
 			st.dry(2*time.Second, "q")
 		}),
+		good("two deletes at a time, one of them finds nothing", Settings{}, func(st *story, s *Op) {
+			r := st.receive(20*ms, s, 0, 1)
+			st.delete(30*ms, r).Done[0] = false
+			st.delete(31*ms, r)
+			st.dry(time.Second, "q")
+		}),
 		good("cleared", Settings{}, func(st *story, s *Op) {
 			r := st.receive(20*ms, s, 0, 1)
 			st.add(&Op{Kind: Clear, Queue: "q", Call: 30 * ms}, Info)
