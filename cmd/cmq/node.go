@@ -29,6 +29,9 @@ func (p *nodeProcess) fail(err error) {
 	})
 }
 
+// firstAccount owns the key every new cluster begins with, and its queues. The API's accounts are numbers.
+const firstAccount = "1"
+
 // startNode is the starter of real nodes.
 func startNode(_ context.Context, o nodeOptions) (process, error) {
 	p := &nodeProcess{failed: make(chan struct{})}
@@ -41,7 +44,7 @@ func startNode(_ context.Context, o nodeOptions) (process, error) {
 		DataDir:     c.DataDir,
 		Cluster:     c.Cluster.Name,
 		Nodes:       o.nodes(),
-		Key:         cmq.AccessKey{ID: c.Auth.SecretID, Secret: c.Auth.SecretKey, Enabled: true},
+		Key:         cmq.AccessKey{ID: c.Auth.SecretID, Secret: c.Auth.SecretKey, Owner: firstAccount, Enabled: true},
 		HTTP:        o.listeners.HTTP,
 		TCP:         o.listeners.TCP,
 		Peer:        o.listeners.Peer,

@@ -1,0 +1,70 @@
+# make test does everything on a machine with Go, make and git. Each target can be run by itself; see `make help`.
+
+SHELL  := /bin/bash
+GO     ?= go
+BUILD  := .build
+# How much the tests do that can do more or less; `make e2e-big` and `make failover` raise them.
+E2E_MESSAGES  ?= 3000
+FAILOVER_RUNS ?= 2
+SIM_SEEDS     ?= 30
+FUZZ_TIME     ?= 20s
+
+.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover sim mutants bench fuzz node build clean
+
+help: ## show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
+
+test: fmt-check vet lint node race sim ## everything below, what continuous integration runs
+
+check: test ## the same as test
+
+fmt: ## format all Go files
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+
+fmt-check: ## fail if a Go file is not formatted
+	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$bad" ]; then echo "not formatted (make fmt): $$bad"; exit 1; fi
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: ## staticcheck, pinned in tools/go.mod
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
+race: ## all tests with the race detector, the end-to-end tests among them
+	CMQ_E2E_MESSAGES=$(E2E_MESSAGES) CMQ_E2E_FAILOVERS=$(FAILOVER_RUNS) $(GO) test -race -timeout 15m ./...
+
+e2e: ## only the end-to-end tests, with real processes
+	CMQ_E2E_MESSAGES=$(E2E_MESSAGES) CMQ_E2E_FAILOVERS=$(FAILOVER_RUNS) $(GO) test -count=1 -v -timeout 15m ./test/e2e
+
+e2e-big: ## three processes, 200,000 messages of 1 KB, one killed and started again
+	CMQ_E2E_MESSAGES=200000 $(GO) test -count=1 -v -timeout 30m -run TestNodeKilledUnderLoad ./test/e2e
+
+failover: ## 20 times the leader is killed under load; prints how long the gap is
+	CMQ_E2E_FAILOVERS=20 $(GO) test -count=1 -v -timeout 30m -run TestFailOver ./test/e2e
+
+bench: build ## rates and latencies of a fresh cluster of three
+	$(BUILD)/cmq dev --nodes 3 --data-dir $(BUILD)/bench-data --http-addr 127.0.0.1:0 --tcp-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0 \
+	  --secret-id AKIDbench --secret-key bench > $(BUILD)/bench.log 2>&1 & pid=$$!; \
+	trap 'kill $$pid; wait $$pid; rm -rf $(BUILD)/bench-data' EXIT; \
+	until [ -s $(BUILD)/bench-data/ports.json ]; do kill -0 $$pid || { cat $(BUILD)/bench.log; exit 1; }; sleep 0.1; done; \
+	export CMQ_SECRET_ID=AKIDbench CMQ_SECRET_KEY=bench CMQ_ENDPOINT=http://$$(grep -m1 -o '"http": "[^"]*' $(BUILD)/bench-data/ports.json | cut -d'"' -f4); \
+	for mode in send receive both; do $(BUILD)/cmq bench --mode $$mode --outstanding 1000 --pid $$pid; done; \
+	$(BUILD)/cmq bench --mode send --outstanding 1 --pid $$pid
+
+fuzz: ## every fuzz target for FUZZ_TIME
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZ_TIME) $$pkg; done; done
+
+# One compatibility suite runs an SDK on node. All others need only Go.
+node:
+	@command -v node >/dev/null || { echo "make: node is missing; one compatibility suite needs it. Installing the package nodejs (as root: apt-get install nodejs)"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs; \
+	  else sudo -n apt-get update -qq && sudo -n apt-get install -y -qq --no-install-recommends nodejs; fi || \
+	  { echo "make: nodejs could not be installed; install it by hand and run make test again"; exit 1; }; }
+
+build: ## the binary, in .build/cmq
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BUILD)/cmq ./cmd/cmq
+
+clean: ## remove what make made
+	rm -rf $(BUILD)

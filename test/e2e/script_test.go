@@ -1,0 +1,116 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// binary is where TestMain has built cmq.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "cmq-e2e")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "cmq")
+	build := exec.Command("go", "build", "-o", binary, "github.com/opencmq/cmq/cmd/cmq")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// TestScripts runs testdata/script. Besides testscript's own commands there are
+//
+//	ports DIR           wait until DIR/ports.json is there; sets HTTP1, HTTP2, … to the endpoints
+//	paste FILE PATTERN  send the form of the first curl line in FILE that matches, print the answer
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+e.Getenv("PATH"))
+			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("FREE", "--http-addr=127.0.0.1:0 --tcp-addr=127.0.0.1:0 --peer-addr=127.0.0.1:0 --admin-addr=127.0.0.1:0")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ports": waitPorts, "paste": paste},
+	})
+}
+
+func waitPorts(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: ports DIR")
+	}
+	var ports []struct{ HTTP string }
+	err := eventually(60*time.Second, func() error {
+		data, err := os.ReadFile(filepath.Join(ts.MkAbs(args[0]), "ports.json"))
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(data, &ports)
+	})
+	ts.Check(err)
+	for i, p := range ports {
+		ts.Setenv(fmt.Sprintf("HTTP%d", i+1), "http://"+p.HTTP)
+	}
+}
+
+var curlLine = regexp.MustCompile(`curl (\S+) -d '([^']*)'`)
+
+func paste(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: paste FILE PATTERN")
+	}
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		m := curlLine.FindStringSubmatch(line)
+		if m == nil || !strings.Contains(line, args[1]) {
+			continue
+		}
+		resp, err := http.Post(m[1], "application/x-www-form-urlencoded", strings.NewReader(m[2]))
+		ts.Check(err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		ts.Check(err)
+		fmt.Fprintln(ts.Stdout(), string(body))
+		return
+	}
+	ts.Fatalf("no curl line with %s in %s", args[1], args[0])
+}
+
+// eventually asks again until there is no error, and returns the last one when limit is over.
+func eventually(limit time.Duration, f func() error) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(limit)
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return errors.Join(fmt.Errorf("not within %s", limit), err)
+		}
+	}
+}
