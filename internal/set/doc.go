@@ -5,13 +5,13 @@
 // goroutines, timers and connections in production. What is replicated is known only through Machine: the
 // queues of a data set (package engine) or the metadata (package controller).
 //
-//	 Step, Tick, Read, ...        Ready
-//	        │                       │
-//	        ▼                       ▼
-//	   ┌─────────┐  committed  ┌─────────┐
-//	   │ RawNode │ ──────────► │ Machine │ ──► replies
-//	   └─────────┘ ◄────────── └─────────┘
-//	     │     │       Cut
-//	     │     └──► Envelope: messages to the other replicas
-//	     └────────► Job: one pwritev and one fdatasync for everything that waits; then Done
+//	Step, Tick, Read, ...        Ready
+//	       │                       │
+//	       ▼                       ▼
+//	  ┌─────────┐  committed  ┌─────────┐
+//	  │ RawNode │ ──────────► │ Machine │ ──► replies
+//	  └─────────┘ ◄────────── └─────────┘
+//	    │     │       Cut
+//	    │     └──► Envelope: messages to the other replicas
+//	    └────────► Job: one pwritev and one fdatasync for everything that waits; then Done
 package set

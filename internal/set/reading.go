@@ -11,12 +11,12 @@ import (
 // readQueue answers linearizable reads: one round of heartbeats confirms that this replica still leads, for all
 // reads that wait; then they are answered once everything committed by then is applied.
 type readQueue struct {
-	waiting   []readCall // no round started
-	asked     []readCall // round running
-	confirmd  []readCall // round done at index
-	round     uint64     // number of the running round; each try has a fresh one (raft #397)
-	index     uint64
-	ticks     int
+	waiting  []readCall // no round started
+	asked    []readCall // round running
+	confirmd []readCall // round done at index
+	round    uint64     // number of the running round; each try has a fresh one (raft #397)
+	index    uint64
+	ticks    int
 }
 
 type readCall func(now Now, err error)

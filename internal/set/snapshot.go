@@ -320,4 +320,3 @@ func confChange(e *raftpb.Entry) (raftpb.ConfChangeI, error) {
 	cc := new(raftpb.ConfChangeV2)
 	return cc, proto.Unmarshal(e.GetData(), cc)
 }
-
