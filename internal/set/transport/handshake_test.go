@@ -130,8 +130,9 @@ func TestDiallerLearnsWhyItIsRefused(t *testing.T) {
 	other := transport.New(transport.Config{Node: 2, Cluster: cluster + 1, Listener: listen(t, "127.0.0.1:0"), Handler: h,
 		Peers: map[cmq.NodeID]string{1: tr.Addr().String()}, Logger: slog.New(slog.NewTextHandler(l, nil))})
 	defer other.Close()
-	require.Eventually(t, func() bool { return tr.Counters().Refused.Load() > 6 }, 10*time.Second, time.Millisecond)
-	require.Equal(t, 3, l.count("this node belongs to cluster 0000000000c0ffee"), "once for each kind of connection")
+	const reason = "this node belongs to cluster 0000000000c0ffee"
+	require.Eventually(t, func() bool { return l.count(reason) == 3 && tr.Counters().Refused.Load() > 9 }, 10*time.Second, time.Millisecond)
+	require.Equal(t, 3, l.count(reason), "once for each kind of connection")
 	_, err := other.Call(t.Context(), 1, nil)
 	require.ErrorIs(t, err, cmq.ErrDropped)
 	require.EqualError(t, err, "node 1 cannot be reached")
@@ -186,7 +187,7 @@ func TestWhatIsWrongAfterHelloEndsTheConnection(t *testing.T) {
 			require.Equal(t, byte(typeWelcome), got[4])
 			require.Len(t, got, 12)
 			require.Eventually(t, func() bool { return tr.Counters().Damaged.Load() == 1 }, 10*time.Second, time.Millisecond)
-			require.Equal(t, 1, l.count("closed for what arrived on it"))
+			require.Eventually(t, func() bool { return l.count("closed for what arrived on it") == 1 }, 10*time.Second, time.Millisecond)
 			require.Empty(t, h.arrivals)
 		})
 	}

@@ -191,10 +191,10 @@ func decodeMessage(payload []byte) (set.Message, error) {
 
 // raftFields is one allocation for a raft message and everything it points to.
 type raftFields struct {
-	msg                                                                raftpb.Message
-	typ                                                                raftpb.MessageType
-	to, from, term, logTerm, index, commit, vote, rejectHint, snapshot uint64
-	reject                                                             bool
+	msg                                                      raftpb.Message
+	typ                                                      raftpb.MessageType
+	to, from, term, logTerm, index, commit, vote, rejectHint uint64
+	reject                                                   bool
 }
 
 func (d *decoder) raft() *raftpb.Message {
