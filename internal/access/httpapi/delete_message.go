@@ -89,7 +89,7 @@ func (c *call) deleteReply(texts [][]byte, refusals []*cmq.Error) {
 		separator = ','
 		c.out = strconv.AppendInt(append(c.out, `{"code":`...), int64(refusal.Code), 10)
 		c.out = appendString(append(c.out, `,"message":`...), refusal.Error())
-		c.out = appendString(append(c.out, `,"receiptHandle":`...), texts[i])
+		c.out = appendBytes(append(c.out, `,"receiptHandle":`...), texts[i])
 		c.out = append(c.out, '}')
 	}
 	c.out = append(c.out, ']')

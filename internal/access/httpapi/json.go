@@ -5,46 +5,34 @@ import (
 	"unicode/utf8"
 )
 
-// appendString appends s as a JSON string. Valid UTF-8 goes out as it is but for '"', '\' and control
-// characters; every byte that is not part of valid UTF-8 becomes U+FFFD, because JSON cannot carry it.
-func appendString[T ~string | ~[]byte](to []byte, s T) []byte {
-	to = append(to, '"')
-	start := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c < utf8.RuneSelf {
-			if c >= ' ' && c != '"' && c != '\\' {
-				i++
-				continue
-			}
-			to = append(to, s[start:i]...)
-			to = appendEscape(to, c)
-			i++
-			start = i
-			continue
-		}
-		n := validRune(s, i)
-		if n == 0 {
-			to = append(to, s[start:i]...)
-			to = append(to, "\uFFFD"...)
-			i++
-			start = i
-			continue
-		}
-		i += n
-	}
-	to = append(to, s[start:]...)
-	return append(to, '"')
-}
+// appendString appends s as a JSON string.
+func appendString(to []byte, s string) []byte { return appendBytes(to, []byte(s)) }
 
-// validRune is the length of the encoded rune at s[i:], or 0 if that is not valid UTF-8.
-func validRune[T ~string | ~[]byte](s T, i int) int {
-	var b [utf8.UTFMax]byte
-	n := copy(b[:], s[i:min(len(s), i+utf8.UTFMax)])
-	if r, size := utf8.DecodeRune(b[:n]); r != utf8.RuneError || size > 1 {
-		return size
+// appendBytes appends b as a JSON string. Valid UTF-8 goes out as it is but for '"', '\\' and control
+// characters; every byte that is not part of valid UTF-8 becomes U+FFFD, because JSON cannot carry it.
+func appendBytes(to, b []byte) []byte {
+	to = append(to, '"')
+	start := 0 // of what is not yet copied
+	for i := 0; i < len(b); {
+		c := b[i]
+		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		if c < utf8.RuneSelf {
+			to = appendEscape(append(to, b[start:i]...), c)
+			i++
+			start = i
+			continue
+		}
+		r, size := utf8.DecodeRune(b[i:])
+		if r == utf8.RuneError && size == 1 {
+			to = append(append(to, b[start:i]...), "\uFFFD"...)
+			start = i + 1
+		}
+		i += size
 	}
-	return 0
+	return append(append(to, b[start:]...), '"')
 }
 
 func appendEscape(to []byte, c byte) []byte {

@@ -104,7 +104,7 @@ func (c *call) receiveTimeout(wait *time.Duration) time.Duration {
 // appendMessage writes the seven fields of a delivery, without braces.
 func (c *call) appendMessage(m *cmq.Message) {
 	c.out = append(c.out, `"msgBody":`...)
-	c.out = appendString(c.out, m.Body)
+	c.out = appendBytes(c.out, m.Body)
 	c.key("msgId")
 	c.out = appendQuotedUint(c.out, uint64(m.ID))
 	c.key("receiptHandle")
