@@ -15,7 +15,7 @@ import (
 )
 
 // historiesPerKind is how many random histories each kind of queue gets in every test run.
-const historiesPerKind = 600
+const historiesPerKind = 250
 
 // TestHistoriesAgreeWithModel plays random histories to the model and to two replicas, one of which is
 // restored from images on the way, and compares every answer.

@@ -72,8 +72,7 @@ func Parse(data []byte) (Batch, error) {
 	if err != nil {
 		return Batch{}, err
 	}
-	sum := crc32.Checksum(data[headerSize:headerSize+len(b.ops)+len(b.table)], castagnoli)
-	if sum != binary.LittleEndian.Uint32(data[44:]) {
+	if checksum(data[headerSize:headerSize+len(b.ops)+len(b.table)]) != binary.LittleEndian.Uint32(data[44:]) {
 		return Batch{}, fmt.Errorf("%w: checksum of the operations", ErrDamaged)
 	}
 	if err := b.check(); err != nil {
@@ -94,7 +93,7 @@ func parseHeader(data []byte) (Batch, error) {
 	if v := binary.LittleEndian.Uint16(h[4:]); v != version {
 		return Batch{}, fmt.Errorf("%w: version %d", ErrVersion, v)
 	}
-	if crc32.Checksum(h[:48], castagnoli) != binary.LittleEndian.Uint32(h[48:]) {
+	if checksum(h[:48]) != binary.LittleEndian.Uint32(h[48:]) {
 		return Batch{}, fmt.Errorf("%w: checksum of the header", ErrDamaged)
 	}
 	b := Batch{
@@ -189,6 +188,6 @@ func ReadMessage(data []byte, slot uint16) (Stored, error) {
 	return Stored{ID: cmq.MsgID(binary.LittleEndian.Uint64(s[8:])), Time: b.Time, Body: body}, nil
 }
 
-func slotCheck(body, slot []byte) uint32 {
-	return crc32.Update(crc32.Checksum(body, castagnoli), castagnoli, slot[:16])
-}
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
+func slotCheck(body, slot []byte) uint32 { return crc32.Update(checksum(body), castagnoli, slot[:16]) }

@@ -2,7 +2,6 @@ package command
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 
 	"github.com/opencmq/cmq/internal/cmq"
 )
@@ -89,7 +88,7 @@ func (b *Builder) Finish(time int64) []byte {
 		d = binary.LittleEndian.AppendUint32(d, slotCheck(body, d[at:]))
 		offset += uint32(len(body))
 	}
-	check := crc32.Checksum(d[headerSize:], castagnoli)
+	check := checksum(d[headerSize:])
 	b.header.Time = time
 	b.writeHeader(d[:headerSize], check)
 	for _, body := range b.bodies {
@@ -109,5 +108,5 @@ func (b *Builder) writeHeader(h []byte, check uint32) {
 	binary.LittleEndian.PutUint32(h[36:], uint32(len(b.ops)))
 	binary.LittleEndian.PutUint32(h[40:], uint32(b.bytes))
 	binary.LittleEndian.PutUint32(h[44:], check)
-	binary.LittleEndian.PutUint32(h[48:], crc32.Checksum(h[:48], castagnoli))
+	binary.LittleEndian.PutUint32(h[48:], checksum(h[:48]))
 }

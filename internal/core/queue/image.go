@@ -1,10 +1,11 @@
 package queue
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
+	"slices"
 
-	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/command"
 	"github.com/opencmq/cmq/internal/core/delay"
 )
@@ -253,13 +254,26 @@ func (s *Shard) enlist(r *command.Reader, v run) {
 	}
 }
 
-// sound reports whether no lane has more live positions than the cursor has passed.
+// sound reports whether the tables and the lanes agree: no position is in two places, and the live ones are
+// where the cursor has passed or is to pass over them.
 func (s *Shard) sound() bool {
-	for _, l := range s.opened() {
-		passed := l.cursor - l.floor + l.skip.n
-		if above := l.live - l.under; l.under > l.floor-l.low || l.gone.n > passed || above > passed-l.gone.n {
+	lanes := s.opened()
+	used := make([][]span, len(lanes))
+	see := func(due int64, p span) {
+		i, _ := slices.BinarySearchFunc(lanes, due, func(l *lane, due int64) int { return cmp.Compare(l.due, due) })
+		used[i] = append(used[i], p)
+	}
+	s.flights.each(func(f *flight) { see(f.lane, span{f.seq, f.seq + 1}) })
+	s.returned.each(func(r run) { see(r.lane, span{r.seq, r.seq + r.n}) })
+	for _, r := range s.dead.runs {
+		see(r.lane, span{r.seq, r.seq + r.n})
+	}
+	for i, l := range lanes {
+		live := newSpans(used[i])
+		if live.n != l.live || union(live, l.gone).n != live.n+l.gone.n ||
+			union(live, l.gone).from(l.cursor).minus(l.skip).n != 0 || l.tail > s.sent {
 			return false
 		}
 	}
-	return cmq.NewHandle(0, s.counter) == cmq.Handle(s.counter)
+	return s.sent <= maxPosition && s.counter < 1<<56
 }

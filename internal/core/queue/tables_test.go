@@ -1,0 +1,158 @@
+package queue
+
+import (
+	"cmp"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// TestFlightsAgreeWithAMap drives the in-flight table through growth, deletes in every order, compaction and
+// expiry, next to a map.
+func TestFlightsAgreeWithAMap(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var table flights
+		model := map[uint64]flight{}
+		counter, now := uint64(rapid.IntRange(0, 1000).Draw(t, "from")), int64(0)
+		stride := rapid.SampledFrom([]uint64{1, 1, 16, 17}).Draw(t, "stride")
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			switch rapid.IntRange(0, 3).Draw(t, "do") {
+			case 0, 1:
+				lock := rapid.Int64Range(0, 50).Draw(t, "lock")
+				for range rapid.IntRange(0, 60).Draw(t, "adds") {
+					counter += stride
+					f := flight{counter: counter, seq: counter * 3, deadline: now + lock, count: 1}
+					table.add(f)
+					model[counter] = f
+				}
+			case 2:
+				step := uint64(rapid.IntRange(1, 5).Draw(t, "step")) * stride
+				for c := counter; c > step && len(model) > 0 && counter-c < 100*step; c -= step {
+					got, ok := table.remove(c)
+					if want, there := model[c]; ok != there || got != want {
+						t.Fatalf("removed %+v, want %+v", got, want)
+					}
+					delete(model, c)
+				}
+			case 3:
+				now += rapid.Int64Range(0, 20).Draw(t, "later")
+				expireAll(t, &table, model, now)
+			}
+			compareFlights(t, &table, model, now)
+		}
+	})
+}
+
+func sortedModel(model map[uint64]flight) []flight {
+	list := []flight{}
+	for _, f := range model {
+		list = append(list, f)
+	}
+	slices.SortFunc(list, func(a, b flight) int {
+		return cmp.Or(cmp.Compare(a.deadline, b.deadline), cmp.Compare(a.counter, b.counter))
+	})
+	return list
+}
+
+func expireAll(t *rapid.T, table *flights, model map[uint64]flight, now int64) {
+	for _, want := range sortedModel(model) {
+		if want.deadline > now {
+			break
+		}
+		if got, ok := table.expire(now); !ok || got != want {
+			t.Fatalf("expired %+v, want %+v", got, want)
+		}
+		delete(model, want.counter)
+	}
+	if f, ok := table.expire(now); ok {
+		t.Fatalf("expired %+v early", f)
+	}
+}
+
+func compareFlights(t *rapid.T, table *flights, model map[uint64]flight, now int64) {
+	want := sortedModel(model)
+	slices.SortFunc(want, func(a, b flight) int { return cmp.Compare(a.counter, b.counter) })
+	if got := table.sorted(); !slices.Equal(got, want) || table.len() != len(want) {
+		t.Fatalf("%d flights, want %d", len(got), len(want))
+	}
+	at, ended, next := now+10, 0, int64(0)
+	for _, f := range want {
+		if f.deadline <= at {
+			ended++
+		} else if next == 0 || f.deadline < next {
+			next = f.deadline
+		}
+	}
+	if got := table.ended(at, func(*flight) { ended-- }); got != next || ended != 0 {
+		t.Fatalf("next end %d, want %d; %d too few ended", got, next, ended)
+	}
+}
+
+func TestEmptyFlightsGiveTheirMemoryBack(t *testing.T) {
+	var table flights
+	for i := range uint64(2 * keep) {
+		table.add(flight{counter: i + 1})
+	}
+	for i := range uint64(2 * keep) {
+		table.remove(i + 1)
+	}
+	if len(table.table) > 0 || len(table.ends) > 0 {
+		t.Fatalf("%d places kept", len(table.table))
+	}
+}
+
+// TestSpansAgreeWithASet compares the operations on spans with those on a set of numbers.
+func TestSpansAgreeWithASet(t *testing.T) {
+	draw := rapid.Custom(func(t *rapid.T) spans {
+		var list []span
+		for range rapid.IntRange(0, 5).Draw(t, "spans") {
+			lo := rapid.Uint64Range(0, 30).Draw(t, "lo")
+			list = append(list, span{lo, lo + rapid.Uint64Range(0, 6).Draw(t, "n")})
+		}
+		return newSpans(list)
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		a, b, at := draw.Draw(t, "a"), draw.Draw(t, "b"), rapid.Uint64Range(0, 40).Draw(t, "at")
+		before := slices.Clone(a.list)
+		checkSpans(t, union(a, b), func(x uint64) bool { return a.has(x) || b.has(x) })
+		checkSpans(t, a.minus(b), func(x uint64) bool { return a.has(x) && !b.has(x) })
+		checkSpans(t, a.from(at), func(x uint64) bool { return a.has(x) && x >= at })
+		end := at
+		for a.has(end) {
+			end++
+		}
+		got, rest := a.from(at).pass(at)
+		if got != end {
+			t.Fatalf("passed to %d, want %d", got, end)
+		}
+		checkSpans(t, rest, func(x uint64) bool { return a.has(x) && x >= end })
+		if !slices.Equal(a.list, before) {
+			t.Fatal("an operand was changed")
+		}
+	})
+}
+
+func (s spans) has(x uint64) bool {
+	return slices.ContainsFunc(s.list, func(p span) bool { return p.lo <= x && x < p.hi })
+}
+
+func checkSpans(t *rapid.T, s spans, want func(uint64) bool) {
+	n := uint64(0)
+	for x := range uint64(60) {
+		if s.has(x) != want(x) {
+			t.Fatalf("%d in %v: %v", x, s.list, s.has(x))
+		}
+		if want(x) {
+			n++
+		}
+	}
+	if s.n != n {
+		t.Fatalf("count %d, want %d", s.n, n)
+	}
+	for i := range s.list {
+		if s.list[i].lo >= s.list[i].hi || i > 0 && s.list[i].lo <= s.list[i-1].hi {
+			t.Fatalf("not in normal form: %v", s.list)
+		}
+	}
+}
