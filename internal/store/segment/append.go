@@ -9,8 +9,9 @@ import (
 )
 
 // Append adds entries and a hard state (zero: unchanged) as one batch, with one write and, if sync is true, one
-// fdatasync; when it returns nil with sync, everything appended so far is durable. A change of term or vote is always made durable. Entries must follow the log or replace
-// a suffix of it: the old entries from entries[0].Index on are gone then.
+// fdatasync; when it returns nil with sync, everything appended so far is durable. A change of term or vote is always
+// made durable. Entries must follow the log or replace a suffix of it that is not committed: the old entries from
+// entries[0].Index on are gone then.
 //
 // ErrNoSpace means that nothing happened. After any other error the log is dead: nobody knows what is on the disk, and
 // every later call returns the same error. The process should end, and the restart finds out.
@@ -34,6 +35,7 @@ func (l *Log) Append(entries []Entry, hs HardState, sync bool) error {
 			return err
 		}
 	}
+	sync = sync || !l.active().begun // a segment is never made ahead of one whose begin may be lost
 	if err := l.write(entries, next, voted, sync); err != nil {
 		return l.died(err)
 	}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/opencmq/cmq/internal/vfs"
@@ -51,12 +53,14 @@ func (h *history) drop(index uint64) {
 	if h.broken != nil {
 		return
 	}
-	next := h.now()
-	next.first = index
+	next, before := h.now(), h.l.FirstIndex()
+	next.first = max(index, before)
 	h.states = append(h.states, next)
 	if h.broken = h.l.DropBefore(index); h.broken == nil {
 		h.states[len(h.states)-1].first = h.l.FirstIndex()
-		h.synced = len(h.states) - 1
+		if h.l.FirstIndex() > before {
+			h.synced = len(h.states) - 1
+		}
 	}
 }
 
@@ -227,6 +231,16 @@ func operations(t *testing.T) int {
 	return *count
 }
 
+// crashSeeds is how many ways each crash is tried. CMQ_CRASH_SEEDS=64 is the full evidence run.
+func crashSeeds(t *testing.T) uint64 {
+	if v := os.Getenv("CMQ_CRASH_SEEDS"); v != "" {
+		n, err := strconv.ParseUint(v, 10, 64)
+		must(t, err)
+		return n
+	}
+	return 3
+}
+
 // TestCrashAtEveryOperation cuts the power at every operation of the script in every way, then at some operation of
 // the recovery, and of the recovery from that.
 func TestCrashAtEveryOperation(t *testing.T) {
@@ -234,9 +248,9 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	for _, mode := range vfs.CrashModes() {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
-			seeds := uint64(12)
+			seeds := crashSeeds(t)
 			if mode == vfs.LoseAll || mode == vfs.KillProcess {
-				seeds = 4 // only the second crash differs
+				seeds = (seeds + 1) / 2 // only the second crash differs
 			}
 			for n := 1; n <= total; n++ {
 				for seed := range seeds {
@@ -262,7 +276,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 func TestFailingSyncAtEveryOperation(t *testing.T) {
 	eio := errors.New("injected EIO")
 	for n := 1; ; n++ {
-		for seed := range uint64(6) {
+		for seed := range crashSeeds(t) {
 			disk := newTestDisk(seed)
 			h := start(t, disk)
 			syncs := 0

@@ -46,8 +46,8 @@ func (l *Log) newSalt() (uint32, error) {
 	return le.Uint32(p[:]), nil
 }
 
-// makeFile creates a segment file under a temporary name, lets fill write the batches, and then gives it its name:
-// there is never a segment file without a durable header.
+// makeFile creates a segment file under a temporary name, lets fill write the batches and sync it, and then gives it
+// its name: there is never a segment file without a durable header.
 func makeFile(fs vfs.FS, dir string, head header, fill func(*segment) error) (s *segment, err error) {
 	path := filepath.Join(dir, fileName(head.number))
 	temp := path + vfs.TempSuffix
@@ -74,9 +74,6 @@ func writeFile(fs vfs.FS, s *segment, temp, dir string, fill func(*segment) erro
 		return err
 	}
 	if err := fill(s); err != nil {
-		return err
-	}
-	if err := s.file.Sync(); err != nil {
 		return err
 	}
 	if err := fs.Rename(temp, s.path); err != nil {

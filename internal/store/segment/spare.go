@@ -39,7 +39,7 @@ func (l *Log) nextHeader(size int64) (header, error) {
 }
 
 func (l *Log) makeSpare(head header) made {
-	seg, err := makeFile(l.fs, l.dir, head, func(*segment) error { return nil })
+	seg, err := makeFile(l.fs, l.dir, head, func(s *segment) error { return s.file.Sync() })
 	return made{seg, err}
 }
 
