@@ -113,6 +113,9 @@ func (n *Node) start() (err error) {
 	n.wg.Go(func() { n.reconciler.Run(n.ctx) })
 	n.wg.Go(n.balance)
 	n.wg.Go(n.register)
+	for _, id := range n.setIDs {
+		n.wg.Go(func() { n.watchLeaders(n.sets[id]) })
+	}
 	n.startDoors()
 	return nil
 }

@@ -86,3 +86,20 @@ func (n *Node) register() {
 		}
 	}
 }
+
+// watchLeaders tells the router of each change of a set's leader, so that polls do not stay parked at a node that hangs.
+func (n *Node) watchLeaders(h *hosted) {
+	known := cmq.NodeID(0)
+	for {
+		changed := h.host.Changed()
+		if leader := h.host.Status().Leader; leader != 0 && leader != known {
+			known = leader
+			n.router.LeaderChanged(h.id, leader)
+		}
+		select {
+		case <-changed:
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
