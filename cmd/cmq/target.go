@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,9 +55,8 @@ func (a *app) resolve() (target, error) {
 		if len(t.endpoints) == 0 && c.Endpoint != "" {
 			t.endpoints = strings.Split(c.Endpoint, ",")
 		}
-		if t.secretID == "" && t.secretKey == "" {
-			t.secretID, t.secretKey = c.SecretID, c.SecretKey
-		}
+		t.secretID = cmp.Or(t.secretID, c.SecretID)
+		t.secretKey = cmp.Or(t.secretKey, c.SecretKey)
 	}
 	if t.context != "" {
 		c, err := a.savedContext(t.context)
@@ -66,7 +66,7 @@ func (a *app) resolve() (target, error) {
 		from(c)
 	}
 	from(savedContext{a.env("CMQ_ENDPOINT"), a.env("CMQ_SECRET_ID"), a.env("CMQ_SECRET_KEY")})
-	if len(t.endpoints) == 0 || t.secretID == "" {
+	if len(t.endpoints) == 0 || t.secretID == "" || t.secretKey == "" {
 		c, err := a.savedContext(a.env("CMQ_CONTEXT"))
 		if err != nil {
 			return t, err

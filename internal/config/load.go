@@ -137,10 +137,8 @@ func (l *loader) file(path string) {
 		l.report(path, "", `is not a list of "key: value" lines`)
 		return
 	}
-	before := len(l.problems)
-	l.walk(path, "", doc.Content[0])
-	if len(l.problems) > before {
-		return
+	if twice := l.walk(path, "", doc.Content[0]); twice {
+		return // which of the two counts, nobody can say
 	}
 	if err := l.k.Load(content(data), yaml.Parser()); err != nil {
 		l.report(path, "", err.Error())
@@ -166,14 +164,15 @@ func readFile(path string) ([]byte, error) {
 	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil
 }
 
-// walk notes the line of every key and reports unknown and repeated ones.
-func (l *loader) walk(path, prefix string, m *yamlv3.Node) {
+// walk notes the line of every key and reports unknown and repeated ones; twice says that there are repeated ones.
+func (l *loader) walk(path, prefix string, m *yamlv3.Node) (twice bool) {
 	seen := make(map[string]int)
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		name, value := prefix+m.Content[i].Value, m.Content[i+1]
 		at := fmt.Sprintf("%s:%d", path, m.Content[i].Line)
-		if line, twice := seen[name]; twice {
+		if line, again := seen[name]; again {
 			l.report(at, name, fmt.Sprintf("is given twice; the first is in line %d", line))
+			twice = true
 			continue
 		}
 		seen[name] = m.Content[i].Line
@@ -183,13 +182,14 @@ func (l *loader) walk(path, prefix string, m *yamlv3.Node) {
 		case known:
 			l.source[name] = at
 		case section && value.Kind == yamlv3.MappingNode:
-			l.walk(path, name+".", value)
+			twice = l.walk(path, name+".", value) || twice
 		case section:
 			l.report(at, name, "is a section; its keys belong indented below it")
 		default:
 			l.report(at, "", fmt.Sprintf("unknown key %q%s", name, didYouMean(name, l.names())))
 		}
 	}
+	return twice
 }
 
 // environ takes CMQ_SECTION_KEY variables. Others that begin with CMQ_ are left alone, as container platforms
