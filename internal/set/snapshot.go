@@ -9,7 +9,6 @@ import (
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/store"
-	"github.com/opencmq/cmq/internal/store/segment"
 )
 
 // A replica whose next entry the leader's log no longer holds is filled again: raft tells it the index of the
@@ -191,15 +190,11 @@ func (r *Replica) startInstall(now Now, g *group) {
 		panic("BUG: raft accepted a snapshot whose data is not here")
 	}
 	meta := g.snapshot.GetMetadata()
-	hard := g.hard
-	if hard == (segment.HardState{}) {
-		hard = r.storage.store.Log().HardState()
-	}
 	image := store.Image{Index: meta.GetIndex(), Term: meta.GetTerm(), ConfState: mustMarshal(meta.GetConfState()), Data: in.image}
 	r.startDisk(now, &Job{
 		Class: Disk, Bytes: len(in.image),
 		run: func() error {
-			if err := in.staging.Finish(image, hard); err != nil {
+			if err := in.staging.Finish(image, g.hard); err != nil {
 				return err
 			}
 			return r.storage.store.Install(in.staging)
