@@ -89,24 +89,29 @@ func (f *fault) later(d time.Duration, undo func()) {
 	})
 }
 
-// crash ends a node: the process only or the power too, now or in the middle of one of its next disk operations; in
-// some cases again while it recovers.
+// crash ends a node: the process only or the power too, now, in the middle of one of its next disk operations, or
+// between a write and its sync; in some cases again while it recovers.
 func (f *fault) crash() {
 	n, mode := f.node(), pick(f.rng, vfs.CrashModes())
-	k, again := 1+f.rng.IntN(12), f.rng.IntN(10)
-	n.tripMode = mode
-	f.say("node %d, %v, operation %d", n.id, mode, k)
-	if f.rng.chance(50) {
-		dies := n.up
-		n.kill(mode, "crash")
-		if dies && mode == vfs.KillProcess {
-			n.noticed()
-		}
-	} else if n.up {
-		n.armCrash(k, mode)
-	}
+	k, again, when := 1+f.rng.IntN(12), f.rng.IntN(10), f.rng.IntN(3)
+	f.say("node %d, %v, %s", n.id, mode, [...]string{"now", "at operation " + sprint(k), "before a sync"}[when])
 	if again < 3 {
 		n.recoveryCrash = 1 + f.rng.IntN(8)
+	}
+	if !n.up {
+		return
+	}
+	n.tripMode = mode
+	switch when {
+	case 0:
+		n.kill(mode, "crash")
+		if mode == vfs.KillProcess {
+			n.noticed()
+		}
+	case 1:
+		n.armCrash(k, false, mode)
+	case 2:
+		n.armCrash(1+k/4, true, pick(f.rng, []vfs.CrashMode{vfs.KeepSectors, vfs.Torn, vfs.Torn}))
 	}
 }
 

@@ -41,6 +41,7 @@ type node struct {
 	failing  bool // a sync error is or was injected
 	trip     int  // crash at the trip-th operation on the disk from now; 0: none
 	tripMode vfs.CrashMode
+	tripSync bool // only syncs count for trip
 	tripped  bool
 
 	recoveryCrash int  // the next start crashes at this operation on the disk; 0: it does not
@@ -124,7 +125,7 @@ func (n *node) start() {
 	n.w.trace.say(n.w.now, "node %d starts", n.id)
 	n.w.trace.mix(1, uint64(n.id))
 	if n.recoveryCrash > 0 {
-		n.armCrash(n.recoveryCrash, n.tripMode)
+		n.armCrash(n.recoveryCrash, false, n.tripMode)
 		n.recoveryCrash = 0
 	}
 	fs := n.disk.Mount()
@@ -291,11 +292,12 @@ func (n *node) failed(p *replica, err error) {
 	n.kill(vfs.KillProcess, "stops: "+err.Error())
 }
 
-// armCrash places a power cut at the k-th operation on the disk from now.
-func (n *node) armCrash(k int, mode vfs.CrashMode) {
-	n.trip, n.tripMode = k, mode
+// armCrash places a crash before the k-th operation on the disk from now that changes anything, or before the k-th
+// sync: then something was written that may be torn.
+func (n *node) armCrash(k int, syncs bool, mode vfs.CrashMode) {
+	n.trip, n.tripSync, n.tripMode = k, syncs, mode
 	n.disk.OnOp(func(op vfs.Op) error {
-		if n.trip == 0 || !op.Kind.Changes() {
+		if n.trip == 0 || !op.Kind.Changes() || n.tripSync && op.Kind != vfs.OpSync {
 			return nil
 		}
 		if n.trip--; n.trip > 0 {

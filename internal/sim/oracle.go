@@ -140,7 +140,11 @@ func (o *oracle) state(p *replica, index uint64) {
 
 // restored compares the state of an image with that of the replicas that applied the log up to there.
 func (o *oracle) restored(p *replica, index uint64) {
-	o.w.stats.hit("images restored")
+	if p.r == nil {
+		o.w.stats.hit("starts from an image")
+	} else {
+		o.w.stats.hit("snapshots installed")
+	}
 	if index%digestEvery == 0 && index > 0 {
 		o.state(p, index)
 	}
@@ -150,6 +154,9 @@ func (o *oracle) restored(p *replica, index uint64) {
 func (o *oracle) opened(p *replica) {
 	t := o.sets[p.set]
 	log := p.st.Log()
+	if log.FirstIndex() > 2 {
+		o.w.stats.hit("starts with a shortened log")
+	}
 	for i := log.FirstIndex(); i <= log.LastIndex(); i++ {
 		e, err := log.Entry(i)
 		if err != nil {
