@@ -6,7 +6,8 @@ BUILD  := .build
 # How much the tests do that can do more or less; `make e2e-big` and `make failover` raise them.
 E2E_MESSAGES  ?= 3000
 FAILOVER_RUNS ?= 2
-SIM_SEEDS     ?= 30
+SIM_SEEDS     ?= 300
+MUTANT_SEEDS  ?= 500
 FUZZ_TIME     ?= 20s
 
 .PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover sim mutants bench fuzz node build clean
@@ -14,7 +15,7 @@ FUZZ_TIME     ?= 20s
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
 
-test: fmt-check vet lint node race sim ## everything below, what continuous integration runs
+test: fmt-check vet lint node race sim ## what continuous integration runs
 
 check: test ## the same as test
 
@@ -41,6 +42,20 @@ e2e-big: ## three processes, 200,000 messages of 1 KB, one killed and started ag
 
 failover: ## 20 times the leader is killed under load; prints how long the gap is
 	CMQ_E2E_FAILOVERS=20 $(GO) test -count=1 -v -timeout 30m -run TestFailOver ./test/e2e
+
+sim: ## a short simulation of clusters with faults, seeds 1 to SIM_SEEDS
+	$(GO) run ./cmd/cmq sim --seeds $(SIM_SEEDS)
+
+# A mutant is caught when the simulation or, if not, the tests of the packages that have it fail.
+mutants: ## deliberate bugs, one at a time; each must be caught by the simulation or by a package's tests
+	@mkdir -p $(BUILD); $(GO) build -tags mutants -o $(BUILD)/cmq-mutants ./cmd/cmq; missed=; \
+	for m in $$(grep -oE 'description\{"[A-Za-z]+' internal/mutant/mutant.go | cut -d'"' -f2); do \
+	  CMQ_MUTANT=$$m $(BUILD)/cmq-mutants sim --seeds $(MUTANT_SEEDS) --fail-fast > $(BUILD)/mutant.log 2>&1; code=$$?; \
+	  if [ $$code = 1 ]; then echo "$$m: caught by the simulation: $$(grep -m1 -o 'cmq sim .*' $(BUILD)/mutant.log)"; \
+	  elif [ $$code = 2 ]; then echo "$$m: caught by the simulation: it crashed"; \
+	  elif ! CMQ_MUTANT=$$m $(GO) test -tags mutants ./internal/vfs/... ./internal/store/... ./internal/core/... ./internal/engine/... ./internal/set > $(BUILD)/mutant.log 2>&1; then echo "$$m: caught by: $$(grep -m1 -- '--- FAIL' $(BUILD)/mutant.log)"; \
+	  else echo "$$m: NOT CAUGHT"; missed="$$missed $$m"; fi; done; \
+	if [ -n "$$missed" ]; then echo "not caught:$$missed"; exit 1; fi
 
 bench: build ## rates and latencies of a fresh cluster of three
 	$(BUILD)/cmq dev --nodes 3 --data-dir $(BUILD)/bench-data --http-addr 127.0.0.1:0 --tcp-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0 \
