@@ -83,7 +83,7 @@ type history struct {
 func newHistory(t *rapid.T, a *rapid.Generator[cmq.ShardAttributes]) *history {
 	return &history{
 		T: t, attributes: a, m: newModel(), builder: command.NewBuilder(), now: 1_000_000,
-		a: New(3, Options{Replica: 2}), b: New(3, Options{Replica: 4}), lanes: []int64{0},
+		a: New(3, Options{Replica: 2}), b: New(3, Options{Replica: 5}), lanes: []int64{0},
 	}
 }
 
@@ -291,7 +291,7 @@ func (h *history) compareLanes(id cmq.ShardID, s *modelShard) {
 // restore replaces one replica by its image.
 func (h *history) restore() {
 	image := h.b.Encode()
-	b, err := Decode(3, image, Options{Replica: 6})
+	b, err := Decode(3, image, Options{Replica: 7})
 	if err != nil {
 		h.Fatal(err)
 	}

@@ -1,0 +1,136 @@
+package broker
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/command"
+)
+
+// script runs one named situation against a shard. Positions and handles read as the order of sends and
+// receives, because a fresh main lane counts from 0 and handles from 1.
+type script struct {
+	*rig
+	id  cmq.ShardID
+	now int64
+	n   int // version of attributes
+}
+
+const start = int64(1_700_000_000_000)
+
+func newScript(t *testing.T, change func(*cmq.ShardAttributes)) *script {
+	q := cmq.DefaultQueueAttributes()
+	a := q.ShardAttributes()
+	if change != nil {
+		change(&a)
+	}
+	s := &script{rig: newRig(t), id: cmq.QueueID(9).Shard(3), now: start, n: 1}
+	s.op(command.Op{Kind: command.Open, Version: 1, Attributes: a})
+	return s
+}
+
+func (s *script) op(op command.Op) Result {
+	s.t.Helper()
+	op.Shard = s.id
+	return s.one(s.now, op)
+}
+
+func (s *script) at(seconds float64) *script {
+	s.now = start + int64(seconds*1000)
+	return s
+}
+
+func (s *script) send(n int, delay time.Duration) {
+	s.t.Helper()
+	if r := s.op(command.Op{Kind: command.Send, Delay: delay.Milliseconds(), Bodies: bodies(n)}); r.Err != nil || r.N != n {
+		s.t.Fatalf("send: %+v", r)
+	}
+}
+
+// receive wants exactly these positions of whatever lane and gives their handles.
+func (s *script) receive(max int, want ...uint64) []cmq.Handle {
+	s.t.Helper()
+	r := s.op(command.Op{Kind: command.Receive, Max: max})
+	if r.Err != nil || len(r.Deliveries) != len(want) {
+		s.t.Fatalf("receive at %d: %+v, want %v", s.now, r, want)
+	}
+	var handles []cmq.Handle
+	for i, d := range r.Deliveries {
+		if d.Seq != want[i] {
+			s.t.Fatalf("received %v, want %v", r.Deliveries, want)
+		}
+		handles = append(handles, d.Handle)
+	}
+	return handles
+}
+
+func (s *script) delete(h cmq.Handle) *cmq.Error {
+	s.t.Helper()
+	return s.op(command.Op{Kind: command.Delete, Handles: []cmq.Handle{h}}).Errors[0]
+}
+
+func (s *script) deleted(hs ...cmq.Handle) {
+	s.t.Helper()
+	for _, h := range hs {
+		if err := s.delete(h); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func (s *script) release(h cmq.Handle) *cmq.Error {
+	s.t.Helper()
+	return s.op(command.Op{Kind: command.Release, Handles: []cmq.Handle{h}}).Errors[0]
+}
+
+func (s *script) rewind(to uint64) *cmq.Error {
+	s.t.Helper()
+	return s.op(command.Op{Kind: command.Rewind, To: []command.LaneSeq{{Seq: to}}}).Err
+}
+
+func (s *script) expire(m command.Mark) {
+	s.t.Helper()
+	s.op(command.Op{Kind: command.Expire, Marks: []command.Mark{m}})
+}
+
+func (s *script) set(change func(*cmq.ShardAttributes)) {
+	s.t.Helper()
+	a, _, _ := s.b.Attributes(s.id)
+	change(&a)
+	s.n++
+	s.op(command.Op{Kind: command.Set, Version: uint64(s.n), Attributes: a})
+}
+
+// counts wants these counters, in the order active, inactive, delayed, rewindable.
+func (s *script) counts(want ...int64) {
+	s.t.Helper()
+	st, ok := s.b.Status(s.id, s.now)
+	if got := counts(st); !ok || got != [4]int64(want) {
+		s.t.Fatalf("active, inactive, delayed, rewindable = %v, want %v", got, want)
+	}
+}
+
+func (s *script) invalid(err *cmq.Error) {
+	s.t.Helper()
+	s.refused(err, cmq.ErrHandleInvalid)
+}
+
+func (s *script) refused(err, want *cmq.Error) {
+	s.t.Helper()
+	if err == nil || !errors.Is(err, want) {
+		s.t.Fatalf("error %v, want %v", err, want)
+	}
+}
+
+func rewindable(a *cmq.ShardAttributes) { a.Rewind = time.Hour }
+
+func dies(policy, receives int) func(*cmq.ShardAttributes) {
+	return func(a *cmq.ShardAttributes) {
+		a.DeadLetter = cmq.DeadLetterPolicy{
+			Queue: 77, Policy: policy, MaxReceiveCount: receives, MaxTimeToLive: time.Minute,
+		}
+	}
+}
+
