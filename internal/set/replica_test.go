@@ -1,0 +1,451 @@
+package set
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/vfs"
+)
+
+// list is a state machine whose state is the list of all entries.
+type list struct {
+	entries []string
+	index   uint64
+	queue   []string
+	leading bool
+	closed  bool
+	now     int64
+}
+
+func (l *list) Apply(index, _ uint64, data []byte) {
+	if l.index != 0 && index != l.index+1 {
+		panic(fmt.Sprintf("entry %d applied after %d", index, l.index))
+	}
+	l.index = index
+	if data != nil {
+		l.entries = append(l.entries, string(data))
+	}
+}
+func (l *list) Lead(uint64) { l.leading = true }
+func (l *list) Follow()     { l.leading, l.queue = false, nil }
+func (l *list) Close()      { l.closed = true }
+func (l *list) Waiting() int {
+	n := 0
+	for _, q := range l.queue {
+		n += len(q)
+	}
+	return n
+}
+func (l *list) Cut(now int64, _ int) []byte {
+	l.now = now
+	if len(l.queue) == 0 {
+		return nil
+	}
+	q := l.queue[0]
+	l.queue = l.queue[1:]
+	return []byte(q)
+}
+func (l *list) Wake() int64   { return 0 }
+func (l *list) Due(int64)     {}
+func (l *list) Time() int64   { return 0 }
+func (l *list) Floor() uint64 { return l.index + 1 }
+func (l *list) Image() []byte {
+	var b []byte
+	for _, e := range l.entries {
+		b = binary.AppendUvarint(b, uint64(len(e)))
+		b = append(b, e...)
+	}
+	return b
+}
+func (l *list) Restore(index uint64, image []byte) error {
+	l.entries, l.index = nil, index
+	for len(image) > 0 {
+		n, k := binary.Uvarint(image)
+		l.entries = append(l.entries, string(image[k:k+int(n)]))
+		image = image[k+int(n):]
+	}
+	return nil
+}
+
+// member is one node of a test set.
+type member struct {
+	id   cmq.NodeID
+	disk *vfs.Disk
+	st   *store.Store
+	m    *list
+	r    *Replica
+	jobs []*Job
+	up   bool
+	err  error
+}
+
+// trio is a set of three replicas driven by hand: time passes in ticks, messages arrive at once.
+type trio struct {
+	t       *testing.T
+	members map[cmq.NodeID]*member
+	now     time.Duration
+	cut     map[[2]cmq.NodeID]bool
+	hold    map[cmq.NodeID]bool // disk jobs of the node are not run
+	seen    map[raftpb.MessageType]int
+	images  int
+}
+
+func newTrio(t *testing.T) *trio {
+	c := &trio{t: t, members: map[cmq.NodeID]*member{}, cut: map[[2]cmq.NodeID]bool{}, hold: map[cmq.NodeID]bool{}, seen: map[raftpb.MessageType]int{}, images: 1 << 30}
+	conf, voters := &raftpb.ConfState{Voters: []uint64{1, 2, 3}}, []cmq.NodeID{1, 2, 3}
+	for _, id := range voters {
+		m := &member{id: id, disk: vfs.NewDisk(rand.New(rand.NewPCG(1, uint64(id))))}
+		st, err := store.Create(m.disk.Mount(), "set", c.options(id), store.Image{Index: 1, Term: 1, ConfState: mustMarshal(conf)})
+		require.NoError(t, err)
+		require.NoError(t, st.Close())
+		c.members[id] = m
+		c.boot(id)
+	}
+	return c
+}
+
+func (c *trio) options(id cmq.NodeID) store.Options {
+	return store.Options{Cluster: 9, Set: 4, Replica: uint64(id), SegmentSize: 16 << 10}
+}
+
+func (c *trio) boot(id cmq.NodeID) {
+	m := c.members[id]
+	st, err := store.Open(m.disk.Mount(), "set", c.options(id))
+	require.NoError(c.t, err)
+	m.st, m.m, m.jobs, m.up = st, &list{}, nil, true
+	m.r, err = NewReplica(Config{Set: 4, Node: id, Machine: m.m, Store: st, Logger: slog.New(slog.DiscardHandler), ImageBytes: c.images})
+	require.NoError(c.t, err)
+}
+
+func (c *trio) crash(id cmq.NodeID) {
+	c.members[id].up = false
+	c.members[id].disk.Crash(vfs.CrashModes()[0])
+}
+
+func (c *trio) clock() Now { return Now{Mono: c.now, Wall: epoch + c.now.Milliseconds()} }
+
+// work runs everything until nothing moves.
+func (c *trio) work() {
+	for range 10_000 {
+		moved := false
+		for _, id := range []cmq.NodeID{1, 2, 3} {
+			moved = c.turn(c.members[id]) || moved
+		}
+		if !moved {
+			return
+		}
+	}
+	c.t.Fatal("the set never comes to rest")
+}
+
+func (c *trio) turn(m *member) bool {
+	if !m.up || m.err != nil {
+		return false
+	}
+	out := m.r.Ready(c.clock())
+	m.err = out.Failed
+	m.jobs = append(m.jobs, out.Jobs...)
+	for _, e := range out.Envelopes {
+		c.deliver(m.id, e)
+	}
+	moved := len(out.Envelopes) > 0
+	if c.hold[m.id] {
+		return moved
+	}
+	jobs := m.jobs
+	m.jobs = nil
+	for _, j := range jobs {
+		j.Run()
+		m.r.Done(c.clock(), j)
+	}
+	return moved || len(jobs) > 0
+}
+
+func (c *trio) deliver(from cmq.NodeID, e Envelope) {
+	if e.Raft != nil {
+		c.seen[e.Raft.GetType()]++
+	}
+	if to := c.members[e.To]; to.up && to.err == nil && !c.cut[[2]cmq.NodeID{from, e.To}] {
+		to.r.Step(c.clock(), from, e.Message)
+	}
+}
+
+func (c *trio) tick(n int) {
+	for range n {
+		c.now += TickInterval
+		for _, id := range []cmq.NodeID{1, 2, 3} {
+			if m := c.members[id]; m.up && m.err == nil {
+				m.r.Tick(c.clock())
+			}
+		}
+		c.work()
+	}
+}
+
+// leader ticks until one leads.
+func (c *trio) leader() *member {
+	for range 200 {
+		for _, m := range c.members {
+			if m.up && m.m.leading {
+				return m
+			}
+		}
+		c.tick(1)
+	}
+	c.t.Fatal("nobody leads")
+	return nil
+}
+
+func (c *trio) elect(id cmq.NodeID) *member {
+	c.members[id].r.Campaign()
+	c.work()
+	l := c.leader()
+	require.Equal(c.t, id, l.id)
+	return l
+}
+
+func (c *trio) propose(m *member, entries ...string) {
+	m.m.queue = append(m.m.queue, entries...)
+	c.work()
+}
+
+func (c *trio) same(entries ...string) {
+	for id, m := range c.members {
+		if m.up {
+			require.Equal(c.t, entries, m.m.entries, "node %d", id)
+		}
+	}
+}
+
+func TestReplicates(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(2)
+	c.propose(l, "a", "b")
+	c.tick(2)
+	c.same("a", "b")
+	require.Equal(t, cmq.NodeID(2), c.members[1].r.Leader())
+	require.InDelta(t, epoch+c.now.Milliseconds(), l.m.now, 200)
+}
+
+func TestConfirmedEntriesSurviveACrashOfAll(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.propose(l, "a", "b")
+	require.Equal(t, []string{"a", "b"}, l.m.entries)
+	for id := range c.members {
+		c.crash(id)
+	}
+	for id := range c.members {
+		c.boot(id)
+	}
+	c.propose(c.leader(), "c")
+	c.tick(2)
+	c.same("a", "b", "c")
+}
+
+func TestNothingIsConfirmedBeforeAMajorityHasIt(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.hold[2], c.hold[3] = true, true
+	c.propose(l, "a")
+	require.Empty(t, l.m.entries)
+	c.hold[2] = false
+	c.work()
+	require.Equal(t, []string{"a"}, l.m.entries)
+}
+
+func TestLeaderDoesNotConfirmBeforeItsOwnDisk(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.hold[1] = true
+	c.propose(l, "a")
+	require.Empty(t, l.m.entries, "raft applies only what is durable here too")
+	c.hold[1] = false
+	c.work()
+	require.Equal(t, []string{"a"}, l.m.entries)
+}
+
+func TestCutOffLeaderStopsAndItsEntriesAreDropped(t *testing.T) {
+	c := newTrio(t)
+	old := c.elect(1)
+	c.cut[[2]cmq.NodeID{1, 2}], c.cut[[2]cmq.NodeID{1, 3}], c.cut[[2]cmq.NodeID{2, 1}], c.cut[[2]cmq.NodeID{3, 1}] = true, true, true, true
+	c.propose(old, "lost")
+	c.tick(60)
+	require.False(t, old.m.leading)
+	next := c.leader()
+	require.NotEqual(t, old.id, next.id)
+	c.propose(next, "kept")
+	clear(c.cut)
+	c.tick(20)
+	c.same("kept")
+}
+
+func TestDeadLeaderIsReplacedAtOnce(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.tick(2)
+	c.crash(l.id)
+	c.members[2].r.PeerDown(c.clock(), 1)
+	c.members[3].r.PeerDown(c.clock(), 1)
+	c.work()
+	require.Zero(t, c.members[2].r.Leader())
+	wake := c.members[2].r.Ready(c.clock()).Wake
+	require.NotZero(t, wake)
+	c.now = wake
+	c.work()
+	require.True(t, c.members[2].m.leading)
+	require.Less(t, c.now, 300*time.Millisecond)
+}
+
+func TestTransfer(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(3)
+	c.tick(2)
+	require.True(t, l.r.Transfer())
+	c.work()
+	require.False(t, l.m.leading)
+	require.NotEqual(t, l.id, c.leader().id)
+	require.False(t, l.r.Transfer(), "not the leader any more")
+
+	other := c.leader()
+	c.tick(2)
+	require.True(t, other.r.GiveTo(3))
+	c.work()
+	require.Equal(t, cmq.NodeID(3), c.leader().id)
+}
+
+func TestStallingDiskHandsOver(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.tick(2)
+	c.hold[1] = true
+	c.propose(l, "a")
+	c.tick(25)
+	require.False(t, l.m.leading)
+	c.hold[1] = false
+	c.tick(40)
+	c.same("a")
+}
+
+func TestLongAbsentReplicaGetsASnapshot(t *testing.T) {
+	c := newTrio(t)
+	c.images = 8 << 10
+	for id := range c.members {
+		c.members[id].up = false
+		require.NoError(t, c.members[id].st.Close())
+		c.boot(id)
+	}
+	l := c.elect(1)
+	c.propose(l, "first")
+	c.tick(2)
+	c.crash(3)
+	var want []string
+	want = append(want, "first")
+	for i := range 400 {
+		e := fmt.Sprintf("%d-%0200d", i, i)
+		want = append(want, e)
+		c.propose(l, e)
+	}
+	require.Greater(t, l.st.Log().FirstIndex(), uint64(10), "the log's beginning is gone")
+	c.boot(3)
+	c.tick(40)
+	c.same(want...)
+	require.NotZero(t, c.seen[raftpb.MsgSnap])
+	c.propose(l, "after")
+	c.tick(2)
+	c.same(append(want, "after")...)
+	c.crash(3)
+	c.boot(3)
+	c.tick(20)
+	c.same(append(want, "after")...)
+}
+
+func TestReadWaitsForEverythingCommitted(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.propose(l, "a")
+	var got error = errors.New("not answered")
+	l.r.Read(func(_ Now, err error) { got = err })
+	c.work()
+	require.NoError(t, got)
+	c.members[2].r.Read(func(_ Now, err error) { got = err })
+	var nl *cmq.NotLeaderError
+	require.ErrorAs(t, got, &nl)
+	require.Equal(t, cmq.NodeID(1), nl.Leader)
+}
+
+func TestReadIsNotAnsweredByADeposedLeader(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	for _, id := range []cmq.NodeID{2, 3} {
+		c.cut[[2]cmq.NodeID{1, id}], c.cut[[2]cmq.NodeID{id, 1}] = true, true
+	}
+	answers := 0
+	var got error
+	l.r.Read(func(_ Now, err error) { answers++; got = err })
+	c.work()
+	require.Zero(t, answers)
+	c.tick(60)
+	require.Equal(t, 1, answers)
+	require.Error(t, got)
+}
+
+func TestMissingAcknowledgedDataStopsTheReplica(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	early := c.members[2].disk.Clone(rand.New(rand.NewPCG(7, 7)))
+	c.propose(l, "a", "b", "c")
+	c.tick(2)
+	c.crash(2)
+	c.members[2].disk = early // an older copy of the directory was put back
+	c.boot(2)
+	c.tick(2)
+	require.ErrorContains(t, c.members[2].err, "acknowledged data is missing")
+	c.propose(l, "d")
+	require.Equal(t, []string{"a", "b", "c", "d"}, l.m.entries, "the others go on")
+}
+
+func TestFullDiskIsWaitedOut(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	for _, m := range c.members {
+		m.disk.SetBudget(m.disk.Used())
+	}
+	var want []string
+	for i := range 40 {
+		e := fmt.Sprintf("%d-%02000d", i, i)
+		want = append(want, e)
+		c.propose(l, e)
+	}
+	c.tick(3)
+	require.Less(t, len(l.m.entries), 40)
+	for _, m := range c.members {
+		require.NoError(t, m.err)
+		m.disk.SetBudget(-1)
+	}
+	c.tick(60)
+	missing := slices.DeleteFunc(slices.Clone(want), func(e string) bool { return slices.Contains(c.leader().m.entries, e) })
+	c.leader().m.queue = missing
+	c.tick(5)
+	require.ElementsMatch(t, want, c.leader().m.entries)
+}
+
+func TestFailingDiskStopsTheReplica(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.members[2].disk.FailSyncs(1)
+	c.propose(l, "a")
+	require.Error(t, c.members[2].err)
+	require.Equal(t, []string{"a"}, l.m.entries)
+}
