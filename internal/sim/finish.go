@@ -196,7 +196,7 @@ func (w *world) proveLife(id cmq.SetID, done func()) {
 	step := func(req *cmq.Request, then func(r *cmq.Reply)) {
 		var try func()
 		try = func() {
-			a.call(id, req, 500*time.Millisecond, func(ans answer) {
+			a.call(id, req, 2*time.Second, func(ans answer) {
 				if ans.outcome == check.OK && (req.Kind != cmq.KindReceive || len(ans.reply.Messages) > 0) {
 					then(ans.reply)
 					return
@@ -206,7 +206,7 @@ func (w *world) proveLife(id cmq.SetID, done func()) {
 		}
 		try()
 	}
-	lock := 300 * time.Millisecond
+	lock := 2 * time.Second
 	step(&cmq.Request{Kind: cmq.KindOpenShard, Shard: q.shard, Attributes: q.attrs, Version: 1}, func(*cmq.Reply) {
 		step(&cmq.Request{Kind: cmq.KindSend, Shard: q.shard, Bodies: [][]byte{[]byte("alive")}}, func(*cmq.Reply) {
 			step(&cmq.Request{Kind: cmq.KindReceive, Shard: q.shard, Max: 1, Lock: lock}, func(r *cmq.Reply) {

@@ -29,8 +29,10 @@ type setTruth struct {
 	digests map[uint64]stateDigest // index → state after it
 	commit  uint64                 // highest index applied anywhere
 
-	ahead   time.Duration // most that cluster time was ahead of true time, as of aheadAt
+	// How far cluster time was ahead of true time when last seen at a leader, when that was, and its term.
+	ahead   time.Duration
 	aheadAt time.Duration
+	term    uint64
 }
 
 type ballot struct {
@@ -117,8 +119,8 @@ func (o *oracle) applied(p *replica, index, term uint64, data []byte) {
 	o.w.trace.mix(7, uint64(p.node.id), uint64(p.set), index, h)
 	if index > t.commit {
 		t.commit = index
-		if data != nil {
-			o.time(t, p)
+		if p.r.Leading() {
+			o.time(t, p, term)
 		}
 	}
 	if index%digestEvery == 0 {
@@ -175,30 +177,29 @@ func (o *oracle) leads(p *replica, term uint64) {
 	if last := p.st.Log().LastIndex(); last < t.commit && t.log[t.commit].term < term {
 		o.w.violation("leader completeness", "set %d: node %d leads term %d with a log up to %d, but index %d is committed", p.set, p.node.id, term, last, t.commit)
 	}
-	o.time(t, p)
+	o.time(t, p, term)
 }
 
-// time checks that cluster time does not run ahead of true time by more than clocks may, and notes the jumps that a
-// replica without any memory of it may make.
-func (o *oracle) time(t *setTruth, p *replica) {
+// time checks that cluster time at a leader does not run ahead of what the leader before had, by more than clocks may.
+// It may fall behind: a new leader knows the old one's time only from messages, which took a while. A replica without
+// any memory of cluster time may jump ahead, when it and a majority had been down; that is noted in the history.
+func (o *oracle) time(t *setTruth, p *replica, term uint64) {
 	ms := p.r.Time(p.node.now())
-	if ms == 0 {
+	if ms == 0 || term < t.term {
 		return
 	}
 	at := time.Duration(ms-epoch)*time.Millisecond - o.w.now
 	allowed := t.ahead + (o.w.now-t.aheadAt)/1_000_000*drift + 2*time.Millisecond
 	switch {
-	case t.aheadAt == 0:
-	case at <= t.ahead:
-		return
-	case at > allowed && p.wasWarm:
+	case t.term == 0 || at <= allowed:
+	case p.wasWarm:
 		o.w.violation("time rule", "set %d: node %d has cluster time %v ahead of what is possible", p.set, p.node.id, at-allowed)
-	case at > allowed:
+	default:
 		o.w.stats.hit("jumps of cluster time")
 		o.w.trace.say(o.w.now, "cluster time of set %d jumps ahead by %v", p.set, at-t.ahead)
 		o.w.history.Jumps = append(o.w.history.Jumps, check.Jump{At: o.w.now, Ahead: at - t.ahead})
 	}
-	t.ahead, t.aheadAt = at, o.w.now
+	t.ahead, t.aheadAt, t.term = at, o.w.now, term
 }
 
 // notFilled is a body that could not be read. That may only be because its entry was dropped meanwhile.

@@ -185,7 +185,7 @@ func (w *world) run() {
 			w.endOfFaults()
 		}
 		if w.phase > loading && w.now > w.limit {
-			w.violation("liveness", "the cluster did not come to rest within %v after the faults: %s", endLimit, w.whatWaits())
+			w.violation("liveness", "the end was not reached by %v, long after the faults: %s", w.limit, w.whatWaits())
 		}
 	}
 	if len(w.broken) == 0 {

@@ -18,6 +18,8 @@ func TestDev(t *testing.T) {
 		if os.Getenv("FAULTS") == "none" {
 			cfg.Faults = []string{}
 		}
+		cfg.Mode = Mode(os.Getenv("MODE"))
+		cfg.Nodes, _ = strconv.Atoi(os.Getenv("NODES"))
 		r := Run(cfg)
 		t.Logf("seed %d hash %x events %d simulated %v ok %d fail %d info %d messages %d deliveries %d faults %v hits %v vacuous %v", seed, r.Hash, r.Events, r.Simulated, r.OK, r.Fail, r.Info, r.Messages, r.Deliveries, r.Faults, r.Hits, r.Vacuous)
 		for _, v := range r.Violations {
