@@ -1,20 +1,24 @@
 package vfs
 
-// The bytes of a simulated file are a sparse table of pages. A page belongs to the epoch of the file in which it was
-// made; pages of earlier epochs may be shared with the durable image or with a clone and are copied before a write.
+// The bytes of a simulated file are a sparse table of pages. A content changes its own pages in place; pages of another
+// owner are shared with a clone or with the other content of the file, and are copied before a write.
 
 const (
 	pageSize   = 4096
 	sectorSize = 512
 )
 
+// owner is a mark on pages; only its address counts.
+type owner struct{ _ byte }
+
 type page struct {
-	epoch uint64
+	owner *owner
 	data  [pageSize]byte
 }
 
 // content is one state of a file. Pages beyond the table and nil pages are zeros.
 type content struct {
+	owner *owner
 	pages []*page
 	size  int64
 }
@@ -55,54 +59,57 @@ func (c *content) read(p []byte, off int64) int {
 	return len(p)
 }
 
-// own returns page i ready to be changed in this epoch; fresh says that it is a new copy.
-func (c *content) own(i int, epoch uint64) (pg *page, fresh bool) {
-	pg = c.page(i)
-	if pg != nil && pg.epoch == epoch {
-		return pg, false
+// own returns page i ready to be changed.
+func (c *content) own(i int) *page {
+	pg := c.page(i)
+	if pg != nil && pg.owner == c.owner {
+		return pg
 	}
-	own := &page{epoch: epoch}
+	own := &page{owner: c.owner}
 	if pg != nil {
 		own.data = pg.data
 	}
 	c.set(i, own)
-	return own, true
+	return own
 }
 
-// write stores p at off and calls touched for every page it had to make.
-func (c *content) write(p []byte, off int64, epoch uint64, touched func(i int)) {
+// apply does one change and calls touched for every page it concerns.
+func (c *content) apply(ch change, touched func(i int)) {
+	if ch.data == nil {
+		c.resize(ch.size, touched)
+		return
+	}
+	p, off := ch.data, ch.off
 	for len(p) > 0 {
 		i := int(off / pageSize)
-		pg, fresh := c.own(i, epoch)
-		if fresh {
-			touched(i)
-		}
-		n := copy(pg.data[off%pageSize:], p)
+		touched(i)
+		n := copy(c.own(i).data[off%pageSize:], p)
 		p, off = p[n:], off+int64(n)
 	}
 	c.size = max(c.size, off)
 }
 
 // resize changes the size; what is cut off reads as zeros if the file grows again.
-func (c *content) resize(size int64, epoch uint64, touched func(i int)) {
+func (c *content) resize(size int64, touched func(i int)) {
 	if size < c.size {
 		keep := int((size + pageSize - 1) / pageSize)
 		for i := keep; i < len(c.pages); i++ {
 			touched(i)
 		}
-		if keep < len(c.pages) {
-			clear(c.pages[keep:])
-			c.pages = c.pages[:keep]
-		}
+		c.cutPages(keep)
 		if cut := size % pageSize; cut != 0 && c.page(keep-1) != nil {
-			pg, fresh := c.own(keep-1, epoch)
-			if fresh {
-				touched(keep - 1)
-			}
-			clear(pg.data[cut:])
+			touched(keep - 1)
+			clear(c.own(keep - 1).data[cut:])
 		}
 	}
 	c.size = size
+}
+
+func (c *content) cutPages(keep int) {
+	if keep < len(c.pages) {
+		clear(c.pages[keep:])
+		c.pages = c.pages[:keep]
+	}
 }
 
 // change is one operation on a file that is not durable yet: a write of data at off, or a new size.
@@ -114,65 +121,34 @@ type change struct {
 }
 
 // inode is a file or a directory.
+//
+// Invariant: a page that durable is about to change is not shared with live, for live made the same change before.
 type inode struct {
 	dir *directory // nil: a file
 
-	live    content // what reads return
-	durable content // what survives a power cut
-	epoch   uint64
+	live    content  // what reads return
+	durable content  // what survives a power cut
 	touched []int    // pages of live that may differ from durable
 	pending []change // since the last sync, in order
 	lost    bool     // a sync failed: live shows data that will never be durable
 	listed  bool     // in Disk.unsynced
 }
 
+func newFile() *inode {
+	return &inode{live: content{owner: new(owner)}, durable: content{owner: new(owner)}}
+}
+
 func (n *inode) touch(i int) { n.touched = append(n.touched, i) }
 
-func (n *inode) apply(c change) {
-	if c.data == nil {
-		n.live.resize(c.size, n.epoch, n.touch)
-		return
-	}
-	n.live.write(c.data, c.off, n.epoch, n.touch)
-}
-
-// sync makes the pending changes durable.
+// sync makes the pending changes durable. Pages of an earlier failed sync stay lost.
 func (n *inode) sync() {
-	if n.lost {
-		n.syncChanges()
-		return
-	}
-	n.share(&n.live, &n.durable)
-	n.pending = nil
-}
-
-// share makes to equal from in the touched pages and ends the epoch, so that neither changes a page of the other.
-func (n *inode) share(from, to *content) {
-	if keep := int((from.size + pageSize - 1) / pageSize); len(to.pages) > keep {
-		clear(to.pages[keep:])
-		to.pages = to.pages[:keep]
-	}
-	for _, i := range n.touched {
-		to.set(i, from.page(i))
-	}
-	to.size = from.size
-	n.touched = n.touched[:0]
-	n.epoch++
-}
-
-// syncChanges writes the pending changes, and only those, to the durable image: pages of an earlier failed sync stay lost.
-func (n *inode) syncChanges() {
-	n.epoch++
-	nothing := func(int) {}
 	for _, c := range n.pending {
-		if c.data == nil {
-			n.durable.resize(c.size, n.epoch, nothing)
-		} else {
-			n.durable.write(c.data, c.off, n.epoch, nothing)
-		}
+		n.durable.apply(c, func(int) {})
 	}
-	n.epoch++
 	n.pending = nil
+	if !n.lost {
+		n.touched = n.touched[:0]
+	}
 }
 
 // lose is what a failed sync does: the pending changes are forgotten, reads still show them.
@@ -183,10 +159,26 @@ func (n *inode) lose() {
 
 // restart drops from the live state all that is not durable, then applies the changes that survived.
 func (n *inode) restart(survivors []change) {
-	n.share(&n.durable, &n.live)
+	n.live.cutPages(int((n.durable.size + pageSize - 1) / pageSize))
+	for _, i := range n.touched {
+		n.live.set(i, n.durable.page(i))
+	}
+	n.live.size = n.durable.size
+	n.touched = n.touched[:0]
 	n.lost = false
 	n.pending = survivors
 	for _, c := range survivors {
-		n.apply(c)
+		n.live.apply(c, n.touch)
 	}
+}
+
+// clone is a file with the durable content of n.
+func (n *inode) clone() *inode {
+	n.durable.owner = new(owner) // the pages so far belong to nobody from now on
+	c := newFile()
+	for _, content := range []*content{&c.durable, &c.live} {
+		content.pages = append([]*page(nil), n.durable.pages...)
+		content.size = n.durable.size
+	}
+	return c
 }

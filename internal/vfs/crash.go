@@ -193,9 +193,7 @@ func cloneNode(n *inode, done map[*inode]*inode) *inode {
 		return c
 	}
 	if n.dir == nil {
-		c := &inode{durable: n.durable, live: n.durable, epoch: n.epoch + 1}
-		c.durable.pages = slices.Clone(n.durable.pages)
-		c.live.pages = slices.Clone(n.durable.pages)
+		c := n.clone()
 		done[n] = c
 		return c
 	}
@@ -229,8 +227,8 @@ func (d *Disk) Files() []string {
 }
 
 // Corrupt changes n bytes of a file at off behind everybody's back, in what reads return and in what is durable:
-// change gets the bytes and edits them. Rot on the medium looks like this.
-func (d *Disk) Corrupt(name string, off int64, n int, change func(p []byte)) error {
+// edit gets the bytes and changes them. Rot on the medium looks like this.
+func (d *Disk) Corrupt(name string, off int64, n int, edit func(p []byte)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	node := d.lookup(clean(name))
@@ -241,16 +239,12 @@ func (d *Disk) Corrupt(name string, off int64, n int, change func(p []byte)) err
 		return fail("corrupt", name, fmt.Errorf("bytes %d to %d of %d", off, off+int64(n), node.live.size))
 	}
 	p := make([]byte, n)
-	node.live.read(p, off)
-	change(p)
-	node.live.write(p, off, node.epoch, node.touch)
-	if len(node.pending) == 0 && !node.lost {
-		node.sync()
-	} else {
-		node.durable.read(p, off)
-		change(p)
-		node.durable.write(p, off, node.epoch+1, func(int) {})
-		node.epoch += 2
+	for _, c := range []*content{&node.live, &node.durable} {
+		if n := min(int64(n), c.size-off); n > 0 {
+			c.read(p, off)
+			edit(p[:n])
+			c.apply(change{data: p[:n], off: off}, node.touch)
+		}
 	}
 	return nil
 }

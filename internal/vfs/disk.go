@@ -199,7 +199,7 @@ func (d *Disk) change(n *inode, c change) error {
 	d.used += grow
 	d.seq++
 	c.seq = d.seq
-	n.apply(c)
+	n.live.apply(c, n.touch)
 	n.pending = append(n.pending, c)
 	d.list(n)
 	return nil
@@ -261,7 +261,7 @@ func (d *Disk) open(name string, flag int) (*inode, error) {
 	case n == nil && flag&os.O_CREATE == 0:
 		return nil, fail("open", name, fs.ErrNotExist)
 	case n == nil:
-		n = &inode{}
+		n = newFile()
 		d.rename(parent, nameChange{name: base, node: n})
 	case flag&os.O_EXCL != 0:
 		return nil, fail("open", name, fs.ErrExist)

@@ -70,6 +70,8 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
+func checksumOf(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
+
 func encodeHead(id Identity, img Image) []byte {
 	p := make([]byte, headSize)
 	copy(p, magic)
@@ -82,9 +84,9 @@ func encodeHead(id Identity, img Image) []byte {
 	le.PutUint64(p[48:], uint64(img.Time))
 	le.PutUint64(p[56:], uint64(len(img.ConfState)))
 	le.PutUint64(p[64:], uint64(len(img.Data)))
-	body := crc32.Update(crc32.Checksum(img.ConfState, castagnoli), castagnoli, img.Data)
+	body := crc32.Update(checksumOf(img.ConfState), castagnoli, img.Data)
 	le.PutUint32(p[72:], body)
-	le.PutUint32(p[76:], crc32.Checksum(p[:76], castagnoli))
+	le.PutUint32(p[76:], checksumOf(p[:76]))
 	return p
 }
 
@@ -93,7 +95,7 @@ func decode(name string, id Identity, p []byte) (Image, error) {
 	if len(p) < headSize || string(p[:8]) != magic {
 		return Image{}, damaged(name, 0, "it does not begin with the mark of an image")
 	}
-	if crc32.Checksum(p[:76], castagnoli) != le.Uint32(p[76:]) {
+	if checksumOf(p[:76]) != le.Uint32(p[76:]) {
 		return Image{}, damaged(name, 0, "the header's checksum is wrong")
 	}
 	if v := le.Uint32(p[8:]); v != version {
@@ -107,7 +109,7 @@ func decode(name string, id Identity, p []byte) (Image, error) {
 	if conf > uint64(len(body)) || data != uint64(len(body))-conf {
 		return Image{}, damaged(name, int64(len(p)), "the file has another length than its header says")
 	}
-	if crc32.Checksum(body, castagnoli) != le.Uint32(p[72:]) {
+	if checksumOf(body) != le.Uint32(p[72:]) {
 		return Image{}, damaged(name, headSize, "the checksum is wrong")
 	}
 	return Image{
