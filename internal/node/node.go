@@ -57,7 +57,7 @@ func Start(opt Options) (*Node, error) {
 	}
 	n.log = n.opt.Logger.With("node", opt.ID)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	n.plan = controller.Plan(clusterID(opt.Cluster), n.opt.Nodes, n.opt.Key, &n.opt.Limits)
+	n.plan = n.makePlan()
 	if err := n.start(); err != nil {
 		n.Stop(canceled())
 		return nil, err
@@ -87,6 +87,23 @@ func withDefaults(opt Options) Options {
 	return opt
 }
 
+// makePlan is how the cluster begins. A node that joins one has no part in it: it begins without replicas, and looks
+// for the controller among the nodes it was told of.
+func (n *Node) makePlan() *meta.Bootstrap {
+	if !n.opt.Join {
+		return controller.Plan(clusterID(n.opt.Cluster), n.opt.Nodes, n.opt.Key, &n.opt.Limits)
+	}
+	plan := &meta.Bootstrap{Nodes: n.opt.Nodes}
+	controllers := cmq.Set{ID: cmq.ControllerSet}
+	for i := range n.opt.Nodes {
+		if id := n.opt.Nodes[i].ID; id != n.opt.ID {
+			controllers.Replicas = append(controllers.Replicas, id)
+		}
+	}
+	plan.Sets = []cmq.Set{controllers}
+	return plan
+}
+
 // firstOwner is the account of the first access key if none is named.
 const firstOwner = "1"
 
@@ -113,6 +130,7 @@ func (n *Node) start() (err error) {
 	n.wg.Go(func() { n.reconciler.Run(n.ctx) })
 	n.wg.Go(n.balance)
 	n.wg.Go(n.register)
+	n.wg.Go(n.followPeers)
 	for _, id := range n.setIDs {
 		n.wg.Go(func() { n.watchLeaders(n.sets[id]) })
 	}

@@ -225,6 +225,30 @@ func TestDeadLettersMoveBetweenSets(t *testing.T) {
 	require.Equal(t, 1, moved[0].DequeueCount)
 }
 
+func TestNodeJoinsARunningCluster(t *testing.T) {
+	c := startCluster(t, 3)
+	ctx := timeout(t, 60*time.Second)
+	c.ready(ctx)
+	_, err := c.nodes[0].router.CreateQueue(ctx, "1", "q", cmq.QueueSettings{})
+	require.NoError(t, err)
+	peer := listen(t, "127.0.0.1:0")
+	opt := c.opts[0]
+	opt.ID, opt.Join, opt.DataDir, opt.Admin, opt.Key = 4, true, t.TempDir(), nil, cmq.AccessKey{}
+	opt.Nodes = append([]cmq.Node{{ID: 4, Peer: peer.Addr().String(), TCP: "127.0.0.1:40004"}}, c.opts[0].Nodes[:2]...)
+	c.opts, c.addrs, c.nodes = append(c.opts, opt), append(c.addrs, peer.Addr().String()), append(c.nodes, nil)
+	c.start(3, peer)
+	c.ready(ctx)
+	c.exchange(ctx, "q", 5)
+	key, ok := keys{c.nodes[3]}.Key(testKey.ID)
+	require.True(t, ok, "a joined node knows the cluster's access keys")
+	require.Equal(t, testKey.Secret, key.Secret)
+	require.NoError(t, c.nodes[1].meta.Sync(ctx))
+	require.Equal(t, opt.Nodes[0], *c.nodes[1].meta.Table().Node(4))
+	// Also while the controller's leader is another node than those it was told of.
+	c.stop(0)
+	c.exchange(ctx, "q", 5)
+}
+
 func TestAdmin(t *testing.T) {
 	c := startCluster(t, 1)
 	c.ready(timeout(t, 30*time.Second))

@@ -14,7 +14,8 @@ type Options struct {
 	ID      cmq.NodeID
 	DataDir string
 	Cluster string     // name of the cluster
-	Nodes   []cmq.Node // all nodes of the cluster, this one included, with the addresses they advertise
+	Nodes   []cmq.Node // all nodes of a new cluster, or some of an old one; and this one, with the addresses they advertise
+	Join    bool       // the cluster is there already and does not know this node yet
 	Key     cmq.AccessKey
 
 	HTTP  net.Listener // nil: no such door

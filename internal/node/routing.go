@@ -65,26 +65,93 @@ func (n *Node) deadLetterTarget(ctx context.Context, queue cmq.QueueID, source c
 	return s.Set, s.ID, true
 }
 
-// register keeps this node's addresses in the metadata as they are now, until it has succeeded.
+// self is this node with the addresses it advertises now.
+func (n *Node) self() cmq.Node {
+	return n.opt.Nodes[slices.IndexFunc(n.opt.Nodes, func(o cmq.Node) bool { return o.ID == n.opt.ID })]
+}
+
+// register puts this node's addresses as they are now into the metadata. It tries until it has succeeded.
 func (n *Node) register() {
-	self := n.plan.Nodes[slices.IndexFunc(n.plan.Nodes, func(o cmq.Node) bool { return o.ID == n.opt.ID })]
-	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+	self := n.self()
+	for wait := firstTry; n.ctx.Err() == nil; wait = min(2*wait, lastTry) {
 		changed := n.board.Changed()
-		if known := n.meta.Table().Node(n.opt.ID); known != nil {
-			if *known == self || n.meta.PutNode(n.ctx, self) == nil {
-				return
-			}
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-n.ctx.Done():
-			timer.Stop()
+		known := n.meta.Table().Node(n.opt.ID)
+		if known != nil && *known == self {
 			return
-		case <-changed:
-			timer.Stop()
-		case <-timer.C:
+		}
+		if known != nil || n.opt.Join {
+			ctx, cancel := context.WithTimeout(n.ctx, callLimit)
+			err := n.meta.PutNode(ctx, self)
+			cancel()
+			if err == nil {
+				continue
+			}
+			n.log.Debug("this node's addresses could not be registered yet", "error", err)
+			changed = nil
+		}
+		n.pause(changed, wait)
+	}
+}
+
+// Waiting times of the node's own calls to the controller.
+const (
+	firstTry  = 100 * time.Millisecond
+	lastTry   = 10 * time.Second
+	callLimit = 10 * time.Second
+	// refresh is how often a node without a replica of set 0 looks for news.
+	refresh = 2 * time.Second
+)
+
+// pause waits for news, for d, or for the end of the node.
+func (n *Node) pause(news <-chan struct{}, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-n.ctx.Done():
+	case <-news:
+	case <-timer.C:
+	}
+}
+
+// followPeers connects to every node the metadata knows. The configured addresses come first: those in the metadata may
+// be older. A node without a replica of
+// set 0 asks for the metadata from time to time.
+func (n *Node) followPeers() {
+	version := uint64(0)
+	for n.ctx.Err() == nil {
+		changed := n.board.Changed()
+		if !n.replicaOf(cmq.ControllerSet) {
+			ctx, cancel := context.WithTimeout(n.ctx, callLimit)
+			_ = n.meta.Sync(ctx) // without an answer the old table is the best there is
+			cancel()
+		}
+		if table := n.meta.Table(); table.Version() != version {
+			version = table.Version()
+			n.connect(table.Nodes())
+		}
+		if n.replicaOf(cmq.ControllerSet) {
+			n.pause(changed, lastTry)
+		} else {
+			n.pause(nil, refresh)
 		}
 	}
+}
+
+func (n *Node) connect(nodes []*cmq.Node) {
+	t := n.transport.Load()
+	if t == nil || len(nodes) == 0 {
+		return
+	}
+	peers := make(map[cmq.NodeID]string)
+	for _, o := range nodes {
+		if o.Peer != "" {
+			peers[o.ID] = o.Peer
+		}
+	}
+	for i := range n.opt.Nodes {
+		peers[n.opt.Nodes[i].ID] = n.opt.Nodes[i].Peer
+	}
+	t.SetPeers(peers)
 }
 
 // watchLeaders tells the router of each change of a set's leader, so that polls do not stay parked at a node that hangs.

@@ -85,7 +85,7 @@ func (t *Transport) handshake(conn net.Conn) (*wire, hello, error) {
 		conn = tls.Server(conn, t.cfg.ServerTLS)
 	}
 	w := newWire(conn, t.cfg.Silence, &t.counters)
-	h, err := w.answer(t.cfg.Node, t.cfg.Cluster, t.isPeer)
+	h, err := w.answer(t.cfg.Node, t.cfg.Cluster, t.admits)
 	return w, h, err
 }
 
@@ -93,7 +93,7 @@ func (t *Transport) handshake(conn net.Conn) (*wire, hello, error) {
 func (t *Transport) enter(key incomingKey, conn net.Conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.peers[key.from] == nil { // removed since its hello
+	if t.peers[key.from] == nil && key.kind != call { // removed since its hello
 		return false
 	}
 	if old := t.accepted[key]; old != nil {

@@ -55,8 +55,8 @@ func parseHello(b []byte) (hello, error) {
 	}, nil
 }
 
-// check says why a hello is not accepted by this node, or nil. known tells which nodes may connect.
-func (h hello) check(node cmq.NodeID, cluster uint64, known func(cmq.NodeID) bool) error {
+// check says why a hello is not accepted by this node, or nil. admits tells who may connect.
+func (h hello) check(node cmq.NodeID, cluster uint64, admits func(hello) bool) error {
 	switch {
 	case h.version != helloVersion:
 		return fmt.Errorf("peer protocol version %d, this node speaks %d", h.version, helloVersion)
@@ -64,10 +64,10 @@ func (h hello) check(node cmq.NodeID, cluster uint64, known func(cmq.NodeID) boo
 		return fmt.Errorf("cluster %016x, this node belongs to cluster %016x", h.cluster, cluster)
 	case h.to != node:
 		return fmt.Errorf("looks for node %d, this is node %d; check the peer addresses", h.to, node)
-	case h.from == node || !known(h.from):
-		return fmt.Errorf("node %d is not a peer of node %d", h.from, node)
 	case h.kind >= kinds:
 		return fmt.Errorf("unknown kind of connection %d", h.kind)
+	case h.from == node || !admits(h):
+		return fmt.Errorf("node %d is not a peer of node %d", h.from, node)
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func (w *wire) greet(h hello) error {
 }
 
 // answer is the accepting side. An error means that the connection is to be closed.
-func (w *wire) answer(node cmq.NodeID, cluster uint64, known func(cmq.NodeID) bool) (hello, error) {
+func (w *wire) answer(node cmq.NodeID, cluster uint64, admits func(hello) bool) (hello, error) {
 	head, payload, err := w.read()
 	if err != nil {
 		return hello{}, fmt.Errorf("%w: %w", errNotHello, err)
@@ -100,7 +100,7 @@ func (w *wire) answer(node cmq.NodeID, cluster uint64, known func(cmq.NodeID) bo
 	if err != nil || head.typ != typeHello {
 		return hello{}, errNotHello
 	}
-	if err := h.check(node, cluster, known); err != nil {
+	if err := h.check(node, cluster, admits); err != nil {
 		return h, errors.Join(err, w.send(typeRefused, []byte(err.Error())))
 	}
 	w.limit = h.kind.payloadLimit()

@@ -249,7 +249,9 @@ func (t *Transport) publishLocked() {
 	t.links.Store(&links)
 }
 
-func (t *Transport) isPeer(id cmq.NodeID) bool { return (*t.links.Load())[id] != nil }
+// admits says who may connect: peers, and for calls every node of the cluster, because one that joins is not known
+// before it has called.
+func (t *Transport) admits(h hello) bool { return h.kind == call || (*t.links.Load())[h.from] != nil }
 
 // condemn ends the other connections of a peer whose control connection fell silent.
 func (t *Transport) condemn(id cmq.NodeID) {
