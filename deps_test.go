@@ -57,6 +57,8 @@ var mayImport = map[string][]string{
 
 	"client":  {},
 	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/sim", "internal/check"},
+
+	"test/compat": {},
 }
 
 // neverImports are exceptions to the "..." above: the product does not know its tests.

@@ -50,11 +50,14 @@ func TestRefusal(t *testing.T) {
 
 func TestPolls(t *testing.T) {
 	p := NewPolls(2)
-	if !p.Enter() || !p.Enter() || p.Enter() || p.Open() != 2 {
-		t.Errorf("%d open of 2", p.Open())
+	for i, want := range []bool{true, true, false, false} {
+		if p.Enter() != want {
+			t.Errorf("place %d of 2: not %v", i+1, want)
+		}
 	}
-	if p.Leave(); !p.Enter() || p.Enter() {
-		t.Error("a place given back is not free")
+	p.Leave()
+	if again := p.Enter(); !again || p.Open() != 2 {
+		t.Errorf("a place given back is taken again: %v; %d open", again, p.Open())
 	}
 	for unbounded := NewPolls(0); unbounded.Open() < 10; {
 		if !unbounded.Enter() {
