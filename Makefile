@@ -46,16 +46,8 @@ failover: ## 20 times the leader is killed under load; prints how long the gap i
 sim: ## a short simulation of clusters with faults, seeds 1 to SIM_SEEDS
 	$(GO) run ./cmd/cmq sim --seeds $(SIM_SEEDS)
 
-# A mutant is caught when the simulation or, if not, the tests of the packages that have it fail.
 mutants: ## deliberate bugs, one at a time; each must be caught by the simulation or by a package's tests
-	@mkdir -p $(BUILD); $(GO) build -tags mutants -o $(BUILD)/cmq-mutants ./cmd/cmq; missed=; \
-	for m in $$(grep -oE 'description\{"[A-Za-z]+' internal/mutant/mutant.go | cut -d'"' -f2); do \
-	  CMQ_MUTANT=$$m $(BUILD)/cmq-mutants sim --seeds $(MUTANT_SEEDS) --fail-fast > $(BUILD)/mutant.log 2>&1; code=$$?; \
-	  if [ $$code = 1 ]; then echo "$$m: caught by the simulation: $$(grep -m1 -o 'cmq sim .*' $(BUILD)/mutant.log)"; \
-	  elif [ $$code = 2 ]; then echo "$$m: caught by the simulation: it crashed"; \
-	  elif ! CMQ_MUTANT=$$m $(GO) test -tags mutants ./internal/vfs/... ./internal/store/... ./internal/core/... ./internal/engine/... ./internal/set > $(BUILD)/mutant.log 2>&1; then echo "$$m: caught by: $$(grep -m1 -- '--- FAIL' $(BUILD)/mutant.log)"; \
-	  else echo "$$m: NOT CAUGHT"; missed="$$missed $$m"; fi; done; \
-	if [ -n "$$missed" ]; then echo "not caught:$$missed"; exit 1; fi
+	GO="$(GO)" BUILD=$(BUILD) SEEDS=$(MUTANT_SEEDS) .ci/mutants
 
 bench: build ## rates and latencies of a fresh cluster of three
 	$(BUILD)/cmq dev --nodes 3 --data-dir $(BUILD)/bench-data --http-addr 127.0.0.1:0 --tcp-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0 \
