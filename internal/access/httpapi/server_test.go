@@ -420,3 +420,53 @@ func TestPollLimit(t *testing.T) {
 	c.conn.Close()
 	<-r.fake.Cancelled
 }
+
+// deadlines is a ResponseWriter that writes down the deadlines for reading, as times from now.
+type deadlines struct {
+	discard
+	seconds []string
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error {
+	if at.IsZero() {
+		d.seconds = append(d.seconds, "none")
+	} else {
+		d.seconds = append(d.seconds, time.Until(at).Round(time.Second).String())
+	}
+	return nil
+}
+
+// TestBodyDeadlines: a body has a deadline, which moves with what arrives and is gone when all is there, or is
+// now when the body was bad, so that net/http does not wait for the rest of it.
+func TestBodyDeadlines(t *testing.T) {
+	r := newRig(t)
+	for _, c := range []struct {
+		name string
+		body io.Reader
+		want string
+	}{
+		{"small", strings.NewReader("x=1"), "[10s none]"},
+		{"three times the unit", strings.NewReader(strings.Repeat("&", 3*smallBody+1)), "[10s 11s 12s 13s none]"},
+		{"broken", io.MultiReader(strings.NewReader("x=1"), brokenReader{}), "[10s 0s]"},
+	} {
+		request, _ := http.NewRequest("POST", "http://"+testHost+"/", io.NopCloser(slowly{c.body}))
+		request.ContentLength = -1
+		w := &deadlines{discard: discard{make(http.Header)}}
+		r.door.ServeHTTP(w, request)
+		if got := fmt.Sprint(w.seconds); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+		if closing := w.header.Get("Connection") == "close"; closing != (c.name == "broken") {
+			t.Errorf("%s: header %v", c.name, w.header)
+		}
+	}
+}
+
+// slowly gives at most 1 KiB at a time, as a network would.
+type slowly struct{ io.Reader }
+
+func (o slowly) Read(b []byte) (int, error) { return o.Reader.Read(b[:min(len(b), 1024)]) }
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
