@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/opencmq/cmq/internal/store/segment"
@@ -136,6 +138,16 @@ func crashAt(disk *vfs.Disk, n int, mode vfs.CrashMode) (count *int) {
 	return count
 }
 
+// crashSeeds is how many ways each crash is tried. CMQ_CRASH_SEEDS=64 is the full evidence run.
+func crashSeeds(t *testing.T) uint64 {
+	if v := os.Getenv("CMQ_CRASH_SEEDS"); v != "" {
+		n, err := strconv.ParseUint(v, 10, 64)
+		must(t, err)
+		return n
+	}
+	return 1
+}
+
 // TestCrashAtEveryOperation cuts the power at every operation of a store's life, and at one of the recovery.
 func TestCrashAtEveryOperation(t *testing.T) {
 	whole := &life{disk: newTestDisk(0)}
@@ -145,7 +157,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
 			for n := 1; n <= *total; n++ {
-				for seed := range uint64(2) {
+				for seed := range crashSeeds(t) {
 					rng := rand.New(rand.NewPCG(seed, uint64(n)))
 					f := &life{disk: newTestDisk(seed)}
 					crashAt(f.disk, n, mode)

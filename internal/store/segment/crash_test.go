@@ -238,7 +238,7 @@ func crashSeeds(t *testing.T) uint64 {
 		must(t, err)
 		return n
 	}
-	return 3
+	return 2
 }
 
 // TestCrashAtEveryOperation cuts the power at every operation of the script in every way, then at some operation of
