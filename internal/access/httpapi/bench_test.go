@@ -29,7 +29,7 @@ func (instant) Receive(_ context.Context, _, _ string, max int, _ *time.Duration
 }
 
 func benchDoor() *Door {
-	return New(Config{Backend: instant{}, Keys: keyMap{testID: {ID: testID, Secret: testSecret, Owner: "alice", Enabled: true}}, Window: -1, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	return New(Config{Backend: instant{}, Keys: keyMap{testID: {ID: testID, Secret: testSecret, Owner: "alice", Enabled: true}}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 }
 
 // discard is a ResponseWriter without cost.

@@ -25,7 +25,7 @@ type Config struct {
 	Logger  *slog.Logger     // slog.Default
 
 	Hosts      []string      // further hosts clients may sign, see auth.Config.Aliases
-	Window     time.Duration // of time stamps: auth.DefaultWindow; negative: not checked
+	Window     time.Duration // of time stamps, see auth.Config.Window; 0 is no default but means not checked
 	AppIDOwner string        // see auth.Config.AppIDOwner
 
 	Polls      *access.Polls      // shared with other doors; 100,000 open polls
@@ -62,13 +62,12 @@ func New(config Config) *Door {
 	if config.RequestIDs == nil {
 		config.RequestIDs = access.NewRequestIDs()
 	}
-	orDefault(&config.Window, auth.DefaultWindow)
 	orDefault(&config.CallTimeout, 8*time.Second)
 	orDefault(&config.MaxBodyMemory, 256<<20)
 	orDefault(&config.MaxConns, 20_000)
 	orDefault(&config.MaxConnsPerIP, config.MaxConns)
 	d := &Door{config: config, contentType: []string{"application/json; charset=utf-8"}}
-	d.verifier = auth.NewVerifier(auth.Config{Keys: config.Keys, Window: max(0, config.Window), Clock: config.Clock, Aliases: config.Hosts, AppIDOwner: config.AppIDOwner})
+	d.verifier = auth.NewVerifier(auth.Config{Keys: config.Keys, Window: config.Window, Clock: config.Clock, Aliases: config.Hosts, AppIDOwner: config.AppIDOwner})
 	d.calls.New = func() any { return &call{door: d} }
 	d.conns.perIP = make(map[ip]int)
 	return d

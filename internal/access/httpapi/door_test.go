@@ -50,6 +50,7 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 			"AKIDoff": {ID: "AKIDoff", Secret: testSecret, Owner: "carol"},
 		},
 		Clock:  c.Now,
+		Window: auth.DefaultWindow,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	for _, f := range change {
