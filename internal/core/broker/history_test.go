@@ -30,9 +30,9 @@ func TestHistoriesAgreeWithModel(t *testing.T) {
 		{"plain", list(attributes(none))},
 		{"rewind", list(attributes(rewind))},
 		{"dead by receives", list(attributes(receives))},
-		{"dead by age", list(attributes(age))},
+		{"dead by age", list(attributes(age), attributes(older))},
 		{"dead by age with rewind", list(attributes(age, rewind))},
-		{"changing", list(attributes(none), attributes(rewind), attributes(receives), attributes(age, rewind))},
+		{"changing", list(attributes(none), attributes(rewind), attributes(receives), attributes(age, rewind), attributes(older, rewind))},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) { newHistory(t, rapid.OneOf(kind.attributes...)).play() })
@@ -50,6 +50,11 @@ func receives(a *cmq.ShardAttributes) {
 
 func age(a *cmq.ShardAttributes) {
 	a.DeadLetter = cmq.DeadLetterPolicy{Queue: 8, Policy: cmq.PolicyAge, MaxTimeToLive: time.Minute}
+}
+
+func older(a *cmq.ShardAttributes) {
+	age(a)
+	a.DeadLetter.MaxTimeToLive = time.Hour
 }
 
 func attributes(change ...func(*cmq.ShardAttributes)) *rapid.Generator[cmq.ShardAttributes] {
@@ -222,43 +227,44 @@ func (h *history) compare() {
 	if h.a.Digest() != h.b.Digest() {
 		h.Fatal("digests of the replicas differ")
 	}
+	asked := []*Broker{h.a, h.b}[rapid.IntRange(0, 1).Draw(h.T, "asked")]
 	now := h.m.time + rapid.SampledFrom([]int64{0, 0, 500, 1000, 10_000, 100_000}).Draw(h.T, "ahead")
 	for _, id := range shardIDs {
 		s := h.m.shards[id]
-		if s == nil != !h.a.Has(id) {
+		if s == nil != !asked.Has(id) {
 			h.Fatalf("shard %d: there in one, not in the other", id)
 		}
 		if s == nil {
 			continue
 		}
-		st, _ := h.a.Status(id, now)
+		st, _ := asked.Status(id, now)
 		want := s.status(now)
 		if counts(st) != want {
 			h.Fatalf("counters %v, model %v", counts(st), want)
 		}
-		if got := h.a.Ready(id, now); got != want[0] {
+		if got := asked.Ready(id, now); got != want[0] {
 			h.Fatalf("ready %d, model %d", got, want[0])
 		}
-		if got := h.a.NextWake(id, now); got != s.wake(now) {
+		if got := asked.NextWake(id, now); got != s.wake(now) {
 			h.Fatalf("wake %d, model %d", got, s.wake(now))
 		}
-		if got := h.a.Dying(id, now); got != s.dying(now) {
+		if got := asked.Dying(id, now); got != s.dying(now) {
 			h.Fatalf("dying %v", got)
 		}
-		h.compareDead(id, s)
-		h.compareLanes(id, s)
+		h.compareDead(asked, id, s)
+		h.compareLanes(asked, id, s)
 	}
 }
 
-func (h *history) compareDead(id cmq.ShardID, s *modelShard) {
+func (h *history) compareDead(asked *Broker, id cmq.ShardID, s *modelShard) {
 	limit := rapid.IntRange(1, 5).Draw(h.T, "limit")
-	number, at := h.a.DeadHead(id, limit)
+	number, at := asked.DeadHead(id, limit)
 	wantNumber, want := s.deadHead(limit)
 	if h.same("dead (-model +broker)", want, at); number != wantNumber {
 		h.Fatalf("dead from %d, model %d", number, wantNumber)
 	}
 	listed := false
-	h.a.WithDead(func(with cmq.ShardID) bool {
+	asked.WithDead(func(with cmq.ShardID) bool {
 		listed = listed || with == id
 		return true
 	})
@@ -267,10 +273,10 @@ func (h *history) compareDead(id cmq.ShardID, s *modelShard) {
 	}
 }
 
-func (h *history) compareLanes(id cmq.ShardID, s *modelShard) {
+func (h *history) compareLanes(asked *Broker, id cmq.ShardID, s *modelShard) {
 	seen := map[int64]bool{}
 	last := int64(-1)
-	h.a.Lanes(id, func(l LaneInfo) bool {
+	asked.Lanes(id, func(l LaneInfo) bool {
 		if seen[l.Lane] = true; l.Lane <= last || !s.inUse(l.Lane) {
 			h.Fatalf("lane %d after %d", l.Lane, last)
 		}

@@ -354,6 +354,13 @@ func TestRules(t *testing.T) {
 			s.counts(1, 1, 0, 0)
 			s.receive(9, 1)
 		}},
+		{"policy 1: a longer time to live spares what is locked", dies(cmq.PolicyAge, 0), func(s *script) {
+			s.send(1, 0)
+			s.receive(1, 0)
+			s.expire(command.Mark{Age: 1})
+			s.set(func(a *cmq.ShardAttributes) { a.DeadLetter.MaxTimeToLive = time.Hour })
+			s.at(30).receive(1, 0)
+		}},
 		{"policy 1: a million die as one run", dies(cmq.PolicyAge, 0), func(s *script) {
 			for range 250 {
 				s.send(4000, 0)
@@ -365,6 +372,21 @@ func TestRules(t *testing.T) {
 			}
 			s.op(command.Op{Kind: command.Forget, Number: 999_999})
 			if n, at := s.b.DeadHead(s.id, 9); n != 999_999 || len(at) != 1 || at[0].Seq != 999_999 {
+				s.t.Fatal(n, at)
+			}
+		}},
+		{"numbers of dead messages past their retention stay unused", dies(cmq.PolicyReceives, 1), func(s *script) {
+			s.send(3, 0)
+			for _, lock := range []int64{2000, 1000, 3000} { // position 1 dies first, then 0, then 2
+				s.op(command.Op{Kind: command.Receive, Max: 1, Lock: lock})
+			}
+			s.at(2).expire(command.Mark{Low: 1})
+			s.at(3).expire(command.Mark{})
+			if n, at := s.b.DeadHead(s.id, 9); n != 0 || len(at) != 1 || at[0].Seq != 1 {
+				s.t.Fatal(n, at)
+			}
+			s.op(command.Op{Kind: command.Forget, Number: 1})
+			if n, at := s.b.DeadHead(s.id, 9); n != 2 || len(at) != 1 || at[0].Seq != 2 {
 				s.t.Fatal(n, at)
 			}
 		}},

@@ -133,4 +133,3 @@ func dies(policy, receives int) func(*cmq.ShardAttributes) {
 		}
 	}
 }
-
