@@ -1,19 +1,38 @@
 package access
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
 
 // Polls counts the requests of all doors that may be waiting for a message, and bounds them: each costs a
-// connection, a goroutine and a place with the queue's leader.
+// connection, a goroutine and a place with the queue's leader. When the server stops it ends them all.
 type Polls struct {
 	max  int64 // 0: no bound
 	open atomic.Int64
+	ctx  context.Context // ends with End
+	end  context.CancelFunc
 }
 
 // NewPolls allows max polls at a time; 0 means any number.
-func NewPolls(max int) *Polls { return &Polls{max: int64(max)} }
+func NewPolls(max int) *Polls {
+	ctx, end := context.WithCancel(context.Background())
+	return &Polls{max: int64(max), ctx: ctx, end: end}
+}
+
+// End ends all waits, now and from now on: the server stops, and clients ask again elsewhere.
+func (p *Polls) End() { p.end() }
+
+// Ended reports whether End was called.
+func (p *Polls) Ended() bool { return p.ctx.Err() != nil }
+
+// Bound gives a context that ends with ctx and with End. The caller calls cancel when its wait is over.
+func (p *Polls) Bound(ctx context.Context) (bound context.Context, cancel context.CancelFunc) {
+	bound, stop := context.WithCancel(ctx)
+	forget := context.AfterFunc(p.ctx, stop)
+	return bound, func() { forget(); stop() }
+}
 
 // Enter takes a place, which the caller gives back with Leave. It fails when all are taken.
 func (p *Polls) Enter() bool {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/opencmq/cmq/internal/access"
 	"github.com/opencmq/cmq/internal/access/httpapi"
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/route"
@@ -21,9 +22,14 @@ func (k keys) Key(id string) (*cmq.AccessKey, bool) {
 	return key, key != nil
 }
 
+// maxPolls is how many requests may wait for a message at a time, over all doors.
+const maxPolls = 100_000
+
 // startDoors begins to serve clients and operators.
 func (n *Node) startDoors() {
+	n.polls = access.NewPolls(maxPolls)
 	n.door = httpapi.New(httpapi.Config{
+		Polls:   n.polls,
 		Backend: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
 		Hosts: n.opt.HostAliases, Window: n.opt.ClockSkew,
 	})
@@ -50,6 +56,9 @@ func (n *Node) serve(s *http.Server, l net.Listener) {
 // stopDoors stops accepting, lets open requests end until ctx does, and then cuts the rest off. Parked polls end at once:
 // their clients ask again, on another node.
 func (n *Node) stopDoors(ctx context.Context) error {
+	if n.polls != nil {
+		n.polls.End()
+	}
 	if n.opt.TCP != nil {
 		n.opt.TCP.Close()
 	}

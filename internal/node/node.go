@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/opencmq/cmq/internal/access"
 	"github.com/opencmq/cmq/internal/access/httpapi"
 	"github.com/opencmq/cmq/internal/clock"
 	"github.com/opencmq/cmq/internal/cmq"
@@ -41,6 +42,7 @@ type Node struct {
 	setIDs     []cmq.SetID // of sets, ascending
 	transport  atomic.Pointer[transport.Transport]
 	door       *httpapi.Door
+	polls      *access.Polls
 
 	servers []*http.Server
 	health  health

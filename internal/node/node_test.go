@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/opencmq/cmq/client"
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
@@ -66,7 +67,7 @@ func (c *cluster) start(i int, peer net.Listener) {
 	n, err := Start(opt)
 	require.NoError(c.t, err)
 	c.nodes[i] = n
-	c.opts[i].Admin = opt.Admin
+	c.opts[i].Admin, c.opts[i].HTTP = opt.Admin, opt.HTTP
 }
 
 func (c *cluster) stop(i int) {
@@ -286,4 +287,25 @@ func TestForeignAndBusyDirectoriesAreRefused(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.True(t, strings.Contains(err.Error(), "own data directory"))
 	}
+}
+
+func TestStopEndsParkedPollsAtOnce(t *testing.T) {
+	c := startCluster(t, 1)
+	ctx := timeout(t, 30*time.Second)
+	c.ready(ctx)
+	n := c.nodes[0]
+	_, err := n.router.CreateQueue(ctx, "1", "q", cmq.QueueSettings{})
+	require.NoError(t, err)
+	sdk, err := client.New("http://"+c.opts[0].HTTP.Addr().String(), testKey.ID, testKey.Secret)
+	require.NoError(t, err)
+	polled := make(chan error, 1)
+	go func() {
+		_, err := sdk.Queue("q").Receive(ctx, 25*time.Second)
+		polled <- err
+	}()
+	require.Eventually(t, func() bool { return n.polls.Open() == 1 }, 10*time.Second, time.Millisecond)
+	began := time.Now()
+	c.stop(0)
+	require.Less(t, time.Since(began), 10*time.Second)
+	require.ErrorIs(t, <-polled, client.ErrNoMessage)
 }

@@ -284,11 +284,22 @@ func (r *Replica) stepRaft(now Now, from cmq.NodeID, m *Message) {
 			"acknowledged data is missing; move the set's directory away so that the replica is filled again from the others", r.set, r.last, from, rm.GetCommit()))
 		return
 	}
+	if r.mayHaveForgotten(rm) {
+		return
+	}
 	if rm.GetType() == raftpb.MsgSnap && r.wantsFetch(rm) {
 		r.fetch(now, from, rm)
 		return
 	}
 	r.stepLocal(rm)
+}
+
+// mayHaveForgotten tells of a request for a vote that a replica without any entry does not answer, because the candidate
+// has some: if this directory was wiped, the old one may have acknowledged entries the candidate lacks, or have
+// voted for another. A replica that only comes late gets its entries from the leader and may vote then.
+func (r *Replica) mayHaveForgotten(m *raftpb.Message) bool {
+	vote := m.GetType() == raftpb.MsgVote || m.GetType() == raftpb.MsgPreVote
+	return vote && r.last == 1 && m.GetIndex() > r.last
 }
 
 // stepLocal hands a message to raft. Errors only say that the message came too late.

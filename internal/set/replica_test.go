@@ -416,6 +416,27 @@ func TestMissingAcknowledgedDataStopsTheReplica(t *testing.T) {
 	require.Equal(t, []string{"a", "b", "c", "d"}, l.m.entries, "the others go on")
 }
 
+func TestWipedReplicaDoesNotVote(t *testing.T) {
+	c := newTrio(t)
+	blank := c.members[2].disk.Clone(rand.New(rand.NewPCG(7, 7)))
+	l := c.elect(1)
+	c.cut[[2]cmq.NodeID{1, 3}] = true
+	c.propose(l, "on 1 and 2 only")
+	require.Len(t, l.m.entries, 1)
+	c.crash(1)
+	c.crash(2)
+	clear(c.cut)
+	c.members[2].disk = blank // and the directory of 2 is lost
+	c.boot(2)
+	c.tick(100)
+	require.False(t, c.members[3].m.leading, "3 lacks the entry and must not lead with the vote of 2")
+	require.False(t, c.members[2].m.leading)
+	c.boot(1)
+	c.tick(60)
+	require.Equal(t, []string{"on 1 and 2 only"}, c.members[3].m.entries)
+	require.Equal(t, []string{"on 1 and 2 only"}, c.members[2].m.entries, "filled again by the new leader")
+}
+
 func TestFullDiskIsWaitedOut(t *testing.T) {
 	c := newTrio(t)
 	l := c.elect(1)

@@ -64,9 +64,15 @@ func (c *call) receive(name string, max int) ([]cmq.Message, error) {
 		}
 		defer c.door.config.Polls.Leave()
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), c.receiveTimeout(wait))
+	polls := c.door.config.Polls
+	bound, forget := polls.Bound(c.r.Context())
+	defer forget()
+	ctx, cancel := context.WithTimeout(bound, c.receiveTimeout(wait))
 	defer cancel()
 	messages, err := c.backend().Receive(ctx, c.owner, name, max, wait)
+	if err != nil && polls.Ended() && c.r.Context().Err() == nil && errors.Is(err, context.Canceled) {
+		return nil, cmq.ErrNoMessage
+	}
 	if err != nil {
 		return nil, err
 	}
