@@ -44,6 +44,7 @@ func startNode(_ context.Context, o nodeOptions) (process, error) {
 		DataDir:     c.DataDir,
 		Cluster:     c.Cluster.Name,
 		Nodes:       o.nodes(),
+		Join:        c.Cluster.Join,
 		Key:         cmq.AccessKey{ID: c.Auth.SecretID, Secret: c.Auth.SecretKey, Owner: firstAccount, Enabled: true},
 		HTTP:        o.listeners.HTTP,
 		TCP:         o.listeners.TCP,

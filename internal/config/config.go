@@ -37,6 +37,7 @@ type Node struct {
 type Cluster struct {
 	Name  string `koanf:"name" doc:"Name of the cluster. Nodes and data directories of another name are refused."`
 	Nodes []Peer `koanf:"nodes" doc:"All nodes of a new cluster: a list of {id, peer}, the same on every node; as flag or variable \"1=host:port,2=host:port\". Empty: this node is a cluster of its own."`
+	Join  bool   `koanf:"join" doc:"Join a cluster that is running already and does not know this node. cluster.nodes then names some of its nodes and this one; the access keys are the cluster's. The node takes requests and passes them on; it holds no data of its own."`
 }
 
 // Peer is one node of the seed list.

@@ -62,7 +62,10 @@ func TestEveryKeyCanBeSetEverywhere(t *testing.T) {
 		if k.Name == "auth.secret_id" {
 			env = keyEnv[1:]
 		}
-		value := map[string]string{"node.id": "7", "cluster.nodes": "1=a:1", "log.level": "error", "log.format": "json",
+		if k.Name == "cluster.join" {
+			env = append([]string{"CMQ_CLUSTER_NODES=1=a:1,2=b:2"}, env...)
+		}
+		value := map[string]string{"node.id": "7", "cluster.join": "true", "cluster.nodes": "1=a:1", "log.level": "error", "log.format": "json",
 			"limits.queues_per_owner": "9", "limits.request_bytes": "70000", "shutdown.deadline": "9s", "auth.clock_skew": "9s"}[k.Name]
 		if value == "" {
 			value = "host:1"
@@ -105,6 +108,10 @@ func TestProblems(t *testing.T) {
 		"no value":         {file: "data_dir:\n", env: keyEnv, want: `configuration: cmq.yaml:1: data_dir has no value`},
 		"not YAML":         {file: "a: [\n", env: keyEnv, want: `configuration: cmq.yaml: line 1: did not find expected node content`},
 		"list":             {file: "- a\n", env: keyEnv, want: `configuration: cmq.yaml: is not a list of "key: value" lines`},
+		"neither true nor false": {file: "cluster: {join: maybe}\n", env: keyEnv,
+			want: `configuration: cmq.yaml:1: cluster.join "maybe" is neither true nor false`},
+		"join without a node to join": {file: "cluster: {join: true}\n", env: keyEnv,
+			want: `configuration: cmq.yaml:1: cluster.join is true, but cluster.nodes does not name a node of the cluster to join, and this one`},
 		"unit": {file: "shutdown: {deadline: 5}\n", env: keyEnv,
 			want: `configuration: cmq.yaml:1: shutdown.deadline "5" is not a duration with its unit, such as 500ms, 45s or 2h`},
 		"misspelt variable": {file: "-", env: append([]string{"CMQ_DATADIR=x"}, keyEnv...), want: `configuration: CMQ_DATADIR: unknown variable; did you mean "CMQ_DATA_DIR"?`},

@@ -129,6 +129,12 @@ func (k *Key) parse(field reflect.Value, raw any) error {
 			return fmt.Errorf("%q is not a whole number of 0 or more", text)
 		}
 		field.SetUint(n)
+	case bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		field.SetBool(b)
 	case string:
 		field.SetString(text)
 	default:

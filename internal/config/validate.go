@@ -41,6 +41,9 @@ func (v *validator) node() {
 	if c.Cluster.Name == "" {
 		v.report("cluster.name", "is empty")
 	}
+	if c.Cluster.Join && len(c.Cluster.Nodes) < 2 {
+		v.report("cluster.join", "is true, but cluster.nodes does not name a node of the cluster to join, and this one")
+	}
 	if len(c.Cluster.Nodes) == 0 {
 		return
 	}
@@ -59,7 +62,7 @@ func (v *validator) node() {
 		ids[p.ID], addrs[p.Addr] = true, true
 	}
 	if !ids[c.Node.ID] {
-		v.report("cluster.nodes", "does not list node %d (node.id), this node; the list is the same on every node", c.Node.ID)
+		v.report("cluster.nodes", "does not list node %d (node.id), this node", c.Node.ID)
 	}
 	if c.Peer.Addr == Off {
 		v.report("peer.addr", "is off, but cluster.nodes lists other nodes")
@@ -111,10 +114,10 @@ func checkAddress(addr string, anyPort bool) error {
 
 func (v *validator) key() {
 	a := &v.c.Auth
-	if a.SecretID == "" {
+	if a.SecretID == "" && !v.c.Cluster.Join {
 		v.report("auth.secret_id", "is missing; choose one, for example AKID and some letters, and give it to the clients")
 	}
-	if a.SecretKey == "" && a.SecretKeyFile == "" {
+	if a.SecretKey == "" && a.SecretKeyFile == "" && !v.c.Cluster.Join {
 		v.report("auth.secret_key", "is missing; make one with: openssl rand -hex 16")
 	}
 	for key, s := range map[string]string{"auth.secret_id": a.SecretID, "auth.secret_key": a.SecretKey} {
