@@ -55,6 +55,9 @@ var mayImport = map[string][]string{
 	"internal/sim":    {"internal/..."},
 	"internal/node":   {"internal/..."},
 
+	"test/e2e":    {"client"},
+	"test/compat": {"client", "internal/..."},
+
 	"client":  {},
 	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/sim", "internal/check"},
 
