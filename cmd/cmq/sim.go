@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,16 +17,21 @@ import (
 
 // simOptions are the flags of cmq sim.
 type simOptions struct {
-	seed    string
-	seeds   int
-	steps   int
-	nodes   int
-	mode    string
-	faults  []string
-	trace   bool
-	verbose bool
-	first   bool // end with the first seed that fails
-	history string
+	seed     string
+	seeds    int
+	steps    int
+	nodes    int
+	mode     string
+	faults   []string
+	parallel int
+	mutants  bool
+	json     bool
+	trace    bool
+	verbose  bool
+	first    bool // end with the first seed that fails
+	history  string
+
+	start uint64 // seed as a number
 }
 
 func (a *app) simCommand() *cobra.Command {
@@ -34,43 +40,75 @@ func (a *app) simCommand() *cobra.Command {
 		Use: "sim", Short: "simulate clusters with faults, and judge what clients saw", Args: exactly(),
 		Long: "Simulates whole clusters in one thread: the real code on simulated disks, networks and clocks that fail. All that\n" +
 			"happens follows from the seed. A seed that breaks a promise ends the command with 1 and prints the line that\n" +
-			"repeats it.",
+			"repeats it; add --trace to see what happened.",
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.seed, "seed", "1", "first seed, decimal or 0x…")
-	f.IntVar(&o.seeds, "seeds", 1, "number of seeds, counted up from the first")
+	f.IntVar(&o.seeds, "seeds", 0, "number of seeds, counted up from the first (default 1, with --mutants 200)")
 	f.IntVar(&o.steps, "steps", sim.DefaultSteps, "events until the faults end")
 	f.IntVar(&o.nodes, "nodes", 3, "nodes of the cluster")
 	f.StringVar(&o.mode, "mode", "", "safety: everything heals and the history is judged; liveness: a majority heals and must serve; default: each seed in turn the one and the other")
-	f.StringSliceVar(&o.faults, "faults", nil, "faults that may strike; default: all ("+strings.Join(sim.FaultNames(), ", ")+")")
+	f.StringSliceVar(&o.faults, "faults", nil, "faults that may strike, all or none (default all: "+strings.Join(sim.FaultNames(), ", ")+")")
+	f.IntVar(&o.parallel, "parallel", runtime.NumCPU(), "processes that share the seeds")
+	f.BoolVar(&o.mutants, "mutants", false, "switch on each deliberate bug in turn; every one must be caught (needs a binary built with -tags mutants)")
+	f.BoolVar(&o.json, "json", false, "the same as -o json")
 	f.BoolVar(&o.trace, "trace", false, "print what happens to stderr")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "with --trace: every message between nodes too")
 	f.BoolVar(&o.first, "fail-fast", false, "end with the first seed that breaks a promise")
 	f.StringVar(&o.history, "history", "", "write what clients did and saw to this file, as JSON lines")
-	cmd.RunE = func(*cobra.Command, []string) error { return a.simulate(o) }
+	cmd.RunE = func(*cobra.Command, []string) error {
+		if o.json {
+			a.output = "json"
+		}
+		if err := o.check(); err != nil {
+			return err
+		}
+		if o.mutants {
+			return a.tryMutants(o)
+		}
+		return a.simulate(o)
+	}
 	return cmd
 }
 
-func (o *simOptions) check() (first uint64, err error) {
-	if first, err = strconv.ParseUint(o.seed, 0, 64); err != nil {
-		return 0, usagef("--seed %q is not a number of 64 bits", o.seed)
+func (o *simOptions) check() (err error) {
+	if o.start, err = strconv.ParseUint(o.seed, 0, 64); err != nil {
+		return usagef("--seed %q is not a number of 64 bits", o.seed)
 	}
-	if o.seeds < 1 || o.steps < 1 || o.nodes < 1 || o.nodes > 7 {
-		return 0, usagef("--seeds and --steps are at least 1, --nodes is from 1 to 7")
-	}
-	if m := sim.Mode(o.mode); m != "" && m != sim.Safety && m != sim.Liveness {
-		return 0, usagef("--mode is %s or %s", sim.Safety, sim.Liveness)
-	}
-	for _, name := range o.faults {
-		if all := sim.FaultNames(); !slices.Contains(all, name) {
-			text := "there is no fault " + strconv.Quote(name)
-			if near := config.Nearest(name, all); near != "" {
-				text += fmt.Sprintf("; did you mean %q?", near)
-			}
-			return 0, usageError{text}
+	if o.seeds == 0 {
+		o.seeds = 1
+		if o.mutants {
+			o.seeds = 200
 		}
 	}
-	return first, nil
+	if o.seeds < 1 || o.steps < 1 || o.nodes < 1 || o.nodes > 7 || o.parallel < 1 {
+		return usagef("--seeds, --steps and --parallel are at least 1, --nodes is from 1 to 7")
+	}
+	if m := sim.Mode(o.mode); m != "" && m != sim.Safety && m != sim.Liveness {
+		return usagef("--mode is %s or %s", sim.Safety, sim.Liveness)
+	}
+	switch {
+	case slices.Equal(o.faults, []string{"all"}):
+		o.faults = nil
+	case slices.Equal(o.faults, []string{"none"}):
+		o.faults = []string{}
+	}
+	return o.checkFaults()
+}
+
+func (o *simOptions) checkFaults() error {
+	all := sim.FaultNames()
+	for _, name := range o.faults {
+		if slices.Contains(all, name) {
+			continue
+		}
+		text := "there is no fault " + strconv.Quote(name)
+		if near := config.Nearest(name, all); near != "" {
+			text += fmt.Sprintf("; did you mean %q?", near)
+		}
+		return usageError{text}
+	}
+	return nil
 }
 
 // config is the simulation of one seed.
@@ -82,58 +120,21 @@ func (o *simOptions) config(seed uint64) sim.Config {
 	return c
 }
 
-// replay is the command line that repeats a run.
-func (o *simOptions) replay(c sim.Config) string {
-	line := fmt.Sprintf("cmq sim --seed %#x --mode %s --steps %d --nodes %d", c.Seed, c.Mode, c.Steps, c.Nodes)
-	if o.faults != nil {
-		line += " --faults " + strings.Join(o.faults, ",")
-	}
-	return line
-}
-
-// simSummary is what -o json prints at the end.
-type simSummary struct {
-	Seeds     int               `json:"seeds"`
-	Failed    []simFailure      `json:"failed"`
-	Vacuous   map[string]string `json:"vacuous,omitempty"` // seed → why it proves little
-	Events    int               `json:"events"`
-	Simulated float64           `json:"simulatedSeconds"`
-	Seconds   float64           `json:"seconds"`
-	Messages  int               `json:"messages"`
-	Faults    map[string]int    `json:"faults"`
-	Hits      map[string]int    `json:"hits"`
-}
-
-type simFailure struct {
-	Seed       uint64   `json:"seed"`
-	Replay     string   `json:"replay"`
-	Violations []string `json:"violations"`
-}
-
 func (a *app) simulate(o simOptions) error {
-	first, err := o.check()
+	start := time.Now()
+	run := a.simulateHere
+	if o.parallel > 1 && o.seeds >= simChunk && !o.trace && o.history == "" {
+		run = a.simulateInChildren
+	}
+	s, err := run(o)
 	if err != nil {
 		return err
 	}
-	s := simSummary{Failed: []simFailure{}, Vacuous: make(map[string]string), Faults: make(map[string]int), Hits: make(map[string]int)}
-	start := time.Now()
-	for i := range uint64(o.seeds) {
-		c := o.config(first + i)
-		r, err := a.simulateOne(o, c)
-		if err != nil {
-			return err
-		}
-		s.add(r)
-		if len(r.Violations) > 0 {
-			s.Failed = append(s.Failed, simFailure{c.Seed, o.replay(c), r.Violations})
-			fmt.Fprintf(a.stderr, "%s\n  %s\n", o.replay(c), strings.Join(r.Violations, "\n  "))
-			if o.first {
-				break
-			}
-		}
-	}
 	s.Seconds = time.Since(start).Seconds()
-	if err := a.show(s, nil, s.rows()); err != nil {
+	for _, f := range s.Failed {
+		fmt.Fprintf(a.stderr, "%s\n  %s\n", f.Replay, strings.Join(f.Violations, "\n  "))
+	}
+	if err := a.show(s, nil, s.Rows()); err != nil {
 		return err
 	}
 	if len(s.Failed) > 0 {
@@ -142,47 +143,34 @@ func (a *app) simulate(o simOptions) error {
 	return nil
 }
 
-func (a *app) simulateOne(o simOptions, c sim.Config) (*sim.Result, error) {
-	if o.trace {
-		c.Trace = a.stderr
+// simulateHere simulates the seeds in this process.
+func (a *app) simulateHere(o simOptions) (*sim.Summary, error) {
+	s := sim.NewSummary()
+	for i := range uint64(o.seeds) {
+		c := o.config(o.start + i)
+		if o.trace {
+			c.Trace = a.stderr
+		}
+		r, err := runWithHistory(s, c, o.history)
+		if err != nil {
+			return nil, err
+		}
+		if o.first && len(r.Violations) > 0 {
+			break
+		}
 	}
-	if o.history == "" {
-		return sim.Run(c), nil
+	return s, nil
+}
+
+func runWithHistory(s *sim.Summary, c sim.Config, name string) (*sim.Result, error) {
+	if name == "" {
+		return s.Run(c), nil
 	}
-	f, err := os.Create(o.history)
+	f, err := os.Create(name)
 	if err != nil {
 		return nil, err
 	}
 	c.History = f
-	r := sim.Run(c)
+	r := s.Run(c)
 	return r, f.Close()
-}
-
-func (s *simSummary) add(r *sim.Result) {
-	s.Seeds++
-	s.Events += r.Events
-	s.Simulated += r.Simulated.Seconds()
-	s.Messages += r.Messages
-	for name, n := range r.Faults {
-		s.Faults[name] += n
-	}
-	for name, n := range r.Hits {
-		s.Hits[name] += n
-	}
-	if len(r.Vacuous) > 0 {
-		s.Vacuous[strconv.FormatUint(r.Seed, 10)] = strings.Join(r.Vacuous, "; ")
-	}
-}
-
-func (s *simSummary) rows() [][]string {
-	faults := 0
-	for _, n := range s.Faults {
-		faults += n
-	}
-	return [][]string{
-		{"seeds", fmt.Sprintf("%d, %d failed, %d prove little", s.Seeds, len(s.Failed), len(s.Vacuous))},
-		{"simulated", fmt.Sprintf("%.0f s in %.1f s, %d events", s.Simulated, s.Seconds, s.Events)},
-		{"faults", strconv.Itoa(faults)},
-		{"messages", strconv.Itoa(s.Messages)},
-	}
 }

@@ -26,6 +26,7 @@ func kinds() []fault {
 		{name: "powercut", lo: 2 * s, hi: 9 * s, strike: (*fault).powerCut},
 		{name: "pause", lo: 1 * s, hi: 6 * s, strike: (*fault).pause},
 		{name: "cut", lo: 500 * ms, hi: 5 * s, strike: (*fault).cut},
+		{name: "away", lo: 500 * ms, hi: 12 * s, strike: (*fault).away},
 		{name: "oneway", lo: 500 * ms, hi: 5 * s, strike: (*fault).oneWay},
 		{name: "loss", lo: 1 * s, hi: 5 * s, strike: (*fault).loss},
 		{name: "duplicate", lo: 1 * s, hi: 5 * s, strike: (*fault).duplicate},
@@ -61,9 +62,16 @@ func (w *world) makeFaults() {
 	}
 }
 
+// firstStrike is when the first strike comes at the latest, so that short runs see every fault they chose.
+const firstStrike = 3 * time.Second
+
 // plan plans the next strike.
 func (f *fault) plan() {
-	f.w.after(f.rng.between(f.lo, f.hi), func() {
+	pause := f.rng.between(f.lo, f.hi)
+	if f.w.stats.faults[f.name] == 0 {
+		pause = f.rng.between(firstStrike/10, firstStrike)
+	}
+	f.w.after(pause, func() {
 		if f.w.phase != loading {
 			return
 		}
@@ -152,7 +160,19 @@ func (f *fault) cut() {
 			}
 		}
 	}
-	f.sever(pairs)
+	f.sever(pairs, f.brief())
+}
+
+// away separates one node for so long that the others drop the log it needs, and fill it with a snapshot afterwards.
+func (f *fault) away() {
+	n := f.node()
+	var pairs []pair
+	for _, x := range f.w.nodes {
+		if x != n {
+			pairs = append(pairs, pair{x.id, n.id}, pair{n.id, x.id})
+		}
+	}
+	f.sever(pairs, f.rng.between(4*time.Second, 9*time.Second))
 }
 
 // oneWay cuts some directed links only.
@@ -165,11 +185,12 @@ func (f *fault) oneWay() {
 			}
 		}
 	}
-	f.sever(pairs)
+	f.sever(pairs, f.brief())
 }
 
-func (f *fault) sever(pairs []pair) {
-	d := f.rng.mostly(100*time.Millisecond, 4*time.Second)
+func (f *fault) brief() time.Duration { return f.rng.mostly(100*time.Millisecond, 4*time.Second) }
+
+func (f *fault) sever(pairs []pair, d time.Duration) {
 	f.say("%v for %v", pairs, d)
 	for _, p := range pairs {
 		f.w.net.cut(p.from, p.to)
@@ -221,7 +242,7 @@ func (f *fault) clock() {
 }
 
 func (f *fault) slowDisk() {
-	n, factor, d := f.node(), 5+f.rng.IntN(500), f.rng.between(200*time.Millisecond, 3*time.Second)
+	n, factor, d := f.node(), 5+f.rng.IntN(200), f.rng.between(200*time.Millisecond, 3*time.Second)
 	f.say("node %d, %d times slower for %v", n.id, factor, d)
 	n.slow = factor
 	f.later(d, func() { n.slow = 1 })

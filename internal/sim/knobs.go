@@ -20,22 +20,29 @@ type knobs struct {
 	producers   int           // for each queue
 	consumers   int
 	clears      bool // queues are cleared now and then, which hides losses
+	tidy        bool // nearly everything is deleted soon, so that the log's beginning can be dropped
 }
 
 func newKnobs(cfg Config) knobs {
 	s := newStream(cfg.Seed, "knobs")
-	return knobs{
+	k := knobs{
 		sets:        1 + s.IntN(2),
 		disk:        pick(s, []time.Duration{50 * time.Microsecond, 300 * time.Microsecond, 2 * time.Millisecond}),
-		imageBytes:  pick(s, []int{2 << 10, 8 << 10, 32 << 10, 1 << 20}),
-		segmentSize: pick(s, []int64{16 << 10, 32 << 10, 64 << 10}),
+		imageBytes:  pick(s, []int{1 << 10, 4 << 10, 16 << 10, 1 << 20}),
+		segmentSize: pick(s, []int64{4 << 10, 16 << 10, 64 << 10}),
 		cacheBytes:  pick(s, []int64{1, 4 << 10, 1 << 20}),
 		maxBody:     pick(s, []int{16, 300, 3000}),
 		think:       pick(s, []time.Duration{60 * time.Millisecond, 150 * time.Millisecond, 400 * time.Millisecond}),
 		producers:   1 + s.IntN(2),
 		consumers:   1 + s.IntN(3),
 		clears:      s.chance(25),
+		tidy:        s.chance(50),
 	}
+	if k.tidy {
+		k.imageBytes, k.segmentSize = min(k.imageBytes, 4<<10), min(k.segmentSize, 16<<10)
+		k.think = min(k.think, 150*time.Millisecond)
+	}
+	return k
 }
 
 // Limits of what clients ask for; the end of a run waits that long.
@@ -98,6 +105,9 @@ func (w *world) makeQueues() {
 	if s.chance(50) {
 		q := add("rewound")
 		q.attrs.Rewind = pick(s, []time.Duration{2 * time.Second, time.Hour})
+		if w.knobs.tidy {
+			q.attrs.Rewind = time.Second
+		}
 		q.delays = s.chance(30)
 	}
 	if s.chance(50) {

@@ -228,7 +228,11 @@ func (a *actor) treat(op *check.Op) {
 	var soon []cmq.Handle
 	for i := range op.Messages {
 		h := op.Messages[i].Handle
-		switch p := a.rng.IntN(100); {
+		p := a.rng.IntN(100)
+		if a.w.knobs.tidy && p >= 75 {
+			p = 0
+		}
+		switch {
 		case p < 55:
 			soon = append(soon, h)
 		case p < 75: // about when the lock ends, or later
@@ -333,7 +337,7 @@ func (a *actor) set(next func()) {
 		q.attrs.DeadLetter.MaxReceiveCount = 1 + a.rng.IntN(3)
 	case q.attrs.MaxInFlight < 10:
 		q.attrs.MaxInFlight = 1 + a.rng.IntN(5)
-	case q.attrs.Rewind > 0 && a.rng.chance(20):
+	case q.attrs.Rewind > 0 && a.rng.chance(20) && !a.w.knobs.tidy:
 		q.attrs.Rewind = a.rng.between(time.Second, time.Hour).Truncate(time.Second)
 	default:
 		q.attrs.VisibilityTimeout = a.rng.between(time.Second, 3*time.Second).Truncate(time.Second)

@@ -334,7 +334,7 @@ func (n *node) fall(why string) {
 	for _, a := range attempts {
 		a.reset()
 	}
-	n.w.after(n.rng.mostly(50*time.Millisecond, 2*time.Second), n.start)
+	n.w.after(n.rng.mostly(50*time.Millisecond, time.Second), n.start)
 }
 
 // noticed tells the other nodes that this one's process was seen to die: their connections were reset, and it

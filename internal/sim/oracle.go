@@ -29,7 +29,7 @@ type setTruth struct {
 	digests map[uint64]stateDigest // index → state after it
 	commit  uint64                 // highest index applied anywhere
 
-	// How far cluster time was ahead of true time when last seen at a leader, when that was, and its term.
+	// How far cluster time was ahead of true time when an entry was last applied at a leader, when that was, and the term.
 	ahead   time.Duration
 	aheadAt time.Duration
 	term    uint64
@@ -119,8 +119,8 @@ func (o *oracle) applied(p *replica, index, term uint64, data []byte) {
 	o.w.trace.mix(7, uint64(p.node.id), uint64(p.set), index, h)
 	if index > t.commit {
 		t.commit = index
-		if p.r.Leading() {
-			o.time(t, p, term)
+		if p.r.Leading() && data != nil {
+			o.time(t, p, term, true)
 		}
 	}
 	if index%digestEvery == 0 {
@@ -177,13 +177,14 @@ func (o *oracle) leads(p *replica, term uint64) {
 	if last := p.st.Log().LastIndex(); last < t.commit && t.log[t.commit].term < term {
 		o.w.violation("leader completeness", "set %d: node %d leads term %d with a log up to %d, but index %d is committed", p.set, p.node.id, term, last, t.commit)
 	}
-	o.time(t, p, term)
+	o.time(t, p, term, false)
 }
 
 // time checks that cluster time at a leader does not run ahead of what the leader before had, by more than clocks may.
-// It may fall behind: a new leader knows the old one's time only from messages, which took a while. A replica without
-// any memory of cluster time may jump ahead, when it and a majority had been down; that is noted in the history.
-func (o *oracle) time(t *setTruth, p *replica, term uint64) {
+// It may fall behind: a new leader knows the old one's time only from messages, which took a while. Nobody need know the
+// time of a leader that committed nothing. A replica without any memory of cluster time may jump ahead, when it and a
+// majority had been down; that is noted in the history.
+func (o *oracle) time(t *setTruth, p *replica, term uint64, committed bool) {
 	ms := p.r.Time(p.node.now())
 	if ms == 0 || term < t.term {
 		return
@@ -198,8 +199,11 @@ func (o *oracle) time(t *setTruth, p *replica, term uint64) {
 		o.w.stats.hit("jumps of cluster time")
 		o.w.trace.say(o.w.now, "cluster time of set %d jumps ahead by %v", p.set, at-t.ahead)
 		o.w.history.Jumps = append(o.w.history.Jumps, check.Jump{At: o.w.now, Ahead: at - t.ahead})
+		committed = true
 	}
-	t.ahead, t.aheadAt, t.term = at, o.w.now, term
+	if committed {
+		t.ahead, t.aheadAt, t.term = at, o.w.now, term
+	}
 }
 
 // notFilled is a body that could not be read. That may only be because its entry was dropped meanwhile.
