@@ -55,8 +55,7 @@ var mayImport = map[string][]string{
 	"internal/sim":    {"internal/..."},
 	"internal/node":   {"internal/..."},
 
-	"test/e2e":    {"client"},
-	"test/compat": {"client", "internal/..."},
+	"test/e2e": {"client"},
 
 	"client":  {},
 	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/sim", "internal/check"},
