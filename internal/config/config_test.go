@@ -79,7 +79,7 @@ func TestEveryKeyCanBeSetEverywhere(t *testing.T) {
 		require.NoError(t, err, k.Name)
 		fromEnv, err := load(t, "-", append([]string{k.Env + "=" + value}, env...))
 		require.NoError(t, err, k.Name)
-		fromFlag, err := load(t, "-", env, "--"+k.Flag, value)
+		fromFlag, err := load(t, "-", env, "--"+k.Flag+"="+value)
 		require.NoError(t, err, k.Name)
 		require.Empty(t, cmp.Diff(fromFile, fromEnv), k.Name)
 		require.Empty(t, cmp.Diff(fromFile, fromFlag), k.Name)

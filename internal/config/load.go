@@ -57,6 +57,9 @@ func Flags(fs *pflag.FlagSet) {
 			text += " One of " + strings.Join(k.oneof, ", ") + "."
 		}
 		fs.String(k.Flag, k.Default, text)
+		if reflect.ValueOf(Config{}).FieldByIndex(k.field).Kind() == reflect.Bool {
+			fs.Lookup(k.Flag).NoOptDefVal = "true"
+		}
 	}
 }
 

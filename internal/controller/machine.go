@@ -70,6 +70,9 @@ func (m *Machine) Submit(req *cmq.Request, done func(*cmq.Reply, error)) {
 	switch {
 	case err != nil:
 		done(nil, err)
+	case !m.leading && w.query.kind == queryTable && w.query.have == 0 && m.state.Bootstrapped():
+		// A node that knows nothing yet must learn where the leader is before it can ask it.
+		done(m.answerQuery(w.query), nil)
 	case !m.leading:
 		done(nil, m.notLeader())
 	case w.command == nil && m.cfg.Read != nil:

@@ -115,8 +115,18 @@ func (m *Meta) ask(ctx context.Context) error {
 	return err
 }
 
-// fetch gets the leader's table if it is another than ours.
+// fetch gets the leader's table if it is another than ours. The first table of all may come from a follower, so that
+// this node learns where the leader is; it is then asked for a newer one.
 func (m *Meta) fetch(ctx context.Context) error {
+	if m.Table().Version() == 0 {
+		if err := m.fetchOnce(ctx); err != nil {
+			return err
+		}
+	}
+	return m.fetchOnce(ctx)
+}
+
+func (m *Meta) fetchOnce(ctx context.Context) error {
 	reply, err := m.do(ctx, query{kind: queryTable, have: m.Table().Version()}.encode())
 	if err != nil || len(reply.Payload) == 0 {
 		return err

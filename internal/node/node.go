@@ -133,6 +133,9 @@ func (n *Node) start() (err error) {
 	n.wg.Go(n.balance)
 	n.wg.Go(n.register)
 	n.wg.Go(n.followPeers)
+	if !n.replicaOf(cmq.ControllerSet) {
+		n.wg.Go(n.followTable)
+	}
 	for _, id := range n.setIDs {
 		n.wg.Go(func() { n.watchLeaders(n.sets[id]) })
 	}

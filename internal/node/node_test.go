@@ -235,7 +235,7 @@ func TestNodeJoinsARunningCluster(t *testing.T) {
 	peer := listen(t, "127.0.0.1:0")
 	opt := c.opts[0]
 	opt.ID, opt.Join, opt.DataDir, opt.Admin, opt.Key = 4, true, t.TempDir(), nil, cmq.AccessKey{}
-	opt.Nodes = append([]cmq.Node{{ID: 4, Peer: peer.Addr().String(), TCP: "127.0.0.1:40004"}}, c.opts[0].Nodes[:2]...)
+	opt.Nodes = append([]cmq.Node{{ID: 4, Peer: peer.Addr().String(), TCP: "127.0.0.1:40004"}}, c.opts[0].Nodes[1])
 	c.opts, c.addrs, c.nodes = append(c.opts, opt), append(c.addrs, peer.Addr().String()), append(c.nodes, nil)
 	c.start(3, peer)
 	c.ready(ctx)

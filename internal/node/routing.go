@@ -114,26 +114,25 @@ func (n *Node) pause(news <-chan struct{}, d time.Duration) {
 }
 
 // followPeers connects to every node the metadata knows. The configured addresses come first: those in the metadata may
-// be older. A node without a replica of
-// set 0 asks for the metadata from time to time.
+// be older.
 func (n *Node) followPeers() {
-	version := uint64(0)
 	for n.ctx.Err() == nil {
 		changed := n.board.Changed()
-		if !n.replicaOf(cmq.ControllerSet) {
-			ctx, cancel := context.WithTimeout(n.ctx, callLimit)
-			_ = n.meta.Sync(ctx) // without an answer the old table is the best there is
-			cancel()
+		n.connect(n.meta.Table().Nodes())
+		n.pause(changed, time.Hour)
+	}
+}
+
+// followTable asks for news of the metadata, on a node without a replica of set 0.
+func (n *Node) followTable() {
+	for n.ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(n.ctx, callLimit)
+		err := n.meta.Sync(ctx)
+		cancel()
+		if err != nil {
+			n.log.Debug("no news of the metadata", "error", err) // the old table is the best there is
 		}
-		if table := n.meta.Table(); table.Version() != version {
-			version = table.Version()
-			n.connect(table.Nodes())
-		}
-		if n.replicaOf(cmq.ControllerSet) {
-			n.pause(changed, lastTry)
-		} else {
-			n.pause(nil, refresh)
-		}
+		n.pause(nil, refresh)
 	}
 }
 

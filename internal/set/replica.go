@@ -119,7 +119,7 @@ func NewReplica(cfg Config) (*Replica, error) {
 	}
 	cfg = withDefaults(cfg)
 	r := &Replica{
-		set: cfg.Set, id: cfg.Node, cfg: cfg, log: cfg.Logger.With("set", cfg.Set, "node", cfg.Node),
+		set: cfg.Set, id: cfg.Node, cfg: cfg, log: cfg.Logger.With("set", cfg.Set),
 		storage: st, machine: cfg.Machine, conf: st.conf,
 		applied: image.Index, appTerm: image.Term, last: max(cfg.Store.Log().LastIndex(), image.Index),
 	}
