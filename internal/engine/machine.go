@@ -52,7 +52,6 @@ type Machine struct {
 	pending []cut
 	shards  map[cmq.ShardID]*shard
 	alarms  alarms
-	op      command.Op
 }
 
 // New makes the machine of an empty set.

@@ -176,7 +176,7 @@ func (h *history) recovered(disk *vfs.Disk, again []int, mode vfs.CrashMode) err
 		disk.OnOp(nil)
 		disk.Crash(vfs.KillProcess)
 	}
-	l, shown, err := openView(disk)
+	_, shown, err := openView(disk)
 	if err == nil {
 		err = h.allows(shown)
 	}

@@ -17,8 +17,6 @@ type run struct{ first, term uint64 }
 
 func (t *table) last() uint64 { return t.first + uint64(len(t.offsets)) - 1 }
 
-func (t *table) has(index uint64) bool { return index >= t.first && index <= t.last() }
-
 func (t *table) offset(index uint64) int64 { return int64(t.offsets[index-t.first]) * align }
 
 func (t *table) term(index uint64) uint64 {
