@@ -72,6 +72,7 @@ type Replica struct {
 	images      imageMaker
 	install     *install // snapshot this replica is fetching
 	serving     *serving // snapshot another replica is fetching
+	filling     filling
 	campaignAt  time.Duration
 
 	envelopes []Envelope
@@ -193,6 +194,7 @@ func (r *Replica) Tick(now Now) {
 		r.reads.retry(r)
 		r.watchDisk(now)
 	}
+	r.filling.watch(r, now)
 	if r.serving != nil {
 		r.serving.expire(r, now)
 	}

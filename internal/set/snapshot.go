@@ -5,6 +5,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/opencmq/cmq/internal/cmq"
@@ -21,6 +22,9 @@ const (
 	// a fetch nobody goes on with is given up.
 	fetchRetry  = time.Second
 	serveExpiry = 15 * time.Second
+	// fillPatience is after how long raft is told that a snapshot failed that nobody asks for. It is longer than a
+	// fetching replica ever needs between two questions, unless its disk is in a very bad way.
+	fillPatience = 4 * time.Second
 )
 
 // install is a snapshot on its way to this replica.
@@ -42,6 +46,44 @@ type serving struct {
 	image store.Image
 	used  time.Duration
 	peers map[cmq.NodeID]bool
+}
+
+// filling is when each replica that raft thinks is being filled was last heard of. Raft itself would wait for ever if the
+// message that begins the fetch is lost, or if the fetching replica is started again in the middle.
+type filling map[uint64]time.Duration
+
+// heard notes that the replica asks for parts.
+func (f filling) heard(from cmq.NodeID, now Now) {
+	if _, ok := f[uint64(from)]; ok {
+		f[uint64(from)] = now.Mono
+	}
+}
+
+// watch makes raft begin again with the replicas that do not ask any more.
+func (f *filling) watch(r *Replica, now Now) {
+	if r.leader != r.id {
+		*f = nil
+		return
+	}
+	var given []uint64
+	r.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		since, known := (*f)[id]
+		switch {
+		case pr.State != tracker.StateSnapshot:
+			delete(*f, id)
+		case !known:
+			if *f == nil {
+				*f = make(filling)
+			}
+			(*f)[id] = now.Mono
+		case now.Mono-since >= fillPatience:
+			given = append(given, id)
+		}
+	})
+	for _, id := range given {
+		delete(*f, id)
+		r.rn.ReportSnapshot(id, raft.SnapshotFailure)
+	}
 }
 
 // wantsFetch tells whether a snapshot message needs its data: not if raft would only skip ahead in the log.
@@ -232,6 +274,7 @@ func (r *Replica) serve(now Now, from cmq.NodeID, f Fetch) {
 	s := r.serving
 	s.used = now.Mono
 	s.peers[from] = true
+	r.filling.heard(from, now)
 	st := r.storage.store
 	var chunk *Chunk
 	var image store.Image
