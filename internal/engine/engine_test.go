@@ -315,6 +315,19 @@ func TestCloseLeavesOutcomesUnknown(t *testing.T) {
 	require.ErrorIs(t, a.err, cmq.ErrUnknownOutcome)
 }
 
+// An image may contain the entry a call waits for. "Dropped" would make the caller send again what is stored already.
+func TestRestoreLeavesOutcomesUnknown(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	before := r.m.Image()
+	a, _ := r.submit(&cmq.Request{Kind: cmq.KindSend, Shard: testShard, Bodies: [][]byte{[]byte("a")}})
+	r.cut()
+	r.m.Follow()
+	require.NoError(t, r.m.Restore(r.index+10, before))
+	r.m.Apply(r.index+11, r.term+1, nil)
+	require.ErrorIs(t, a.err, cmq.ErrUnknownOutcome)
+}
+
 func TestRetention(t *testing.T) {
 	r := newRig(t)
 	r.open(func(a *cmq.ShardAttributes) { a.MsgRetention = 60 * time.Second })

@@ -103,6 +103,11 @@ func (m *Machine) Follow() {
 // Close implements set.Machine: entries that are out may or may not be stored.
 func (m *Machine) Close() {
 	m.Follow()
+	m.abandon()
+}
+
+// abandon ends the calls of entries that are out: what became of them will not be seen here.
+func (m *Machine) abandon() {
 	pending := m.pending
 	m.pending = nil
 	for i := range pending {
@@ -267,8 +272,9 @@ func (m *Machine) Image() []byte {
 	return m.refs.AppendImage(b)
 }
 
-// Restore implements set.Machine. Empty data is the image of an empty set.
+// Restore implements set.Machine. Empty data is the image of an empty set. Entries that are out may be in the image.
 func (m *Machine) Restore(index uint64, data []byte) error {
+	m.abandon()
 	if len(data) == 0 {
 		m.b, m.refs, m.time = broker.New(m.cfg.Set, m.cfg.options()), reflog.New(), 0
 		return nil
