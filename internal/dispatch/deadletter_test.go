@@ -1,0 +1,208 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+const (
+	source = cmq.ShardID(11 << 7)
+	target = cmq.ShardID(22 << 7)
+)
+
+// sets is both ends of the move, as small as can be: a dead list and a queue that takes each number once.
+type sets struct {
+	mu      sync.Mutex
+	dead    []string // numbers from base on
+	base    uint64
+	arrived []string
+	next    uint64
+	fail    func(kind cmq.Kind) error // asked before each request
+	after   func(kind cmq.Kind) error // asked after each request: the answer is lost
+	calls   int
+}
+
+func (s *sets) do(_ context.Context, _ cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	if s.fail != nil {
+		if err := s.fail(req.Kind); err != nil {
+			return nil, err
+		}
+	}
+	reply := s.carryOut(req)
+	if s.after != nil {
+		if err := s.after(req.Kind); err != nil {
+			return nil, err
+		}
+	}
+	return reply, nil
+}
+
+func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
+	switch req.Kind {
+	case cmq.KindDeadList:
+		r := &cmq.Reply{Queue: 22, Number: s.base, Base: s.base}
+		for i := range min(len(s.dead), req.Max) {
+			r.Messages = append(r.Messages, cmq.Message{ID: cmq.MsgID(s.base) + cmq.MsgID(i), Body: []byte(s.dead[i])})
+		}
+		return r
+	case cmq.KindTransfer:
+		s.next = max(s.next, req.Base)
+		for i, b := range req.Bodies {
+			if req.Number+uint64(i) == s.next {
+				s.arrived = append(s.arrived, string(b))
+				s.next++
+			}
+		}
+		return &cmq.Reply{Number: s.next}
+	case cmq.KindForget:
+		for s.base < req.Number && len(s.dead) > 0 {
+			s.dead, s.base = s.dead[1:], s.base+1
+		}
+		return &cmq.Reply{}
+	}
+	return &cmq.Reply{Err: cmq.ErrParameters}
+}
+
+func (s *sets) mover(known func() bool) *Mover {
+	return NewMover(s.do, func(context.Context, cmq.QueueID, cmq.ShardID) (cmq.SetID, cmq.ShardID, bool) {
+		return 2, target, known()
+	}, slog.New(slog.DiscardHandler))
+}
+
+func always() bool { return true }
+
+func many(n int) (out []string) {
+	for i := range n {
+		out = append(out, string(rune('a'+i%26)))
+	}
+	return out
+}
+
+func TestMovesEverythingInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sets{dead: many(100), base: 5, next: 5}
+		m := s.mover(always)
+		defer m.Close()
+		m.Notify(1, source)
+		synctest.Wait()
+		require.Equal(t, many(100), s.arrived)
+		require.Empty(t, s.dead)
+	})
+}
+
+func TestEachMessageArrivesOnceWhateverFails(t *testing.T) {
+	for _, kind := range []cmq.Kind{cmq.KindDeadList, cmq.KindTransfer, cmq.KindForget} {
+		for _, lostAnswer := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				s := &sets{dead: many(40)}
+				failures := 3
+				broken := func(k cmq.Kind) error {
+					if k == kind && failures > 0 {
+						failures--
+						return cmq.ErrUnknownOutcome
+					}
+					return nil
+				}
+				if lostAnswer {
+					s.after = broken
+				} else {
+					s.fail = broken
+				}
+				m := s.mover(always)
+				m.Notify(1, source)
+				synctest.Wait()
+				for range 4 { // the pauses between the tries
+					m.wait(t)
+				}
+				m.Close()
+				require.Zero(t, failures)
+				require.Equal(t, many(40), s.arrived)
+				require.Empty(t, s.dead)
+			})
+		}
+	}
+}
+
+// wait lets the bubble's time go on until the mover has nothing to do.
+func (m *Mover) wait(t *testing.T) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		m.wg.Wait()
+		close(done)
+	}()
+	<-done
+}
+
+func TestNoticeDuringAMoveIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sets{dead: many(1)}
+		m := s.mover(always)
+		again := true
+		s.after = func(k cmq.Kind) error {
+			if k == cmq.KindForget && again {
+				again = false
+				s.dead = append(s.dead, "late")
+				m.Notify(1, source)
+			}
+			return nil
+		}
+		m.Notify(1, source)
+		m.wait(t)
+		m.Close()
+		require.Equal(t, []string{"a", "late"}, s.arrived)
+	})
+}
+
+func TestUnknownTargetIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sets{dead: many(3)}
+		tries := 0
+		m := s.mover(func() bool { tries++; return tries > 4 })
+		m.Notify(1, source)
+		m.wait(t)
+		m.Close()
+		require.Equal(t, many(3), s.arrived)
+	})
+}
+
+func TestSourceGoneEndsTheMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sets{dead: many(3), fail: func(cmq.Kind) error { return cmq.ErrQueueNotExist }}
+		m := s.mover(always)
+		m.Notify(1, source)
+		m.wait(t)
+		m.Close()
+		require.Equal(t, 1, s.calls)
+	})
+}
+
+func TestCloseInterrupts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sets{dead: many(3), fail: func(cmq.Kind) error { return errors.New("no leader") }}
+		m := s.mover(always)
+		m.Notify(1, source)
+		synctest.Wait()
+		m.Close()
+		m.Notify(1, source)
+		require.NotEmpty(t, s.dead)
+	})
+}
+
+func TestTransferStaysSmall(t *testing.T) {
+	big := make([]byte, 700<<10)
+	req := transfer(source, target, &cmq.Reply{Messages: []cmq.Message{{Body: big}, {Body: big}, {Body: big}}, Number: 7, Base: 7})
+	require.Len(t, req.Bodies, 1)
+	require.EqualValues(t, 7, req.Number)
+}
