@@ -22,12 +22,12 @@ type fault struct {
 func kinds() []fault {
 	const s, ms = time.Second, time.Millisecond
 	return []fault{
-		{name: "crash", lo: 500 * ms, hi: 5 * s, strike: (*fault).crash},
-		{name: "powercut", lo: 2 * s, hi: 9 * s, strike: (*fault).powerCut},
+		{name: "crash", lo: 1 * s, hi: 7 * s, strike: (*fault).crash},
+		{name: "powercut", lo: 4 * s, hi: 14 * s, strike: (*fault).powerCut},
 		{name: "pause", lo: 1 * s, hi: 6 * s, strike: (*fault).pause},
-		{name: "cut", lo: 500 * ms, hi: 5 * s, strike: (*fault).cut},
-		{name: "away", lo: 500 * ms, hi: 12 * s, strike: (*fault).away},
-		{name: "oneway", lo: 500 * ms, hi: 5 * s, strike: (*fault).oneWay},
+		{name: "cut", lo: 1 * s, hi: 8 * s, strike: (*fault).cut},
+		{name: "away", lo: 8 * s, hi: 20 * s, strike: (*fault).away},
+		{name: "oneway", lo: 1 * s, hi: 8 * s, strike: (*fault).oneWay},
 		{name: "loss", lo: 1 * s, hi: 5 * s, strike: (*fault).loss},
 		{name: "duplicate", lo: 1 * s, hi: 5 * s, strike: (*fault).duplicate},
 		{name: "reorder", lo: 1 * s, hi: 5 * s, strike: (*fault).reorder},
@@ -35,7 +35,7 @@ func kinds() []fault {
 		{name: "clock", lo: 1 * s, hi: 4 * s, strike: (*fault).clock},
 		{name: "slowdisk", lo: 1 * s, hi: 5 * s, strike: (*fault).slowDisk},
 		{name: "syncerror", lo: 1 * s, hi: 6 * s, strike: (*fault).syncError},
-		{name: "fulldisk", lo: 2 * s, hi: 8 * s, strike: (*fault).fullDisk},
+		{name: "fulldisk", lo: 3 * s, hi: 12 * s, strike: (*fault).fullDisk},
 		{name: "transfer", lo: 300 * ms, hi: 3 * s, strike: (*fault).transfer},
 		{name: "lostreply", lo: 1 * s, hi: 5 * s, strike: (*fault).lostReply},
 	}
@@ -163,16 +163,27 @@ func (f *fault) cut() {
 	f.sever(pairs, f.brief())
 }
 
-// away separates one node for so long that the others drop the log it needs, and fill it with a snapshot afterwards.
+// away separates one node for so long that the others drop the log it needs, and fill it with a snapshot afterwards. In
+// half of the cases it is heard a moment longer than it hears: a leader's last entries are then stored without it.
 func (f *fault) away() {
-	n := f.node()
-	var pairs []pair
-	for _, x := range f.w.nodes {
-		if x != n {
-			pairs = append(pairs, pair{x.id, n.id}, pair{n.id, x.id})
+	n, d := f.node(), f.rng.between(4*time.Second, 9*time.Second)
+	if f.rng.chance(50) { // the leader, if there is one
+		id := cmq.SetID(1 + f.rng.IntN(f.w.knobs.sets))
+		for _, x := range f.w.nodes {
+			if x.up && x.replica(id).r.Leading() {
+				n = x
+			}
 		}
 	}
-	f.sever(pairs, f.rng.between(4*time.Second, 9*time.Second))
+	var in, out []pair
+	for _, x := range f.w.nodes {
+		if x != n {
+			in, out = append(in, pair{x.id, n.id}), append(out, pair{n.id, x.id})
+		}
+	}
+	f.sever(in, d)
+	longer := time.Duration(f.rng.IntN(2)) * f.rng.between(10*time.Millisecond, 300*time.Millisecond)
+	f.later(longer, func() { f.sever(out, d-longer) })
 }
 
 // oneWay cuts some directed links only.

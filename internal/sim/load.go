@@ -166,8 +166,12 @@ func (a *actor) send() {
 		op.Delay = a.rng.between(time.Millisecond, maxDelay).Truncate(time.Millisecond)
 		req.Delay = op.Delay
 	}
+	timeout := time.Second
+	if a.rng.chance(20) { // long enough for the answer of a leader that was cut off for a while
+		timeout = 12 * time.Second
+	}
 	a.invoke(op)
-	a.call(a.q.set, req, time.Second, func(ans answer) {
+	a.call(a.q.set, req, timeout, func(ans answer) {
 		if ans.outcome == check.OK {
 			op.IDs = ans.reply.IDs
 		}
