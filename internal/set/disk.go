@@ -55,24 +55,42 @@ type group struct {
 	bytes     int
 }
 
-// startAppend gives out one disk job for everything that waits. A snapshot is a job of its own.
-func (r *Replica) startAppend(now Now) {
+// startAppend gives out one disk job for everything that waits. A snapshot is a job of its own. It reports whether it
+// did something.
+//
+// What has neither entries nor another term or vote does not wait for the disk: everything before it is durable by now,
+// and a commit index that is forgotten is learned again. It goes along with the next group. Without this each
+// follower would sync twice for each entry, the second time for the news that the first is committed.
+func (r *Replica) startAppend(now Now) bool {
 	if r.disk != nil || r.full != nil || len(r.appendQueue) == 0 || r.failed != nil {
-		return
+		return false
 	}
 	g := r.takeGroup()
-	if g.snapshot != nil {
-		r.startInstall(now, g)
-		return
+	if g.hard == (segment.HardState{}) {
+		g.hard = r.unwritten
 	}
-	r.appendGroup(now, g)
+	switch {
+	case g.snapshot != nil:
+		r.startInstall(now, g)
+	case len(g.entries) > 0 || g.hard.Term != r.hard.Term && g.hard.Term != 0 || g.hard.Vote != r.hard.Vote && g.hard.Term != 0:
+		r.appendGroup(now, g)
+	default:
+		r.unwritten = g.hard
+		r.respond(now, g.responses)
+		return true
+	}
+	if g.hard.Term != 0 {
+		r.hard = g.hard
+	}
+	r.unwritten = segment.HardState{}
+	return true
 }
 
 func (r *Replica) appendGroup(now Now, g *group) {
 	log := r.storage.store.Log()
 	r.startDisk(now, &Job{
 		Class: Disk, Bytes: g.bytes,
-		run:  func() error { return log.Append(g.entries, g.hard, len(g.responses) > 0) },
+		run:  func() error { return log.Append(g.entries, g.hard, true) },
 		done: func(now Now, err error) { r.appended(now, g, err) },
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/store/segment"
 )
 
 // Limits of one replica. The reasons are in engine.md section 1.
@@ -65,8 +66,10 @@ type Replica struct {
 	refused []byte // an entry raft would not take; offered again
 
 	appendQueue []*raftpb.Message
-	full        *group // did not fit the disk; tried again at each tick
-	disk        *Job   // the one append or install that is out
+	hard        segment.HardState // newest given to the disk
+	unwritten   segment.HardState // newer, but only its commit index is: it goes with the next group
+	full        *group            // did not fit the disk; tried again at each tick
+	disk        *Job              // the one append or install that is out
 	diskSince   time.Duration
 	reads       readQueue
 	images      imageMaker
@@ -125,6 +128,7 @@ func NewReplica(cfg Config) (*Replica, error) {
 		applied: image.Index, appTerm: image.Term, last: max(cfg.Store.Log().LastIndex(), image.Index),
 	}
 	r.images.last = image.Index
+	r.hard = cfg.Store.Log().HardState()
 	r.rn, err = raft.NewRawNode(r.raftConfig(image.Index))
 	if err != nil {
 		return nil, err
@@ -323,16 +327,14 @@ func (r *Replica) Ready(now Now) Output {
 	r.timers(now)
 	for r.failed == nil {
 		r.cut(now)
-		if !r.rn.HasReady() {
+		r.reads.issue(r)
+		for r.failed == nil && r.rn.HasReady() {
+			r.handle(now, r.rn.Ready())
+		}
+		if !r.startAppend(now) && !r.rn.HasReady() {
 			break
 		}
-		r.handle(now, r.rn.Ready())
 	}
-	r.reads.issue(r)
-	for r.failed == nil && r.rn.HasReady() {
-		r.handle(now, r.rn.Ready())
-	}
-	r.startAppend(now)
 	r.images.maybe(r)
 	out := Output{Envelopes: r.envelopes, Jobs: r.jobs, Wake: r.wake(now), Failed: r.failed}
 	r.envelopes, r.jobs = nil, nil
@@ -364,7 +366,7 @@ func (r *Replica) send(now Now, m *raftpb.Message) {
 
 func (r *Replica) envelope(now Now, to cmq.NodeID, m Message) Envelope {
 	m.Wall = now.Wall
-	if r.clock.warm && (r.leader != r.id || r.leading) {
+	if r.clock.warm {
 		m.Time, m.Warm = r.clock.at(now), true
 	}
 	return Envelope{To: to, Message: m}
