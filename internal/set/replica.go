@@ -366,6 +366,8 @@ func (r *Replica) send(now Now, m *raftpb.Message) {
 
 func (r *Replica) envelope(now Now, to cmq.NodeID, m Message) Envelope {
 	m.Wall = now.Wall
+	// A leader that does not serve yet tells its time too: it may be the one who brings a follower the entries of
+	// the leader before, and the follower must not go on counting from an earlier leader's time.
 	if r.clock.warm {
 		m.Time, m.Warm = r.clock.at(now), true
 	}
