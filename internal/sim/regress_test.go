@@ -14,6 +14,7 @@ var regressions = []struct {
 	{"a second rewind did not bring back what was deleted since the first", Config{Seed: 139}},
 	{"a replica that was started again while it fetched a snapshot was left alone for 15 seconds", Config{Seed: 359, Mode: Liveness}},
 	{"a send that was in a snapshot was called dropped, and sent again", Config{Seed: 0x243}},
+	{"a follower got the entries of one leader and led by the time of the leader before", Config{Seed: 0x15d}},
 	{"two deletes at a time with one handle were taken for a refused delete", Config{Seed: 23}},
 	{"a single node that was late made up for it in a restart, and locks seemed to end early", Config{Seed: 10, Nodes: 1}},
 	{"the time of a leader that committed nothing was taken for cluster time", Config{Seed: 40}},
