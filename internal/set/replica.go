@@ -425,7 +425,9 @@ func (r *Replica) maybeLead(now Now) bool {
 	return true
 }
 
-// cut proposes the next entry: when the disk is free, or when a full entry is waiting.
+// cut proposes the next entry: when the one before is applied and the disk is free, or when a full entry is waiting.
+// To cut as soon as the own disk is free, with the one before still on its way to the followers, was tried: it
+// makes entries half as large and syncs twice as many, and on a busy disk or processor that costs more than it saves.
 func (r *Replica) cut(now Now) {
 	if !r.maybeLead(now) || r.rn.BasicStatus().LeadTransferee != raft.None {
 		return
@@ -433,7 +435,7 @@ func (r *Replica) cut(now Now) {
 	for r.cuts < maxCutsAhead {
 		if r.refused == nil {
 			waiting := r.machine.Waiting()
-			busy := r.disk != nil || r.full != nil || len(r.appendQueue) > 0
+			busy := r.cuts > 0 || r.disk != nil || r.full != nil || len(r.appendQueue) > 0
 			if waiting == 0 || busy && waiting < maxEntryBytes {
 				return
 			}
