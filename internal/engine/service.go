@@ -10,6 +10,8 @@ import (
 type Loop interface {
 	// Exec runs call on the loop with the cluster time; false if the loop has ended.
 	Exec(call func(now int64)) bool
+	// ExecForNextEntry may put off a call that can have no effect before the next entry is cut.
+	ExecForNextEntry(call func(now int64)) bool
 }
 
 // Service is a machine as callers on other goroutines see it.
@@ -28,7 +30,11 @@ type outcome struct {
 func (s *Service) Do(ctx context.Context, req *cmq.Request) (*cmq.Reply, error) {
 	ch := make(chan outcome, 1)
 	var call *Call
-	ok := s.Loop.Exec(func(now int64) {
+	exec := s.Loop.Exec
+	if req.Kind == cmq.KindSend || req.Kind == cmq.KindDelete {
+		exec = s.Loop.ExecForNextEntry
+	}
+	ok := exec(func(now int64) {
 		call = s.Machine.Submit(now, req, func(r *Result, err error) { ch <- outcome{r, err} })
 	})
 	if !ok {

@@ -79,6 +79,11 @@ func (h *hosted) Exec(call func(now int64)) bool {
 	return h.host.Exec(func(now set.Now) { call(h.replica.Time(now)) })
 }
 
+// ExecForNextEntry implements engine.Loop.
+func (h *hosted) ExecForNextEntry(call func(now int64)) bool {
+	return h.host.ExecForNextEntry(func(now set.Now) { call(h.replica.Time(now)) })
+}
+
 func (n *Node) openStore(s cmq.Set, machine set.Machine) (*store.Store, error) {
 	dir := filepath.Join(n.opt.DataDir, fmt.Sprintf("set-%03d", s.ID))
 	opt := store.Options{

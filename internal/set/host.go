@@ -34,7 +34,8 @@ type Host struct {
 
 	mu     sync.Mutex
 	inbox  []input
-	peers  int // messages of peers in inbox
+	peers  int  // messages of peers in inbox
+	flying bool // an entry of ours is on its way: the loop will turn without being told
 	closed bool
 	wake   chan struct{}
 
@@ -59,7 +60,7 @@ func NewHost(r *Replica, cfg HostConfig) *Host {
 	h := &Host{cfg: cfg, r: r, wake: make(chan struct{}, 1), disk: make(chan *Job, 16), stop: stop}
 	ch := make(chan struct{})
 	h.changed.Store(&ch)
-	h.publish(h.now())
+	h.publish(h.now(), true)
 	h.done.Add(2)
 	go h.loop(ctx)
 	go h.write(ctx)
@@ -94,15 +95,24 @@ func (h *Host) Deliver(from cmq.NodeID, m Message) {
 }
 
 // Exec runs call on the loop. It reports false, and does not run it, when the host is stopping.
-func (h *Host) Exec(call func(now Now)) bool {
+func (h *Host) Exec(call func(now Now)) bool { return h.enqueue(call, true) }
+
+// ExecForNextEntry is Exec for a call that can have no effect before the next entry is cut: while one is on its way the
+// loop is not woken for it, so that all requests of that time cost one turn.
+func (h *Host) ExecForNextEntry(call func(now Now)) bool { return h.enqueue(call, false) }
+
+func (h *Host) enqueue(call func(now Now), wake bool) bool {
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
 		return false
 	}
 	h.inbox = append(h.inbox, input{call: call})
+	wake = wake || !h.flying
 	h.mu.Unlock()
-	h.signal()
+	if wake {
+		h.signal()
+	}
 	return true
 }
 
@@ -184,7 +194,8 @@ func (h *Host) loop(ctx context.Context) {
 		h.drain(now)
 		out := h.r.Ready(h.now())
 		h.carryOut(ctx, out)
-		h.publish(now)
+		h.publish(now, ticked)
+		h.settle()
 		if out.Failed != nil {
 			h.close()
 			h.cfg.Failed(out.Failed)
@@ -266,9 +277,25 @@ func (h *Host) finish(j *Job) {
 	h.Exec(func(now Now) { h.r.Done(now, j) })
 }
 
-func (h *Host) publish(now Now) {
+// settle notes whether an entry is on its way. If that one has just come, calls may have been left in the inbox.
+func (h *Host) settle() {
+	h.mu.Lock()
+	h.flying = h.r.Flying()
+	left := len(h.inbox) > 0 && !h.flying
+	h.mu.Unlock()
+	if left {
+		h.signal()
+	}
+}
+
+// publish shows the replica's state to others: at each tick, and at once when the leader changes.
+func (h *Host) publish(now Now, ticked bool) {
+	old := h.status.Load()
+	if old != nil && !ticked && old.Leader == h.r.Leader() && old.Leading == h.r.Leading() {
+		return
+	}
 	s := h.r.Status(now)
-	old := h.status.Swap(&s)
+	h.status.Store(&s)
 	if old != nil && (old.Leader != s.Leader || old.Leading != s.Leading) {
 		ch := make(chan struct{})
 		close(*h.changed.Swap(&ch))

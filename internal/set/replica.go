@@ -181,6 +181,9 @@ func (r *Replica) Machine() Machine { return r.machine }
 // Leading reports whether this replica leads and serves requests.
 func (r *Replica) Leading() bool { return r.leading }
 
+// Flying reports whether this replica leads and an entry it cut is not applied yet.
+func (r *Replica) Flying() bool { return r.leading && r.cuts > 0 }
+
 // Leader is the node believed to lead, 0 if none is known.
 func (r *Replica) Leader() cmq.NodeID { return r.leader }
 
