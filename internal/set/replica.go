@@ -181,9 +181,6 @@ func (r *Replica) Machine() Machine { return r.machine }
 // Leading reports whether this replica leads and serves requests.
 func (r *Replica) Leading() bool { return r.leading }
 
-// Flying reports whether this replica leads and an entry it cut is not applied yet.
-func (r *Replica) Flying() bool { return r.leading && r.cuts > 0 }
-
 // Leader is the node believed to lead, 0 if none is known.
 func (r *Replica) Leader() cmq.NodeID { return r.leader }
 
@@ -209,57 +206,6 @@ func (r *Replica) Tick(now Now) {
 		r.install.retry(r, now)
 	}
 }
-
-// watchDisk hands over leadership when one disk write has not finished for DiskStall.
-func (r *Replica) watchDisk(now Now) {
-	if r.disk == nil || now.Mono-r.diskSince < r.cfg.DiskStall {
-		return
-	}
-	r.log.Warn("the disk stalls; handing over leadership", "since", now.Mono-r.diskSince)
-	r.diskSince = now.Mono
-	r.Transfer()
-}
-
-// Transfer asks the follower that is furthest to take over, if this replica leads. It reports whether there is
-// one that can.
-func (r *Replica) Transfer() bool {
-	if r.leader != r.id {
-		return false
-	}
-	var best, match uint64
-	for id, p := range r.rn.Status().Progress {
-		if id != uint64(r.id) && p.RecentActive && !p.IsLearner && (best == 0 || p.Match > match || p.Match == match && id < best) {
-			best, match = id, p.Match
-		}
-	}
-	if best != 0 {
-		r.rn.TransferLeader(best)
-	}
-	return best != 0
-}
-
-// PeerDown says that the process of another node was seen to die. If it led, the survivors do not wait for the
-// election timeout: they stand at once, one after the other.
-func (r *Replica) PeerDown(now Now, id cmq.NodeID) {
-	r.rn.ReportUnreachable(uint64(id))
-	if r.leader != id || id == 0 {
-		return
-	}
-	if err := r.rn.ForgetLeader(); err != nil {
-		return
-	}
-	rank := 0
-	for _, v := range r.conf.GetVoters() {
-		if v < uint64(r.id) && v != uint64(id) {
-			rank++
-		}
-	}
-	// The first waits until the others have noticed too; each next one until the one before it has failed.
-	r.campaignAt = now.Mono + 10*time.Millisecond + time.Duration(rank)*40*time.Millisecond
-}
-
-// Campaign makes the replica stand for election at once (single-node sets at start, tests).
-func (r *Replica) Campaign() { _ = r.rn.Campaign() }
 
 // Step takes a message from another replica.
 func (r *Replica) Step(now Now, from cmq.NodeID, m Message) {
@@ -401,64 +347,10 @@ func (r *Replica) follow(now Now, rd raft.Ready) {
 	}
 }
 
-func (r *Replica) stopLeading() {
-	r.leading, r.cuts, r.refused = false, 0, nil
-	r.machine.Follow()
-	r.reads.fail(&cmq.NotLeaderError{Set: r.set, Leader: r.leader})
-}
-
 // Close ends every call that waits on this replica. No other method may be called afterwards.
 func (r *Replica) Close() {
 	r.stopLeading()
 	r.machine.Close()
-}
-
-// maybeLead opens the machine for requests once raft leads, the entries of earlier terms are applied and
-// cluster time is known. It reports whether the machine is open.
-func (r *Replica) maybeLead(now Now) bool {
-	if r.leading || r.leader != r.id || r.appTerm != r.term {
-		return r.leading
-	}
-	if !r.clock.start(now, r.id, r.conf.GetVoters(), r.machine.Time()) {
-		return false
-	}
-	r.leading = true
-	r.log.Info("leading", "term", r.term, "applied", r.applied)
-	r.machine.Lead(r.term)
-	return true
-}
-
-// cut proposes the next entry: when the one before is applied and the disk is free, or when a full entry is waiting.
-// To cut as soon as the own disk is free, with the one before still on its way to the followers, was tried: it
-// makes entries half as large and syncs twice as many, and on a busy disk or processor that costs more than it saves.
-func (r *Replica) cut(now Now) {
-	if !r.maybeLead(now) || r.rn.BasicStatus().LeadTransferee != raft.None {
-		return
-	}
-	for r.cuts < maxCutsAhead {
-		if r.refused == nil {
-			waiting := r.machine.Waiting()
-			busy := r.cuts > 0 || r.disk != nil || r.full != nil || len(r.appendQueue) > 0
-			if waiting == 0 || busy && waiting < maxEntryBytes {
-				return
-			}
-			r.refused = r.machine.Cut(r.clock.at(now), maxEntryBytes)
-			if r.refused == nil {
-				return
-			}
-		}
-		if err := r.rn.Propose(r.refused); err != nil {
-			return // offered again after the next input
-		}
-		r.refused = nil
-		r.cuts++
-		for r.rn.HasReady() && r.failed == nil {
-			r.handle(now, r.rn.Ready())
-			if !r.leading {
-				return
-			}
-		}
-	}
 }
 
 func (r *Replica) timers(now Now) {
@@ -499,18 +391,4 @@ func (r *Replica) wake(now Now) time.Duration {
 		wake = r.campaignAt
 	}
 	return wake
-}
-
-// GiveTo hands over leadership to the named node if it is up and has the log but for the newest entries. It reports whether it does.
-func (r *Replica) GiveTo(node cmq.NodeID) bool {
-	if !r.leading {
-		return false
-	}
-	p, ok := r.rn.Status().Progress[uint64(node)]
-	// What is still on its way is waited for by raft, while no new entry is taken: it must be little.
-	if !ok || !p.RecentActive || p.IsLearner || p.Match+4 < r.last {
-		return false
-	}
-	r.rn.TransferLeader(uint64(node))
-	return true
 }
