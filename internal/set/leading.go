@@ -23,13 +23,16 @@ func (r *Replica) watchDisk(now Now) {
 
 // Transfer asks the follower that is furthest to take over, if this replica leads. It reports whether there is
 // one that can.
-func (r *Replica) Transfer() bool {
+func (r *Replica) Transfer() bool { return r.handOver(0) }
+
+// handOver is Transfer to any other node than not.
+func (r *Replica) handOver(not cmq.NodeID) bool {
 	if r.leader != r.id {
 		return false
 	}
 	var best, match uint64
 	for id, p := range r.rn.Status().Progress {
-		if id != uint64(r.id) && p.RecentActive && !p.IsLearner && (best == 0 || p.Match > match || p.Match == match && id < best) {
+		if id != uint64(r.id) && id != uint64(not) && p.RecentActive && !p.IsLearner && (best == 0 || p.Match > match || p.Match == match && id < best) {
 			best, match = id, p.Match
 		}
 	}

@@ -24,7 +24,8 @@ type Message struct {
 	Chunk *Chunk
 }
 
-// Fetch asks for the part of a snapshot that begins at Offset. A snapshot is the live part of the log and the
+// Fetch asks for the part of a snapshot that begins at Offset. Without an Index it says that the sender has lost its log
+// and the receiver, which remembers what was acknowledged, should let another lead: that one asks how far it is. A snapshot is the live part of the log and the
 // image of the state machine at Index; it is fetched by the replica that needs it, part by part.
 type Fetch struct {
 	Index  uint64 // raft index of the image

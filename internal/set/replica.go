@@ -235,8 +235,7 @@ func (r *Replica) stepRaft(now Now, from cmq.NodeID, m *Message) {
 		return // raft's own, never from a peer
 	}
 	if rm.GetType() == raftpb.MsgHeartbeat && rm.GetTerm() >= r.term && rm.GetCommit() > r.last {
-		r.fail(fmt.Errorf("set %d: the log ends at index %d, but node %d knows that this replica acknowledged index %d: "+
-			"acknowledged data is missing; move the set's directory away so that the replica is filled again from the others", r.set, r.last, from, rm.GetCommit()))
+		r.missesAcknowledged(now, from, rm.GetCommit())
 		return
 	}
 	if r.mayHaveForgotten(rm) {
@@ -249,12 +248,27 @@ func (r *Replica) stepRaft(now Now, from cmq.NodeID, m *Message) {
 	r.stepLocal(rm)
 }
 
+// missesAcknowledged handles that the leader knows of entries this replica acknowledged and does not have. If it has none
+// at all, its directory was lost or replaced by an empty one: it asks to be filled again. Otherwise the directory is
+// an older copy, or somebody cut the log; who knows what else is wrong with it.
+func (r *Replica) missesAcknowledged(now Now, leader cmq.NodeID, index uint64) {
+	if r.blank() {
+		r.envelopes = append(r.envelopes, r.envelope(now, leader, Message{Fetch: &Fetch{}}))
+		return
+	}
+	r.fail(fmt.Errorf("the log ends at index %d, but node %d knows that this replica acknowledged index %d: acknowledged data is missing; "+
+		"move the directory of this set away and start again, and the replica is filled from the others", r.last, leader, index))
+}
+
+// blank reports whether the log never had an entry.
+func (r *Replica) blank() bool { return r.last == 1 }
+
 // mayHaveForgotten tells of a request for a vote that a replica without any entry does not answer, because the candidate
 // has some: if this directory was wiped, the old one may have acknowledged entries the candidate lacks, or have
 // voted for another. A replica that only comes late gets its entries from the leader and may vote then.
 func (r *Replica) mayHaveForgotten(m *raftpb.Message) bool {
 	vote := m.GetType() == raftpb.MsgVote || m.GetType() == raftpb.MsgPreVote
-	return vote && r.last == 1 && m.GetIndex() > r.last
+	return vote && r.blank() && m.GetIndex() > r.last
 }
 
 // stepLocal hands a message to raft. Errors only say that the message came too late.

@@ -437,6 +437,24 @@ func TestWipedReplicaDoesNotVote(t *testing.T) {
 	require.Equal(t, []string{"on 1 and 2 only"}, c.members[2].m.entries, "filled again by the new leader")
 }
 
+func TestWipedReplicaIsFilledAgain(t *testing.T) {
+	c := newTrio(t)
+	blank := c.members[2].disk.Clone(rand.New(rand.NewPCG(7, 7)))
+	l := c.elect(1)
+	c.propose(l, "a", "b")
+	c.tick(2)
+	c.crash(2)
+	c.members[2].disk = blank
+	c.boot(2)
+	c.tick(60)
+	require.NoError(t, c.members[2].err)
+	c.same("a", "b")
+	require.False(t, l.m.leading, "another leads, who does not believe that 2 has anything")
+	c.propose(c.leader(), "c")
+	c.tick(2)
+	c.same("a", "b", "c")
+}
+
 func TestFullDiskIsWaitedOut(t *testing.T) {
 	c := newTrio(t)
 	l := c.elect(1)

@@ -264,6 +264,10 @@ func (r *Replica) installed(now Now, g *group, image store.Image, conf *raftpb.C
 
 // serve answers a question of a replica that fetches a snapshot.
 func (r *Replica) serve(now Now, from cmq.NodeID, f Fetch) {
+	if f.Index == 0 {
+		r.handOver(from)
+		return
+	}
 	if f.Index != r.storage.image.Index && (r.serving == nil || f.Index != r.serving.image.Index) {
 		r.refuse(now, from, f)
 		return
