@@ -306,6 +306,20 @@ func TestLostLeadership(t *testing.T) {
 	_ = lost
 }
 
+func TestTimeOfAnEarlierLeadershipIsForgotten(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	r.m.Due(start + 5000) // nothing was stored at that time
+	r.m.Follow()
+	r.index++
+	r.m.Apply(r.index, 3, nil)
+	r.term = 4
+	r.m.Lead(4)
+	r.now = start + 100
+	r.send("m")
+	require.Equal(t, start+100, r.m.Time())
+}
+
 func TestCloseLeavesOutcomesUnknown(t *testing.T) {
 	r := newRig(t)
 	r.open(nil)

@@ -71,7 +71,8 @@ func (m *Machine) Broker() *broker.Broker { return m.b }
 // Lead implements set.Machine.
 func (m *Machine) Lead(term uint64) {
 	m.leading, m.term = true, term
-	m.now = max(m.now, m.time)
+	// What this replica took for the time when it led before may have been ahead of what was agreed on since.
+	m.now = m.time
 	m.forgetLocks()
 	m.b.Shards(func(id cmq.ShardID) bool {
 		s := m.shard(id)
