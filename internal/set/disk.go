@@ -146,7 +146,6 @@ func (r *Replica) appended(now Now, g *group, err error) {
 		// Nothing was written and nobody was told anything: the same group is tried again until there is room.
 		if r.full == nil {
 			r.log.Error("no space left for the log; trying again until there is", "error", err)
-			r.Transfer()
 		}
 		r.full = g
 	case err != nil:

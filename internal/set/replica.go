@@ -192,6 +192,9 @@ func (r *Replica) Tick(now Now) {
 	r.rn.Tick()
 	if r.full != nil && r.disk == nil {
 		r.appendGroup(now, r.full)
+		if r.rn.BasicStatus().LeadTransferee == raft.None {
+			r.Transfer() // a leader that cannot write keeps those who can from leading
+		}
 	}
 	if r.leading {
 		r.clock.steer(now)

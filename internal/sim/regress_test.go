@@ -19,6 +19,8 @@ var regressions = []struct {
 	{"a single node that was late made up for it in a restart, and locks seemed to end early", Config{Seed: 10, Nodes: 1}},
 	{"the time of a leader that committed nothing was taken for cluster time", Config{Seed: 40}},
 	{"a leader with a slow disk served too slowly for clients with little patience", Config{Seed: 165, Mode: Liveness}},
+	{"a leader went on from what it had taken for the time when it led before", Config{Seed: 0x5d, Mode: Liveness}},
+	{"a leader whose disk was full asked only once for another to lead", Config{Seed: 0x1a9, Mode: Liveness}},
 }
 
 func TestRegressions(t *testing.T) {
