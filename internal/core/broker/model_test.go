@@ -150,7 +150,7 @@ func (s *modelShard) apply(now int64, op command.Op, first uint16, r Result) (Re
 	case command.Forget:
 		s.each(func(m *message) {
 			if m.state == dead && m.number < op.Number {
-				s.remove(m)
+				m.state = gone
 			}
 		})
 	}

@@ -14,7 +14,7 @@ type lane struct {
 	tail   uint64 // next position to send to
 
 	skip spans // positions the cursor passes over: they were in use when a rewind moved it back
-	gone spans // positions at or above floor that were deleted while nothing could be rewound
+	gone spans // positions at or above floor that no rewind brings back: deleted while nothing could be, or moved away
 
 	live   uint64 // positions in flight, returned or dead
 	under  uint64 // how many of these lie below floor

@@ -150,7 +150,13 @@ func (s *Shard) Clear() {
 	s.dead = deadList{next: s.dead.next}
 }
 
-// Forget ends the dead messages numbered below number: they have arrived at the dead-letter queue.
+// Forget ends the dead messages numbered below number: they have arrived at the dead-letter queue. They are not
+// deleted but elsewhere, so no rewind brings them back here.
 func (s *Shard) Forget(number uint64) {
-	s.dead.forget(number, s.strike)
+	s.dead.forget(number, func(r run) {
+		if l := s.lane(r.lane); l != nil && s.rewinds() {
+			l.gone = union(l.gone, newSpans([]span{{max(r.seq, l.floor), r.seq + r.n}}))
+		}
+		s.strike(r)
+	})
 }
