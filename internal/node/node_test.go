@@ -35,7 +35,7 @@ func listen(t *testing.T, addr string) net.Listener {
 	return l
 }
 
-func startCluster(t *testing.T, n int) *cluster {
+func startCluster(t *testing.T, n int, change ...func(*Options)) *cluster {
 	c := &cluster{t: t, nodes: make([]*Node, n), opts: make([]Options, n)}
 	dir := t.TempDir()
 	var peers []net.Listener
@@ -50,6 +50,9 @@ func startCluster(t *testing.T, n int) *cluster {
 		c.opts[i] = Options{
 			ID: cmq.NodeID(i + 1), DataDir: filepath.Join(dir, fmt.Sprint(i+1)), Cluster: "test", Nodes: nodes, Key: testKey,
 			SegmentSize: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+		}
+		for _, f := range change {
+			f(&c.opts[i])
 		}
 		c.start(i, peers[i])
 	}
@@ -255,6 +258,34 @@ func TestNodeJoinsARunningCluster(t *testing.T) {
 	// Also while the controller's leader is another node than those it was told of.
 	c.stop(0)
 	c.exchange(ctx, "q", 5)
+}
+
+func TestLimitsOfQueues(t *testing.T) {
+	limits := cmq.DefaultLimits()
+	limits.QueuesPerOwner = 1
+	c := startCluster(t, 1, func(o *Options) { o.Limits = limits })
+	ctx := timeout(t, 30*time.Second)
+	c.ready(ctx)
+	r := c.nodes[0].router
+	three := int64(3)
+	_, err := r.CreateQueue(ctx, "1", "small", cmq.QueueSettings{MaxMsgHeapNum: &three})
+	require.NoError(t, err)
+	_, err = r.CreateQueue(ctx, "1", "another", cmq.QueueSettings{})
+	require.ErrorIs(t, err, cmq.ErrQueueLimit)
+	_, err = r.Send(ctx, "1", "small", [][]byte{[]byte("a"), []byte("b")}, 0)
+	require.NoError(t, err)
+	_, err = r.Send(ctx, "1", "small", [][]byte{[]byte("c"), []byte("d")}, 0)
+	require.ErrorIs(t, err, cmq.ErrHeapFull, "all or nothing")
+	_, err = r.Send(ctx, "1", "small", [][]byte{[]byte("c")}, time.Minute)
+	require.NoError(t, err)
+	_, err = r.Send(ctx, "1", "small", [][]byte{[]byte("d")}, 0)
+	require.ErrorIs(t, err, cmq.ErrHeapFull, "delayed messages count")
+	got, err := r.Receive(ctx, "1", "small", 1, zero())
+	require.NoError(t, err)
+	_, err = r.Delete(ctx, "1", "small", []cmq.Handle{got[0].Handle})
+	require.NoError(t, err)
+	_, err = r.Send(ctx, "1", "small", [][]byte{[]byte("d")}, 0)
+	require.NoError(t, err)
 }
 
 func TestAdmin(t *testing.T) {
