@@ -386,6 +386,25 @@ func TestRewindByTime(t *testing.T) {
 	require.EqualValues(t, 0, r.status().Rewindable)
 }
 
+func TestSecondRewindBringsBackWhatWasDeletedSinceTheFirst(t *testing.T) {
+	r := newRig(t)
+	r.open(func(a *cmq.ShardAttributes) { a.Rewind = time.Hour })
+	first := time.UnixMilli(r.now)
+	for i := range 4 {
+		r.send(fmt.Sprint(i))
+		r.pass(time.Second)
+	}
+	got := r.receive(4)
+	for _, m := range got[:3] {
+		require.Nil(t, r.delete(m.Handle)[0])
+	}
+	// The last one is still held: the first rewind passes it over, wherever the cursor is. Then it is deleted.
+	require.Nil(t, r.do(&cmq.Request{Kind: cmq.KindRewind, Time: first}).Err)
+	require.Nil(t, r.delete(got[3].Handle)[0])
+	require.Nil(t, r.do(&cmq.Request{Kind: cmq.KindRewind, Time: first}).Err)
+	require.Equal(t, []string{"0", "1", "2", "3"}, bodies(r.receive(16)))
+}
+
 func TestRewindNeedsTheAttribute(t *testing.T) {
 	r := newRig(t)
 	r.open(nil)

@@ -99,6 +99,7 @@ type trio struct {
 	hold    map[cmq.NodeID]bool // disk jobs of the node are not run
 	seen    map[raftpb.MessageType]int
 	images  int
+	lose    func(from cmq.NodeID, e Envelope) bool // messages that get lost; nil: none
 }
 
 func newTrio(t *testing.T) *trio {
@@ -175,6 +176,9 @@ func (c *trio) turn(m *member) bool {
 func (c *trio) deliver(from cmq.NodeID, e Envelope) {
 	if e.Raft != nil {
 		c.seen[e.Raft.GetType()]++
+	}
+	if c.lose != nil && c.lose(from, e) {
+		return
 	}
 	if to := c.members[e.To]; to.up && to.err == nil && !c.cut[[2]cmq.NodeID{from, e.To}] {
 		to.r.Step(c.clock(), from, e.Message)
@@ -369,6 +373,83 @@ func TestLongAbsentReplicaGetsASnapshot(t *testing.T) {
 	c.boot(3)
 	c.tick(20)
 	c.same(append(want, "after")...)
+}
+
+func TestLostSnapshotMessageIsSentAgain(t *testing.T) {
+	c := newTrio(t)
+	c.images = 8 << 10
+	for id := range c.members {
+		c.members[id].up = false
+		require.NoError(t, c.members[id].st.Close())
+		c.boot(id)
+	}
+	l := c.elect(1)
+	c.propose(l, "first")
+	c.tick(2)
+	c.crash(3)
+	want := []string{"first"}
+	for i := range 400 {
+		e := fmt.Sprintf("%d-%0200d", i, i)
+		want = append(want, e)
+		c.propose(l, e)
+	}
+	lost := 0
+	c.lose = func(_ cmq.NodeID, e Envelope) bool {
+		if e.Raft == nil || e.Raft.GetType() != raftpb.MsgSnap || lost > 0 {
+			return false
+		}
+		lost++
+		return true
+	}
+	c.boot(3)
+	c.tick(40 + int(fillPatience/TickInterval))
+	require.Equal(t, 1, lost)
+	c.same(want...)
+}
+
+func TestLeaderWithAFullDiskAsksAgainForAnother(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.tick(2)
+	lost := 0
+	c.lose = func(_ cmq.NodeID, e Envelope) bool {
+		if e.Raft == nil || e.Raft.GetType() != raftpb.MsgTimeoutNow || lost > 0 {
+			return false
+		}
+		lost++
+		return true
+	}
+	l.disk.SetBudget(l.disk.Used())
+	for i := range 40 {
+		c.propose(l, fmt.Sprintf("%d-%02000d", i, i))
+	}
+	c.tick(60)
+	require.Equal(t, 1, lost, "the first request got lost")
+	require.False(t, l.m.leading)
+	require.True(t, c.members[2].m.leading || c.members[3].m.leading)
+}
+
+func TestElectedLeaderTellsItsTimeBeforeItServes(t *testing.T) {
+	c := newTrio(t)
+	c.elect(1)
+	c.tick(2)
+	told, silent := 0, 0
+	c.lose = func(from cmq.NodeID, e Envelope) bool {
+		if from == 2 && e.Raft != nil && e.Raft.GetType() == raftpb.MsgApp {
+			if e.Warm && e.Time != 0 {
+				told++
+			} else {
+				silent++
+			}
+			return true // so that its first entry is not committed
+		}
+		return false
+	}
+	require.True(t, c.members[1].r.GiveTo(2))
+	c.tick(2)
+	require.False(t, c.members[2].m.leading)
+	require.NotZero(t, told)
+	require.Zero(t, silent)
 }
 
 func TestReadWaitsForEverythingCommitted(t *testing.T) {
