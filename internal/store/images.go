@@ -69,7 +69,10 @@ func (s *Store) DropBefore(index uint64) error {
 }
 
 // Free is the number of bytes that can still be allocated on the disk.
-func (s *Store) Free() (uint64, error) { return s.fs.Free(s.dir) }
+func (s *Store) Free() (uint64, error) {
+	space, err := s.fs.Space(s.dir)
+	return space.Free, err
+}
 
 // Close closes the log in order and gives the directory free.
 func (s *Store) Close() error {

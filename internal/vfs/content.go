@@ -75,7 +75,11 @@ func (c *content) own(i int) *page {
 
 // apply does one change and calls touched for every page it concerns.
 func (c *content) apply(ch change, touched func(i int)) {
-	if ch.data == nil {
+	switch {
+	case ch.zero > 0:
+		c.clear(ch.off, ch.zero, touched)
+		return
+	case ch.data == nil:
 		c.resize(ch.size, touched)
 		return
 	}
@@ -105,6 +109,24 @@ func (c *content) resize(size int64, touched func(i int)) {
 	c.size = size
 }
 
+// clear makes n bytes from off zeros; the size stays.
+func (c *content) clear(off, n int64, touched func(i int)) {
+	end := min(off+n, int64(len(c.pages))*pageSize)
+	for off < end {
+		i, next := int(off/pageSize), min(end, off/pageSize*pageSize+pageSize)
+		switch {
+		case c.pages[i] == nil:
+		case next-off == pageSize:
+			touched(i)
+			c.pages[i] = nil
+		default:
+			touched(i)
+			clear(c.own(i).data[off%pageSize : (next-1)%pageSize+1])
+		}
+		off = next
+	}
+}
+
 func (c *content) cutPages(keep int) {
 	if keep < len(c.pages) {
 		clear(c.pages[keep:])
@@ -112,13 +134,22 @@ func (c *content) cutPages(keep int) {
 	}
 }
 
-// change is one operation on a file that is not durable yet: a write of data at off, or a new size.
+// change is one operation on a file that is not durable yet: a write of data at off, zero bytes of zeros at off, or a
+// new size.
 type change struct {
 	seq  uint64
 	data []byte
 	off  int64
-	size int64 // the new size when data is nil
+	zero int64
+	size int64 // the new size when data is nil and zero is 0
+	fate fate
 }
+
+// resizes tells that the change is a new size and nothing else.
+func (c *change) resizes() bool { return c.data == nil && c.zero == 0 }
+
+// sized is the new size that a change brings, without its bytes.
+func (c *change) sized() change { return change{data: []byte{}, off: c.off + int64(len(c.data))} }
 
 // inode is a file or a directory.
 //
@@ -132,6 +163,8 @@ type inode struct {
 	pending []change // since the last sync, in order
 	lost    bool     // a sync failed: live shows data that will never be durable
 	listed  bool     // in Disk.unsynced
+
+	bad map[int64]bool // unreadable sectors
 }
 
 func newFile() *inode {
@@ -140,15 +173,25 @@ func newFile() *inode {
 
 func (n *inode) touch(i int) { n.touched = append(n.touched, i) }
 
-// sync makes the pending changes durable. Pages of an earlier failed sync stay lost.
-func (n *inode) sync() {
+// sync makes the pending changes durable. Pages of an earlier failed sync stay lost. It returns the writes that the medium
+// has not got where they belong; reads do not show them any more, as if they had to come from the medium again.
+func (n *inode) sync() (strays []change) {
 	for _, c := range n.pending {
+		if c.fate != arrives {
+			strays = append(strays, c)
+			c = c.sized()
+		}
 		n.durable.apply(c, func(int) {})
 	}
 	n.pending = nil
-	if !n.lost {
+	switch {
+	case n.lost:
+	case len(strays) > 0:
+		n.restart(nil)
+	default:
 		n.touched = n.touched[:0]
 	}
+	return strays
 }
 
 // lose is what a failed sync does: the pending changes are forgotten, reads still show them.
@@ -175,10 +218,15 @@ func (n *inode) restart(survivors []change) {
 // clone is a file with the durable content of n.
 func (n *inode) clone() *inode {
 	n.durable.owner = new(owner) // the pages so far belong to nobody from now on
+	return newFileOf(&n.durable)
+}
+
+// newFileOf is a file with the pages of from, which belong to nobody.
+func newFileOf(from *content) *inode {
 	c := newFile()
 	for _, content := range []*content{&c.durable, &c.live} {
-		content.pages = append([]*page(nil), n.durable.pages...)
-		content.size = n.durable.size
+		content.pages = append([]*page(nil), from.pages...)
+		content.size = from.size
 	}
 	return c
 }

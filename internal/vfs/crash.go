@@ -1,11 +1,8 @@
 package vfs
 
 import (
-	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
-	"path"
 	"slices"
 )
 
@@ -58,19 +55,20 @@ func (d *Disk) Crash(mode CrashMode) {
 		}
 	}
 	if mode != KillProcess {
-		d.used = sizes(d.root)
+		d.used, d.nodes = sizes(d.root)
 	}
 }
 
-func sizes(n *inode) int64 {
+// sizes adds up the bytes of the files at and below n and counts what is below n.
+func sizes(n *inode) (bytes, below int64) {
 	if n.dir == nil {
-		return n.live.size
+		return n.live.size, 0
 	}
-	var sum int64
 	for _, child := range n.dir.live {
-		sum += sizes(child)
+		b, c := sizes(child)
+		bytes, below = bytes+b, below+c+1
 	}
-	return sum
+	return bytes, below
 }
 
 // survival decides for one crash.
@@ -137,8 +135,15 @@ func (s *survival) crashFile(n *inode) {
 
 // keep appends what survives of c.
 func (s *survival) keep(kept []change, c change) []change {
+	if c.fate != arrives {
+		seq := c.seq
+		c = c.sized()
+		c.seq = seq
+	}
 	switch {
-	case s.mode == KeepSectors && c.data == nil:
+	case s.mode == KeepSectors && c.zero > 0:
+		return s.keepParts(kept, c)
+	case s.mode == KeepSectors && c.resizes():
 		if s.lucky() {
 			return append(kept, c)
 		}
@@ -166,6 +171,19 @@ func (s *survival) keepSectors(kept []change, c change) []change {
 	return kept
 }
 
+// keepParts keeps some of a few parts of a zeroed range: it is a change of extents, not of every sector.
+func (s *survival) keepParts(kept []change, c change) []change {
+	const parts = 4
+	for c.zero > 0 {
+		n := min(c.zero, (1+s.rng.Int64N(c.zero/sectorSize/parts*2+1))*sectorSize)
+		if s.lucky() {
+			kept = append(kept, change{off: c.off, zero: n})
+		}
+		c.off, c.zero = c.off+n, c.zero-n
+	}
+	return kept
+}
+
 func (s *survival) tear(c change) change {
 	n := s.rng.IntN(len(c.data) + 1)
 	torn := slices.Clone(c.data[:n])
@@ -184,7 +202,7 @@ func (d *Disk) Clone(rng *rand.Rand) *Disk {
 	defer d.mu.Unlock()
 	c := NewDisk(rng)
 	c.root = cloneNode(d.root, map[*inode]*inode{})
-	c.used = sizes(c.root)
+	c.used, c.nodes = sizes(c.root)
 	return c
 }
 
@@ -204,52 +222,4 @@ func cloneNode(n *inode, done map[*inode]*inode) *inode {
 		c.dir.durable[name], c.dir.live[name] = child, child
 	}
 	return c
-}
-
-// Files lists the paths of all files a program would see now, in lexical order.
-func (d *Disk) Files() []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var files []string
-	var walk func(dir string, n *inode)
-	walk = func(dir string, n *inode) {
-		if n.dir == nil {
-			files = append(files, dir)
-			return
-		}
-		for name, child := range n.dir.live {
-			walk(path.Join(dir, name), child)
-		}
-	}
-	walk("/", d.root)
-	slices.Sort(files)
-	return files
-}
-
-// Corrupt changes n bytes of a file at off behind everybody's back, in what reads return and in what is durable:
-// edit gets the bytes and changes them. Rot on the medium looks like this.
-func (d *Disk) Corrupt(name string, off int64, n int, edit func(p []byte)) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	node := d.lookup(clean(name))
-	if node == nil || node.dir != nil {
-		return fail("corrupt", name, fs.ErrNotExist)
-	}
-	if off < 0 || off+int64(n) > node.live.size {
-		return fail("corrupt", name, fmt.Errorf("bytes %d to %d of %d", off, off+int64(n), node.live.size))
-	}
-	p := make([]byte, n)
-	for _, c := range []*content{&node.live, &node.durable} {
-		if n := min(int64(n), c.size-off); n > 0 {
-			c.read(p, off)
-			edit(p[:n])
-			c.apply(change{data: p[:n], off: off}, node.touch)
-		}
-	}
-	return nil
-}
-
-// Flip inverts one bit (0 to 7) of the byte at off of a file: see Corrupt.
-func (d *Disk) Flip(name string, off int64, bit uint) error {
-	return d.Corrupt(name, off, 1, func(p []byte) { p[0] ^= 1 << bit })
 }

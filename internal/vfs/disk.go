@@ -29,9 +29,9 @@ type Disk struct {
 	seq         uint64 // counts changes
 	unsynced    []*inode
 	locks       map[string]bool
-	used        int64
-	budget      int64 // bytes; negative: no limit
-	failSyncs   int   // syncs that fail yet; negative: all
+	used        int64 // bytes of the files that have names
+	nodes       int64 // names of files and directories
+	faults      faults
 	onOp        func(Op) error
 	ops         uint64
 }
@@ -63,14 +63,15 @@ const (
 	OpMkdir
 	OpSyncDir
 	OpLock
+	OpZero
 )
 
 // Changes reports whether the operation changes the disk or makes a change durable.
 func (k OpKind) Changes() bool { return k != OpOpen && k != OpRead && k != OpStat && k != OpLock }
 
-// NewDisk returns an empty disk without a limit of bytes. rng is drawn from in Crash only.
+// NewDisk returns an empty disk without limits. rng is drawn from in Crash and for misdirected writes only.
 func NewDisk(rng *rand.Rand) *Disk {
-	return &Disk{rng: rng, root: newDirectory(), locks: map[string]bool{}, budget: -1}
+	return &Disk{rng: rng, root: newDirectory(), locks: map[string]bool{}, faults: faults{budget: -1, inodes: -1}}
 }
 
 // OnOp has f called before every operation, outside the disk's lock: it may call Crash. An error of f is the result
@@ -79,21 +80,6 @@ func (d *Disk) OnOp(f func(Op) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.onOp = f
-}
-
-// FailSyncs lets the next n syncs of files fail with EIO, all if n is negative. As on Linux, the pages count as clean
-// afterwards: reads return the new data until the restart, the old data after it, and a later sync succeeds.
-func (d *Disk) FailSyncs(n int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.failSyncs = n
-}
-
-// SetBudget limits the sum of the file sizes to n bytes; beyond it writes fail with ENOSPC. Negative: no limit.
-func (d *Disk) SetBudget(n int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.budget = n
 }
 
 // Used is the sum of the file sizes.
@@ -133,6 +119,14 @@ func (c nameChange) apply(names map[string]*inode) {
 	} else {
 		names[c.name] = c.node
 	}
+}
+
+// sync makes the names durable.
+func (dir *directory) sync() {
+	for _, c := range dir.pending {
+		c.apply(dir.durable)
+	}
+	dir.pending = nil
 }
 
 func newDirectory() *inode {
@@ -186,17 +180,30 @@ func (d *Disk) rename(parent *inode, c nameChange) {
 	d.list(parent)
 }
 
-// change applies one change to a file, unless the budget forbids it.
+// change applies one change to a file, unless the disk is full, cannot be changed or has a bad sector there.
 func (d *Disk) change(n *inode, c change) error {
-	size := c.size
-	if c.data != nil {
-		size = max(n.live.size, c.off+int64(len(c.data)))
+	if err := d.writable(); err != nil {
+		return err
 	}
-	grow := size - n.live.size
-	if grow > 0 && d.budget >= 0 && d.used+grow > d.budget {
-		return syscall.ENOSPC
+	size, end := c.size, c.off+int64(len(c.data))+c.zero
+	switch {
+	case c.zero > 0:
+		size = n.live.size
+	case c.data != nil:
+		size = max(n.live.size, end)
+	default:
+		n.cure(size, maxOffset)
 	}
-	d.used += grow
+	if !c.resizes() {
+		n.cure(c.off, end)
+		if n.unreadable(c.off, end) {
+			d.faults.bites.Unreadable++
+			return syscall.EIO
+		}
+	}
+	if err := d.grow(size - n.live.size); err != nil {
+		return err
+	}
 	d.seq++
 	c.seq = d.seq
 	n.live.apply(c, n.touch)
@@ -244,6 +251,9 @@ func (m *mount) OpenFile(name string, flag int, _ os.FileMode) (File, error) {
 		return nil, fail("open", name, err)
 	}
 	defer m.disk.mu.Unlock()
+	if err := m.disk.refuseOpen(name, flag); err != nil {
+		return nil, err
+	}
 	node, err := m.disk.open(name, flag)
 	if err != nil {
 		return nil, err
@@ -261,6 +271,9 @@ func (d *Disk) open(name string, flag int) (*inode, error) {
 	case n == nil && flag&os.O_CREATE == 0:
 		return nil, fail("open", name, fs.ErrNotExist)
 	case n == nil:
+		if err := d.make(); err != nil {
+			return nil, fail("open", name, err)
+		}
 		n = newFile()
 		d.rename(parent, nameChange{name: base, node: n})
 	case flag&os.O_EXCL != 0:
@@ -292,7 +305,11 @@ func (m *mount) Remove(name string) error {
 	if n.dir != nil && len(n.dir.live) > 0 {
 		return fail("remove", name, syscall.ENOTEMPTY)
 	}
+	if err := d.writable(); err != nil {
+		return fail("remove", name, err)
+	}
 	d.used -= n.live.size
+	d.nodes--
 	d.rename(parent, nameChange{name: base})
 	return nil
 }
@@ -318,12 +335,16 @@ func (m *mount) Rename(from, to string) error {
 	if from == to {
 		return nil
 	}
+	if err := d.writable(); err != nil {
+		return fail("rename", from, err)
+	}
 	target := path.Base(to)
 	if old := parent.dir.live[target]; old != nil {
 		if old.dir != nil && len(old.dir.live) > 0 {
 			return fail("rename", to, syscall.ENOTEMPTY)
 		}
 		d.used -= old.live.size
+		d.nodes--
 	}
 	d.rename(parent, nameChange{name: target, node: n, remove: base})
 	return nil
@@ -345,6 +366,9 @@ func (m *mount) MkdirAll(dir string, _ os.FileMode) error {
 			return fail("mkdir", dir, syscall.ENOTDIR)
 		}
 		if n.dir.live[part] == nil {
+			if err := d.make(); err != nil {
+				return fail("mkdir", dir, err)
+			}
 			d.rename(n, nameChange{name: part, node: newDirectory()})
 		}
 		n = n.dir.live[part]
@@ -358,6 +382,9 @@ func (m *mount) ReadDir(dir string) ([]string, error) {
 		return nil, fail("readdir", dir, err)
 	}
 	defer m.disk.mu.Unlock()
+	if err := m.disk.descriptor("readdir", dir); err != nil {
+		return nil, err
+	}
 	n := m.disk.lookup(dir)
 	if n == nil || n.dir == nil {
 		return nil, fail("readdir", dir, fs.ErrNotExist)
@@ -387,14 +414,19 @@ func (m *mount) SyncDir(dir string) error {
 		return fail("syncdir", dir, err)
 	}
 	defer m.disk.mu.Unlock()
+	if err := m.disk.descriptor("syncdir", dir); err != nil {
+		return err
+	}
 	n := m.disk.lookup(dir)
 	if n == nil || n.dir == nil {
 		return fail("syncdir", dir, fs.ErrNotExist)
 	}
-	for _, c := range n.dir.pending {
-		c.apply(n.dir.durable)
+	if len(n.dir.pending) > 0 {
+		if err := m.disk.writable(); err != nil {
+			return fail("syncdir", dir, err)
+		}
 	}
-	n.dir.pending = nil
+	n.dir.sync()
 	return nil
 }
 
@@ -407,6 +439,9 @@ func (m *mount) Lock(name string) (io.Closer, error) {
 	defer d.mu.Unlock()
 	if d.locks[name] {
 		return nil, fail("lock", name, ErrLocked)
+	}
+	if err := d.refuseOpen(name, os.O_RDWR); err != nil {
+		return nil, err
 	}
 	if _, err := d.open(name, os.O_RDWR|os.O_CREATE); err != nil {
 		return nil, err
@@ -428,14 +463,4 @@ func (l *diskLock) Close() error {
 		delete(d.locks, l.name)
 	}
 	return nil
-}
-
-func (m *mount) Free(string) (uint64, error) {
-	d := m.disk
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.budget < 0 {
-		return 1 << 40, nil
-	}
-	return uint64(max(0, d.budget-d.used)), nil
 }

@@ -201,8 +201,8 @@ func TestBudget(t *testing.T) {
 	wantErr(t, err, syscall.ENOSPC)
 	wantErr(t, f.Preallocate(10_001), syscall.ENOSPC)
 	must(t, fsys.SyncDir("/"))
-	if free, _ := fsys.Free("/"); free != 2000 {
-		t.Fatalf("free %d", free)
+	if s, _ := fsys.Space("/"); s.Free != 2000 || s.Total != 10_000 {
+		t.Fatalf("space %+v", s)
 	}
 	must(t, fsys.Remove("a"))
 	if d.Used() != 0 {
@@ -270,7 +270,7 @@ func TestDiskAgainstModel(t *testing.T) {
 			return append(append([]byte(nil), p[:min(n, len(p))]...), make([]byte, max(0, n-len(p)))...)
 		}
 		for range 60 {
-			switch off := rng.IntN(20_000); rng.IntN(6) {
+			switch off := rng.IntN(20_000); rng.IntN(7) {
 			case 0, 1, 2:
 				p := bytes.Repeat([]byte{byte(rng.Uint32())}, 1+rng.IntN(6000))
 				live = resized(live, max(len(live), off+len(p)))
@@ -283,6 +283,12 @@ func TestDiskAgainstModel(t *testing.T) {
 				durable = bytes.Clone(live)
 				must(t, f.Sync())
 			case 5:
+				n := rng.IntN(9000)
+				if end := min(off+n, len(live)); off < end {
+					clear(live[off:end])
+				}
+				must(t, f.ZeroRange(int64(off), int64(n)))
+			case 6:
 				if clone := d.Clone(nil); content1(t, clone, "a") != string(durable) {
 					t.Fatalf("seed %d: a clone differs", seed)
 				}

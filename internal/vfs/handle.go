@@ -50,7 +50,12 @@ func (h *handle) ReadAt(p []byte, off int64) (int, error) {
 	if err := h.begin(Op{Kind: OpRead, Off: off, Len: len(p)}); err != nil {
 		return 0, fail("read", h.name, err)
 	}
-	defer h.mount.disk.mu.Unlock()
+	d := h.mount.disk
+	defer d.mu.Unlock()
+	if h.node.unreadable(off, min(off+int64(len(p)), h.node.live.size)) {
+		d.faults.bites.Unreadable++
+		return 0, fail("read", h.name, syscall.EIO)
+	}
 	n := h.node.live.read(p, off)
 	if n < len(p) {
 		return n, io.EOF
@@ -81,12 +86,24 @@ func (h *handle) Preallocate(size int64) error {
 	return h.change(Op{Kind: OpResize, Off: size}, change{size: size})
 }
 
+func (h *handle) ZeroRange(off, n int64) error {
+	size, err := h.Size()
+	if err != nil {
+		return err
+	}
+	n = min(n, size-off)
+	return h.change(Op{Kind: OpZero, Off: off, Len: int(max(n, 0))}, change{off: off, zero: n})
+}
+
 func (h *handle) change(op Op, c change) error {
-	if op.Kind == OpWrite && op.Len == 0 {
+	if op.Kind != OpResize && op.Len == 0 {
 		return nil
 	}
 	err := h.begin(op)
 	if err == nil {
+		if op.Kind == OpWrite {
+			c.fate = h.mount.disk.destiny(h.name)
+		}
 		err = h.mount.disk.change(h.node, c)
 		h.mount.disk.mu.Unlock()
 	}
@@ -102,12 +119,18 @@ func (h *handle) Sync() error {
 	}
 	d := h.mount.disk
 	defer d.mu.Unlock()
-	if d.failSyncs != 0 {
-		d.failSyncs = max(d.failSyncs-1, -1)
+	if take(&d.faults.syncs) {
+		d.faults.bites.Syncs++
 		h.node.lose()
 		return fail("sync", h.name, syscall.EIO)
 	}
-	h.node.sync()
+	if len(h.node.pending) > 0 {
+		if err := d.writable(); err != nil {
+			h.node.lose()
+			return fail("sync", h.name, err)
+		}
+	}
+	d.sync(h.node)
 	return nil
 }
 

@@ -76,12 +76,17 @@ func (osFS) Lock(name string) (io.Closer, error) {
 	return f, nil
 }
 
-func (osFS) Free(dir string) (uint64, error) {
+func (osFS) Space(dir string) (Space, error) {
 	var st unix.Statfs_t
 	if err := ignoringEINTR(func() error { return unix.Statfs(dir, &st) }); err != nil {
-		return 0, fmt.Errorf("statfs %s: %w", dir, err)
+		return Space{}, fmt.Errorf("statfs %s: %w", dir, err)
 	}
-	return uint64(st.Bavail) * uint64(st.Bsize), nil
+	block := uint64(st.Bsize)
+	used, free := uint64(st.Blocks)-uint64(st.Bfree), uint64(st.Bavail)
+	return Space{
+		Total: (used + free) * block, Free: free * block,
+		Inodes: uint64(st.Files), FreeInodes: uint64(st.Ffree),
+	}, nil
 }
 
 // osFile adds the calls that os.File lacks. Its descriptor is only used inside control, so that a Close at the same

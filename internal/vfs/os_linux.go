@@ -57,3 +57,10 @@ func (f *osFile) Preallocate(size int64) error {
 	}
 	return err
 }
+
+// ZeroRange is fallocate with FALLOC_FL_ZERO_RANGE: the extents are marked as unwritten, no byte is written.
+func (f *osFile) ZeroRange(off, n int64) error {
+	return f.control("fallocate", func(fd int) error {
+		return unix.Fallocate(fd, unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	})
+}

@@ -2,6 +2,8 @@
 
 package vfs
 
+import "errors"
+
 // WritevAt writes one buffer after another.
 func (f *osFile) WritevAt(bufs [][]byte, off int64) error {
 	for _, b := range bufs {
@@ -21,3 +23,6 @@ func (f *osFile) Preallocate(size int64) error {
 	}
 	return f.Truncate(size)
 }
+
+// ZeroRange is not to be had.
+func (f *osFile) ZeroRange(off, n int64) error { return errors.ErrUnsupported }

@@ -40,8 +40,15 @@ type FS interface {
 	// Lock takes an exclusive lock on the file of that name, creating it if need be; ErrLocked if a live process
 	// holds it. The lock ends with Close or with the process.
 	Lock(name string) (io.Closer, error)
-	// Free is the number of bytes that can still be allocated in the file system of dir.
-	Free(dir string) (uint64, error)
+	// Space tells how much room the file system of dir has.
+	Space(dir string) (Space, error)
+}
+
+// Space is the room of a file system, as a program without privileges may use it.
+type Space struct {
+	Total, Free uint64 // bytes
+	// Inodes is how many files and directories there may be at most; 0: there is no such limit.
+	Inodes, FreeInodes uint64
 }
 
 // Info describes a name.
@@ -56,6 +63,9 @@ type File interface {
 	io.WriterAt
 	// WritevAt writes the buffers one after another at off, all bytes or an error.
 	WritevAt(bufs [][]byte, off int64) error
+	// ZeroRange makes n bytes from off read as zeros without giving their blocks back; the size stays as it is. Fast, if
+	// the file system can do it; otherwise errors.ErrUnsupported, and nothing has happened.
+	ZeroRange(off, n int64) error
 	// Sync makes the bytes and the size durable (fdatasync), not the name. After an error nobody knows what is on the
 	// disk: the file must not be trusted or written again.
 	Sync() error

@@ -55,6 +55,8 @@ func conform(t *testing.T, fsys FS, root string) {
 		t.Fatalf("read across the end: %d, %v", n, err)
 	}
 
+	conformZeroRange(t, f)
+
 	must(t, WriteFile(fsys, filepath.Join(dir, "other"), []byte("ab"), []byte("c")))
 	must(t, fsys.Rename(filepath.Join(dir, "other"), name))
 	names, err := fsys.ReadDir(dir)
@@ -84,8 +86,38 @@ func conform(t *testing.T, fsys FS, root string) {
 	must(t, RemoveAll(fsys, filepath.Join(root, "a")))
 	must(t, RemoveAll(fsys, filepath.Join(root, "a")))
 	must(t, fsys.SyncDir(root))
-	if _, err := fsys.Free(root); err != nil {
-		t.Fatal(err)
+	space, err := fsys.Space(root)
+	must(t, err)
+	if space.Free == 0 || space.Free > space.Total || space.FreeInodes > space.Inodes {
+		t.Fatalf("space %+v", space)
+	}
+	_, err = fsys.Space(filepath.Join(root, "nowhere"))
+	wantErr(t, err, fs.ErrNotExist)
+}
+
+// conformZeroRange clears the middle of a file, and a range that ends behind it.
+func conformZeroRange(t *testing.T, f File) {
+	want := bytes.Repeat([]byte("0123456789abcdef"), 2000)
+	must(t, f.WritevAt([][]byte{want}, 0))
+	must(t, f.Truncate(int64(len(want))))
+	err := f.ZeroRange(5000, 20_001)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return
+	}
+	must(t, err)
+	clear(want[5000:25_001])
+	must(t, f.ZeroRange(31_000, 50_000))
+	clear(want[31_000:])
+	size, err := f.Size()
+	must(t, err)
+	if size != int64(len(want)) {
+		t.Fatalf("%d bytes after zeroing behind the end", size)
+	}
+	got := make([]byte, len(want))
+	_, err = f.ReadAt(got, 0)
+	must(t, err)
+	if !bytes.Equal(got, want) {
+		t.Fatal("bytes differ after zeroing a range")
 	}
 }
 
