@@ -36,12 +36,13 @@ var mayImport = map[string][]string{
 	"internal/store":            {"internal/vfs", "internal/mutant", "internal/store/..."},
 	"internal/store/segment":    {"internal/vfs", "internal/mutant"},
 	"internal/store/checkpoint": {"internal/vfs", "internal/mutant", "internal/store/segment"},
+	"internal/store/archive":    {"internal/vfs", "internal/mutant", "internal/store/segment"},
 	"internal/store/reflog":     {"internal/vfs", "internal/mutant"},
 
 	"internal/set":           {"internal/cmq", "internal/store/...", "internal/clock", "internal/mutant"},
-	"internal/set/transport": {"internal/cmq", "internal/set", "internal/clock"},
-	"internal/engine":        {"internal/cmq", "internal/core/...", "internal/store/reflog", "internal/clock", "internal/mutant"},
-	"internal/controller":    {"internal/cmq", "internal/clock", "internal/core/meta", "internal/set"},
+	"internal/set/transport": {"internal/cmq", "internal/set", "internal/clock", "internal/store", "internal/store/reflog"},
+	"internal/engine":        {"internal/cmq", "internal/core/...", "internal/set", "internal/store/...", "internal/vfs", "internal/clock", "internal/mutant"},
+	"internal/controller":    {"internal/cmq", "internal/clock", "internal/core/meta", "internal/set", "internal/store", "internal/store/reflog"},
 
 	"internal/auth":              {"internal/cmq", "internal/clock"},
 	"internal/route":             {"internal/cmq", "internal/clock"},
@@ -61,6 +62,7 @@ var mayImport = map[string][]string{
 	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/sim", "internal/check"},
 
 	"test/compat": {},
+	"test/bench":  {"client"},
 }
 
 // neverImports are exceptions to the "..." above: the product does not know its tests.

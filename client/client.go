@@ -245,7 +245,7 @@ func repeatable(err error, safe safety) bool {
 	if errors.As(err, &t) {
 		return !t.Sent || safe == always
 	}
-	return errors.Is(err, ErrThrottled) || errors.Is(err, ErrFrequency)
+	return errors.Is(err, ErrThrottled) || errors.Is(err, ErrFrequency) || errors.Is(err, ErrDiskFull)
 }
 
 // pause waits before the next attempt: 50 ms doubled each time, half of it by chance.

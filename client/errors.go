@@ -43,6 +43,7 @@ var (
 	ErrHandleInvalid = &Error{Code: 4430, Module: 10260, Message: "receipt handle is invalid"}
 	ErrHeapFull      = &Error{Code: 4410, Module: 10240, Message: "reach maximum retention number of message"}
 	ErrTooMany       = &Error{Code: 6070, Module: 10690, Message: "too many unacked(inactive) messages or delayed messages"}
+	ErrDiskFull      = &Error{Code: 6080, Module: 10800, Message: "the disks of the server are full, please try later"}
 	ErrSignature     = &Error{Code: 4100, Module: 10030, Message: "authentication failed"}
 	ErrKeyUnknown    = &Error{Code: 4100, Module: 10270, Message: "secret id is not existed"}
 	ErrThrottled     = &Error{Code: 4420, Module: 10250, Message: "qps throttling"}

@@ -52,7 +52,7 @@ as late.`,
 	f.DurationVar(&o.duration, "duration", 10*time.Second, "measured time")
 	f.DurationVar(&o.warmup, "warmup", time.Second, "time before it that is not measured")
 	f.Float64Var(&o.rate, "rate", 0, "messages a second to send (open loop); 0: as many as go (closed loop)")
-	f.IntVar(&o.prefill, "prefill", 100_000, "messages to store before a receive run")
+	f.IntVar(&o.prefill, "prefill", 500_000, "messages to store before a receive run; 0 drains what is in --queue")
 	f.BoolVar(&o.keep, "keep", false, "do not delete the queues at the end")
 	f.IntSliceVar(&o.pids, "pid", nil, "server processes on this machine whose processor time is shown")
 	a.targetFlags(cmd)
@@ -81,8 +81,8 @@ func (o *benchOptions) check() error {
 		return usagef("--duration is more than 0s, --warmup 0s or more")
 	case o.rate < 0 || o.rate > 0 && o.mode == "receive":
 		return usagef("--rate is 0 or more, and goes with sending")
-	case o.prefill < 1:
-		return usagef("--prefill is at least 1")
+	case o.prefill < 0 || o.prefill == 0 && o.queue == "":
+		return usagef("--prefill is at least 1; 0 drains what is in the queue named by --queue")
 	}
 	o.batch = min(o.batch, o.outstanding)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -204,6 +205,9 @@ func (l *load) fill(ctx context.Context, queues []string) error {
 	}
 	wg.Wait()
 	l.left.Store(total)
+	if total == 0 {
+		l.left.Store(math.MaxInt64)
+	}
 	if err := failed.Load(); err != nil {
 		return fmt.Errorf("filling the queues: %w", *err)
 	}
@@ -283,6 +287,9 @@ func (l *load) receiver(ctx context.Context, q *client.Queue, done context.Cance
 		messages, err := receive(ctx, q, l.options.batch, wait)
 		t1 := time.Now()
 		if errors.Is(err, client.ErrNoMessage) {
+			if l.options.mode == "receive" && l.options.prefill == 0 {
+				done() // what was there is drained
+			}
 			continue
 		}
 		if err != nil {

@@ -53,8 +53,13 @@ func startNode(_ context.Context, o nodeOptions) (process, error) {
 		Limits:      limits,
 		ClockSkew:   c.Auth.ClockSkew,
 		HostAliases: c.Auth.HostAliases,
-		Logger:      o.logger,
-		Failed:      p.fail,
+		Storage: node.Storage{
+			SegmentSize: int64(c.Storage.SegmentBytes), CacheBytes: int64(c.Storage.CacheBytes),
+			SoftFree: uint64(c.Storage.SoftFreeBytes), HardFree: uint64(c.Storage.HardFreeBytes),
+			FetchRate: int64(c.Storage.FetchRate), ScrubRate: int64(c.Storage.ScrubRate),
+		},
+		Logger: o.logger,
+		Failed: p.fail,
 	})
 	if err != nil {
 		o.listeners.close()

@@ -47,12 +47,12 @@ type Backend interface {
 	QueueRoute(ctx context.Context, owner, name string) ([]string, error)
 
 	// Send stores all bodies or none and gives their ids in order. It may keep the bodies. It refuses with
-	// ErrMsgSize if a body exceeds the queue's MaxMsgSize, ErrHeapFull and ErrTooMany.
+	// ErrMsgSize if a body exceeds the queue's MaxMsgSize, ErrHeapFull, ErrTooMany and ErrDiskFull.
 	Send(ctx context.Context, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error)
 
 	// Receive gives up to max messages as soon as there is one, after waiting for at most *wait, or the queue's
 	// PollingWait if wait is nil. No message in that time: an empty list, or ErrNoMessage. It refuses with
-	// ErrTooMany.
+	// ErrTooMany and ErrDiskFull.
 	Receive(ctx context.Context, owner, name string, max int, wait *time.Duration) ([]cmq.Message, error)
 
 	// Delete gives one error per handle (there may be none), in order; nil means deleted, otherwise

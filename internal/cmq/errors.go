@@ -81,6 +81,11 @@ var (
 	ErrNoMessage     = &Error{7000, 10200, "no message"}
 )
 
+// ErrDiskFull refuses what would need more room on the disks of the queue's servers. Nothing was stored; it may be
+// sent again, and is taken as soon as there is room. It is not in the published catalogue, whose service never
+// says so, and has numbers of its own for programs to tell it from what their own doing can end.
+var ErrDiskFull = &Error{6080, 10800, "the disks of the server are full, please try later"}
+
 // ErrTransaction answers the wish for a transactional queue, which this server does not offer.
 var ErrTransaction = &Error{4490, 10790, "transaction message is not supported"}
 

@@ -24,6 +24,7 @@ type Config struct {
 	Admin    Listener `koanf:"admin" about:"health, metrics and administration"`
 	Auth     Auth     `koanf:"auth"`
 	Log      Log      `koanf:"log"`
+	Storage  Storage  `koanf:"storage"`
 	Limits   Limits   `koanf:"limits"`
 	Shutdown Shutdown `koanf:"shutdown"`
 }
@@ -70,6 +71,16 @@ type Log struct {
 	Format string `koanf:"format" doc:"auto is text on a terminal and json elsewhere." oneof:"auto text json"`
 }
 
+// Storage says how the disk is used.
+type Storage struct {
+	SegmentBytes  int `koanf:"segment_bytes" doc:"Size of one file of the log, in bytes; files are made ahead, two for each replica."`
+	CacheBytes    int `koanf:"cache_bytes" doc:"Newest part of each replica's log that is kept in memory, in bytes."`
+	SoftFreeBytes int `koanf:"soft_free_bytes" doc:"When less than this is free on the disk of any node of a set, sends are refused until there is more. 0: a twentieth of the disk, at most 2 GiB."`
+	HardFreeBytes int `koanf:"hard_free_bytes" doc:"When less than this is free, receives are refused too; what is locked can still be deleted. 0: a sixteenth of storage.soft_free_bytes."`
+	FetchRate     int `koanf:"fetch_rate" doc:"Bytes a second at which a replica that is far behind or damaged fetches messages from the others."`
+	ScrubRate     int `koanf:"scrub_rate" doc:"Bytes a second at which each replica reads its files again to find damage. 0: never."`
+}
+
 // Limits are the bounds an operator may move; all others are the published ones of the API.
 type Limits struct {
 	QueuesPerOwner int `koanf:"queues_per_owner" doc:"Queues one account may have."`
@@ -93,6 +104,7 @@ func Default() Config {
 		Admin:    Listener{Addr: "127.0.0.1:7673"},
 		Auth:     Auth{ClockSkew: 2 * time.Hour},
 		Log:      Log{Level: "info", Format: "auto"},
+		Storage:  Storage{SegmentBytes: 64 << 20, CacheBytes: 32 << 20, FetchRate: 64 << 20, ScrubRate: 8 << 20},
 		Limits:   Limits{QueuesPerOwner: 1000, RequestBytes: 4 << 20},
 		Shutdown: Shutdown{Deadline: 45 * time.Second},
 	}

@@ -131,6 +131,7 @@ func (v *validator) key() {
 }
 
 func (v *validator) numbers() {
+	v.storage()
 	if n := v.c.Limits.QueuesPerOwner; n < 1 {
 		v.report("limits.queues_per_owner", "is %d; at least 1", n)
 	}
@@ -139,6 +140,26 @@ func (v *validator) numbers() {
 	}
 	if d := v.c.Shutdown.Deadline; d < time.Second || d > time.Hour {
 		v.report("shutdown.deadline", "is %s; from 1s to 1h", shortDuration(d))
+	}
+}
+
+func (v *validator) storage() {
+	s := &v.c.Storage
+	between := func(key string, n, lo, hi int) {
+		if n < lo || n > hi {
+			v.report(key, "is %d; from %d to %d", n, lo, hi)
+		}
+	}
+	between("storage.segment_bytes", s.SegmentBytes, 1<<20, 1<<30)
+	between("storage.cache_bytes", s.CacheBytes, 1<<20, 16<<30)
+	between("storage.fetch_rate", s.FetchRate, 1<<20, 1<<40)
+	if s.ScrubRate != 0 {
+		between("storage.scrub_rate", s.ScrubRate, 64<<10, 1<<40)
+	}
+	between("storage.soft_free_bytes", s.SoftFreeBytes, 0, 1<<50)
+	between("storage.hard_free_bytes", s.HardFreeBytes, 0, 1<<50)
+	if s.SoftFreeBytes > 0 && s.HardFreeBytes >= s.SoftFreeBytes {
+		v.report("storage.hard_free_bytes", "is %d, not less than storage.soft_free_bytes, %d", s.HardFreeBytes, s.SoftFreeBytes)
 	}
 }
 

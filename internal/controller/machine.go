@@ -6,6 +6,9 @@ import (
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/meta"
+	"github.com/opencmq/cmq/internal/set"
+	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/store/reflog"
 )
 
 // maxWaiting is how many requests may wait to be cut into an entry: some seconds' worth for a slow disk.
@@ -28,9 +31,9 @@ type MachineConfig struct {
 // Machine is the replicated state machine of set 0 (see set.Machine, whose rules apply) and the queue of
 // requests at its leader. All methods are called by the one goroutine that drives the set.
 type Machine struct {
-	cfg     MachineConfig
-	state   *meta.State
-	applied uint64 // index of the entry applied last
+	cfg   MachineConfig
+	state *meta.State
+	image *meta.Table // that was started
 
 	leading bool
 	term    uint64   // in which this replica leads or led
@@ -203,31 +206,57 @@ func (m *Machine) Due(int64) {}
 // Time is the time of the newest batch in Unix milliseconds.
 func (m *Machine) Time() int64 { return m.state.Time() }
 
-// Floor is the index after the entry applied last: the state refers to no entry.
-func (m *Machine) Floor() uint64 { return m.applied + 1 }
+// SetSpace does nothing: the state is small, and whoever makes room on the disks has to go through it.
+func (m *Machine) SetSpace(set.Space) {}
 
-// Image encodes the state.
-func (m *Machine) Image() []byte { return m.state.Encode() }
+// StartImage keeps the state as it is, which costs nothing.
+func (m *Machine) StartImage() { m.image = m.state.Freeze() }
+
+// StepImage has nothing to do.
+func (m *Machine) StepImage(int) (done bool) { return true }
+
+// TakeImage gives what StartImage kept.
+func (m *Machine) TakeImage() set.ImageJob {
+	job := imageJob{m.image}
+	m.image = nil
+	return job
+}
+
+// imageJob is a state to be encoded.
+type imageJob struct{ state *meta.Table }
+
+// Run encodes the state; nothing is kept beside it.
+func (j imageJob) Run(func(bytes int) error) ([][]byte, []reflog.File, store.Live, error) {
+	return [][]byte{j.state.Encode()}, nil, nil, nil
+}
+
+// Done has nothing to undo.
+func (j imageJob) Done(error) {}
+
+// Live is nil: there are no messages.
+func (m *Machine) Live([]byte, []reflog.File) (store.Live, error) { return nil, nil }
 
 // Restore replaces the state. Requests in flight may be part of it or not; nobody can tell.
-func (m *Machine) Restore(index uint64, image []byte) error {
-	state, err := meta.DecodeState(image)
-	if err != nil {
-		return fmt.Errorf("set %d, image at index %d: %w", cmq.ControllerSet, index, err)
+func (m *Machine) Restore(index uint64, image []byte, _ []reflog.File) error {
+	state := meta.New()
+	if len(image) > 0 {
+		var err error
+		if state, err = meta.DecodeState(image); err != nil {
+			return fmt.Errorf("set %d, image at index %d: %w", cmq.ControllerSet, index, err)
+		}
 	}
-	m.state, m.applied = state, index
+	m.state, m.image = state, nil
 	m.endFlights(func(flight) bool { return true }, cmq.ErrUnknownOutcome)
 	m.cfg.Board.put(state.Table())
 	return nil
 }
 
-// Digest is the same on replicas with equal states only.
-func (m *Machine) Digest() [32]byte { return m.state.Digest() }
+// Digest is the same on replicas that applied the same entries with the same results.
+func (m *Machine) Digest() uint64 { return m.state.Sum() }
 
 // Apply applies one entry, publishes the table and answers those who asked here. An entry that cannot be read
 // is a panic: a replica that went on without it would differ from the others for ever.
 func (m *Machine) Apply(index, term uint64, data []byte) {
-	m.applied = index
 	// Terms in the log never go back: what was cut in an earlier one and is not here by now never will be.
 	m.endFlights(func(f flight) bool { return f.term < term }, cmq.ErrDropped)
 	if len(data) == 0 {

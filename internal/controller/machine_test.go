@@ -151,7 +151,6 @@ func TestOneEntryCarriesAllThatWait(t *testing.T) {
 	require.Equal(t, g.machines[0].Digest(), g.machines[1].Digest())
 	require.Equal(t, g.machines[0].Digest(), g.machines[2].Digest())
 	require.Equal(t, g.now, g.machines[1].Time())
-	require.Equal(t, uint64(len(g.log)+1), g.machines[1].Floor())
 	require.Zero(t, g.machines[0].Wake())
 }
 
@@ -248,19 +247,46 @@ func TestSnapshotLeavesOutcomesUnknown(t *testing.T) {
 	a := submit(behind, createPayload("x"))
 	behind.Cut(g.now, 1<<20)
 	b := submit(behind, createPayload("y"))
-	require.NoError(t, behind.Restore(7, g.machines[1].Image()))
+	require.NoError(t, behind.Restore(7, image(t, g.machines[1]), nil))
 	require.Equal(t, cmq.ErrUnknownOutcome, a.err)
 	require.Equal(t, g.machines[1].Digest(), behind.Digest())
-	require.Equal(t, uint64(8), behind.Floor())
 	require.Equal(t, uint64(77), behind.cfg.Board.Table().Cluster())
 	behind.Close()
 	var no *cmq.NotLeaderError
 	require.ErrorAs(t, b.err, &no)
 
-	damaged := g.machines[1].Image()
+	damaged := image(t, g.machines[1])
 	damaged[len(damaged)/2] ^= 1
-	require.ErrorIs(t, behind.Restore(8, damaged), meta.ErrFormat)
+	require.ErrorIs(t, behind.Restore(8, damaged, nil), meta.ErrFormat)
 	require.Equal(t, g.machines[1].Digest(), behind.Digest(), "a bad image changes nothing")
+	require.NoError(t, behind.Restore(9, nil, nil))
+	require.False(t, behind.state.Bootstrapped(), "no data is the image of an empty set")
+}
+
+// image makes the machine's image the way the set does.
+func image(t *testing.T, m *Machine) []byte {
+	m.StartImage()
+	require.True(t, m.StepImage(1))
+	parts, files, live, err := m.TakeImage().Run(nil)
+	require.NoError(t, err)
+	require.Empty(t, files)
+	require.Nil(t, live)
+	return bytes.Join(parts, nil)
+}
+
+func TestImageIsOfTheMomentItWasStarted(t *testing.T) {
+	g := newGroup(1, nil)
+	g.elect(0)
+	g.run(0)
+	m := g.machines[0]
+	want := m.state.Encode()
+	m.StartImage()
+	submit(m, createPayload("a"))
+	g.run(0)
+	parts, _, _, err := m.TakeImage().Run(nil)
+	require.NoError(t, err)
+	require.Equal(t, want, bytes.Join(parts, nil))
+	require.NotEqual(t, want, m.state.Encode())
 }
 
 func TestCloseAnswersEverybody(t *testing.T) {
@@ -336,7 +362,7 @@ func TestQueriesUseReadIndex(t *testing.T) {
 	pending[3](gone)
 	require.Equal(t, version, sync.reply.Number)
 	require.Empty(t, same.reply.Payload)
-	require.Equal(t, m.Image(), table.reply.Payload)
+	require.Equal(t, m.state.Encode(), table.reply.Payload)
 	require.Equal(t, gone, failed.err)
 }
 

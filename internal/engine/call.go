@@ -2,20 +2,32 @@ package engine
 
 import (
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/command"
+	"github.com/opencmq/cmq/internal/store"
 )
 
-// Result is the outcome of a request. The bodies of Reply.Messages are not read yet: Fill does that away from the
-// loop.
+// Result is the outcome of a request. If it is Unread, the messages of the reply are not in it yet: Fill reads them away
+// from the loop.
 type Result struct {
 	Reply cmq.Reply
-	Refs  []Ref // one per message
+
+	shard   cmq.ShardID
+	at      []command.LaneSeq // positions of Reply.Messages
+	dead    bool              // they are the head of the dead list, not deliveries
+	trouble []trouble         // what Fill could not read
+	tries   int               // of Mend
 }
 
-// Ref says where a message of a Result is stored.
-type Ref struct {
-	Index uint64
-	Slot  uint16
+// trouble is a message that could not be read here.
+type trouble struct {
+	i     int // its place in the reply
+	ref   store.Ref
+	known bool // ref says where it is
+	err   error
 }
+
+// Unread reports whether messages have to be read before the reply is complete.
+func (r *Result) Unread() bool { return len(r.at) > 0 }
 
 // Call is one request on its way through the engine.
 type Call struct {
@@ -27,6 +39,9 @@ type Call struct {
 	taken  int   // messages this receive was counted for in its shard's takes
 	gone   bool  // the caller has gone
 	parked bool
+	tries  int  // how often it waited for references to be read
+	hasty  bool // it does not wait for references any more
+	asked  bool // it has been through the log, or past it, and only its answer is missing
 }
 
 func (c *Call) finish(r *Result, err error) {

@@ -1,34 +1,59 @@
 package engine
 
 import (
+	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/command"
+	"github.com/opencmq/cmq/internal/set"
+	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/vfs"
 )
 
 // rig drives one machine that leads a set of one: what is cut is applied at once, or when the test says so.
 type rig struct {
 	t     *testing.T
 	m     *Machine
+	fs    vfs.FS
 	log   map[uint64][]byte
 	index uint64
 	term  uint64
 	now   int64
 	held  [][]byte // cut, not applied
 	dead  []cmq.ShardID
+
+	elsewhere []func() // waiting to be run by another goroutine
+	lost      map[store.Ref]error
+	peers     map[store.Ref]verdict
+	fetched   int
+	loads     int
+	wall      int64
 }
+
+// verdict is what the other replicas say of a message: it is here, nobody has it, or cannot tell.
+type verdict int
+
+const (
+	here verdict = iota + 1
+	nobody
+)
 
 const start = int64(1_700_000_000_000)
 
 var testShard = cmq.QueueID(7).Shard(0)
 
 func newRig(t *testing.T) *rig {
-	r := &rig{t: t, log: make(map[uint64][]byte), index: 1, term: 2, now: start}
+	r := &rig{t: t, log: make(map[uint64][]byte), index: 1, term: 2, now: start, fs: vfs.NewDisk(rand.New(rand.NewPCG(1, 2))).Mount(),
+		lost: make(map[store.Ref]error), peers: make(map[store.Ref]verdict)}
 	r.m = New(r.config())
 	r.m.Apply(2, r.term, nil)
 	r.index = 2
@@ -39,9 +64,63 @@ func newRig(t *testing.T) *rig {
 func (r *rig) config() Config {
 	return Config{
 		Set: 3, Node: 1, Logger: slog.New(slog.DiscardHandler),
-		Bodies: func(index uint64) ([]byte, error) { return r.log[index], nil },
+		FS: r.fs, Messages: r.messages, Fetch: r.fetch,
+		Go: func(work, then func()) {
+			r.loads++
+			r.elsewhere = append(r.elsewhere, func() { work(); then() })
+		},
+		Exec:   func(call func()) bool { call(); return true },
 		Read:   func(done func(error)) { done(nil) },
 		OnDead: func(s cmq.ShardID) { r.dead = append(r.dead, s) },
+		Wall:   func() int64 { return r.wall },
+	}
+}
+
+// messages reads from the log, except what is lost.
+func (r *rig) messages(refs []store.Ref, got func(int, store.Message, error)) {
+	for i, ref := range refs {
+		if err := r.lost[ref]; err != nil {
+			got(i, store.Message{}, err)
+			continue
+		}
+		got(i, r.message(ref), nil)
+	}
+}
+
+func (r *rig) message(ref store.Ref) store.Message {
+	st, err := command.ReadSlot(bytes.NewReader(r.log[ref.Index]), ref.Slot)
+	require.NoError(r.t, err)
+	return store.Message{Ref: ref, Origin: uint64(st.ID), Time: st.Time, Body: st.Body}
+}
+
+// fetch is the other replicas, which answer later.
+func (r *rig) fetch(refs []store.Ref, done func([]store.Message, error)) {
+	r.fetched++
+	r.elsewhere = append(r.elsewhere, func() {
+		var got []store.Message
+		var err error
+		for _, ref := range refs {
+			switch r.peers[ref] {
+			case here:
+				got = append(got, r.message(ref))
+			case nobody:
+				err = cmp.Or(err, set.ErrLost)
+			default:
+				err = errSilent
+			}
+		}
+		done(got, err)
+	})
+}
+
+var errSilent = errors.New("a replica does not answer")
+
+// rest lets everything end that was begun elsewhere.
+func (r *rig) rest() {
+	for len(r.elsewhere) > 0 {
+		f := r.elsewhere[0]
+		r.elsewhere = r.elsewhere[1:]
+		f()
 	}
 }
 
@@ -66,6 +145,7 @@ func (r *rig) applyHeld() {
 // settle cuts and applies until nothing waits.
 func (r *rig) settle() {
 	for range 100 {
+		r.rest()
 		if r.m.Waiting() == 0 {
 			return
 		}
@@ -104,8 +184,12 @@ func (r *rig) submit(req *cmq.Request) (*answer, *Call) {
 	c := r.m.Submit(r.now, req, func(res *Result, err error) {
 		a.got, a.err = res, err
 		a.n++
-		if res != nil {
-			require.NoError(r.t, r.m.Fill(res))
+		if res != nil && !r.m.Fill(res) {
+			a.n, a.got = a.n-1, nil
+			r.m.Mend(res, func(err error) {
+				a.got, a.err = res, err
+				a.n++
+			})
 		}
 	})
 	return a, c
@@ -333,11 +417,11 @@ func TestCloseLeavesOutcomesUnknown(t *testing.T) {
 func TestRestoreLeavesOutcomesUnknown(t *testing.T) {
 	r := newRig(t)
 	r.open(nil)
-	before := r.m.Image()
+	before, files := r.image()
 	a, _ := r.submit(&cmq.Request{Kind: cmq.KindSend, Shard: testShard, Bodies: [][]byte{[]byte("a")}})
 	r.cut()
 	r.m.Follow()
-	require.NoError(t, r.m.Restore(r.index+10, before))
+	require.NoError(t, r.m.Restore(r.index+10, before, files))
 	r.m.Apply(r.index+11, r.term+1, nil)
 	require.ErrorIs(t, a.err, cmq.ErrUnknownOutcome)
 }
@@ -355,13 +439,21 @@ func TestRetention(t *testing.T) {
 	require.Equal(t, []string{"young"}, bodies(r.receive(16)))
 	// Also a locked message goes, and nobody has to ask for that.
 	r.pass(20 * time.Second)
-	require.EqualValues(t, 0, r.m.refsLeft())
+	require.Empty(t, r.live())
 }
 
-// refsLeft is how many runs an image would still hold.
-func (m *Machine) refsLeft() int {
-	m.trimRefs()
-	return m.refs.Runs()
+// TestRetentionIsJudgedByClusterTime, not by the clock of the machine that happens to lead.
+func TestRetentionIsJudgedByClusterTime(t *testing.T) {
+	for _, off := range []time.Duration{-10 * 24 * time.Hour, 10 * 24 * time.Hour} {
+		r := newRig(t)
+		r.wall = r.now + off.Milliseconds()
+		r.open(func(a *cmq.ShardAttributes) { a.MsgRetention = time.Minute })
+		r.send("m")
+		r.pass(59 * time.Second)
+		require.EqualValues(t, 1, r.status().Active)
+		r.pass(time.Second)
+		require.EqualValues(t, 0, r.status().Active)
+	}
 }
 
 func TestRewindByTime(t *testing.T) {
@@ -475,16 +567,19 @@ func TestImageRoundTrip(t *testing.T) {
 	r.send("a", "b", "c")
 	msgs := r.receive(2)
 	r.delete(msgs[0].Handle)
-	image := r.m.Image()
+	image, files := r.image()
 	restored := New(r.config())
-	require.NoError(t, restored.Restore(r.index, image))
+	require.NoError(t, restored.Restore(r.index, image, files))
 	require.Equal(t, r.m.Broker().Digest(), restored.Broker().Digest())
-	require.Equal(t, r.m.Floor(), restored.Floor())
+	require.Equal(t, r.m.Digest(), restored.Digest())
+	require.Equal(t, r.m.Time(), restored.Time())
 	r.m = restored
 	r.m.Lead(r.term)
 	require.Equal(t, []string{"c"}, bodies(r.receive(16)))
-	require.Error(t, restored.Restore(5, image[:len(image)/2]))
-	require.Error(t, restored.Restore(5, []byte{99}))
+	require.Error(t, restored.Restore(5, image[:len(image)/2], files))
+	require.Error(t, restored.Restore(5, []byte{99}, nil))
+	require.NoError(t, restored.Restore(5, nil, nil))
+	require.Zero(t, restored.Time())
 }
 
 func TestEntriesStaySmall(t *testing.T) {

@@ -1,16 +1,18 @@
 package engine
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/broker"
 	"github.com/opencmq/cmq/internal/core/command"
+	"github.com/opencmq/cmq/internal/set"
+	"github.com/opencmq/cmq/internal/store"
 	"github.com/opencmq/cmq/internal/store/reflog"
+	"github.com/opencmq/cmq/internal/vfs"
 )
 
 // maxQueued is how many bytes of requests may wait for an entry; beyond it requests are refused as busy.
@@ -22,25 +24,48 @@ type Config struct {
 	Node   cmq.NodeID
 	Logger *slog.Logger
 
-	// Bodies returns the data of the raft entry with this index. It is called from any goroutine.
-	Bodies func(index uint64) ([]byte, error)
+	// FS and Dir are where the files of references are, and Refs how they are kept.
+	FS   vfs.FS
+	Dir  string
+	Refs reflog.Options
+
+	// Messages reads messages from this replica's files and gives them, or why they cannot be given, to got, in any
+	// order; i is the place in refs. Neighbours that lie in one entry are best read together. store.ErrGone says that
+	// no file has the message. It is called from any goroutine.
+	Messages func(refs []store.Ref, got func(i int, msg store.Message, err error))
+	// Fetch asks the other replicas for messages that this one cannot read, and keeps those it gets. done is called on the loop
+	// with what came; the error is set.ErrLost if no replica has the rest, another if that could not be found out now.
+	Fetch func(refs []store.Ref, done func(got []store.Message, err error))
+	// RepairRefs asks the other replicas for the references of positions [lo, hi), which are damaged here, and gives them
+	// to the machine's RepairRefs. done is called on the loop. Nil: there are no others.
+	RepairRefs func(key reflog.Key, lo, hi uint64, done func(error))
+	// Go runs work on another goroutine and then on the loop, never before it returns; or not at all if the loop ends
+	// before.
+	Go func(work, then func())
+	// Exec runs call on the loop and waits for it; false if the loop has ended.
+	Exec func(call func()) bool
+
 	// Read calls back on the loop when everything committed before the call is applied, or with an error.
 	Read func(done func(err error))
 	// OnDead is told on the leader that a shard has messages waiting for its dead-letter queue. It must not block.
 	OnDead func(shard cmq.ShardID)
+	// Wall is the local wall clock in milliseconds; only the mutant RetentionByWallClock asks for it.
+	Wall func() int64
 }
 
 func (c *Config) options() broker.Options { return broker.Options{Replica: uint64(c.Node)} }
 
-// Machine is the state machine of one data set and its leader's side. All methods but Fill belong to the goroutine
-// that drives the set's replica.
+// Machine is the state machine of one data set and its leader's side. All methods belong to the goroutine that
+// drives the set's replica, unless they say otherwise.
 type Machine struct {
 	cfg   Config
 	b     *broker.Broker
-	refs  *reflog.Log
+	refs  atomic.Pointer[reflog.Log] // replaced by Restore only
 	out   broker.Output
-	time  int64 // of the newest batch applied
 	stats Stats
+	space set.Space
+	image *imageJob // being made
+	mends []*mend   // results that wait for other replicas
 
 	leading bool
 	term    uint64
@@ -56,10 +81,15 @@ type Machine struct {
 
 // New makes the machine of an empty set.
 func New(cfg Config) *Machine {
-	return &Machine{
-		cfg: cfg, b: broker.New(cfg.Set, cfg.options()), refs: reflog.New(),
-		builder: command.NewBuilder(), shards: make(map[cmq.ShardID]*shard),
-	}
+	m := &Machine{cfg: cfg, builder: command.NewBuilder(), shards: make(map[cmq.ShardID]*shard)}
+	m.empty()
+	return m
+}
+
+// empty makes the machine that of an empty set.
+func (m *Machine) empty() {
+	m.b = broker.New(m.cfg.Set, m.cfg.options())
+	m.refs.Store(reflog.New(m.cfg.FS, m.cfg.Dir, m.cfg.Refs))
 }
 
 // Stats counts what the machine has done; the counters may be read at any time.
@@ -72,7 +102,7 @@ func (m *Machine) Broker() *broker.Broker { return m.b }
 func (m *Machine) Lead(term uint64) {
 	m.leading, m.term = true, term
 	// What this replica took for the time when it led before may have been ahead of what was agreed on since.
-	m.now = m.time
+	m.now = m.b.Time()
 	m.forgetLocks()
 	m.b.Shards(func(id cmq.ShardID) bool {
 		s := m.shard(id)
@@ -95,7 +125,7 @@ func (m *Machine) Follow() {
 		c.finish(nil, err)
 	}
 	for _, id := range sortedShards(shards) {
-		for _, c := range shards[id].parked {
+		for _, c := range append(shards[id].parked, shards[id].aside...) {
 			c.finish(nil, err)
 		}
 	}
@@ -105,6 +135,9 @@ func (m *Machine) Follow() {
 func (m *Machine) Close() {
 	m.Follow()
 	m.abandon()
+	for len(m.mends) > 0 {
+		m.mends[0].end(cmq.ErrStopping)
+	}
 }
 
 // abandon ends the calls of entries that are out: what became of them will not be seen here.
@@ -119,7 +152,10 @@ func (m *Machine) abandon() {
 }
 
 // Time implements set.Machine.
-func (m *Machine) Time() int64 { return m.time }
+func (m *Machine) Time() int64 { return m.b.Time() }
+
+// Digest implements set.Machine.
+func (m *Machine) Digest() uint64 { return m.b.Sum() }
 
 // Waiting implements set.Machine.
 func (m *Machine) Waiting() int { return m.queued }
@@ -171,16 +207,24 @@ func (m *Machine) add(c *Call) (added, full bool) {
 		c.finish(&Result{}, nil)
 		return false, false
 	}
-	op, refusal := m.operation(c, s)
+	op, refusal, later := m.operation(c, s)
 	if refusal != nil {
 		c.refuse(refusal)
+	}
+	if refusal != nil || later {
 		return false, false
 	}
 	if !m.builder.Fits(&op) {
 		return false, true
 	}
 	if op.Kind != command.Expire {
-		m.addMarks(s)
+		complete := m.addMarks(s)
+		if !complete && op.Kind == command.Receive && m.waits(c) {
+			// Nothing is handed out that is past its retention.
+			c.tries++
+			s.aside = append(s.aside, c)
+			return false, false
+		}
 		if !m.builder.Fits(&op) {
 			return false, true
 		}
@@ -203,12 +247,13 @@ func (m *Machine) Apply(index, term uint64, data []byte) {
 	if err := m.b.Apply(index, batch, &m.out); err != nil {
 		panic(fmt.Sprintf("set %d: the entry at index %d cannot be applied: %v", m.cfg.Set, index, err))
 	}
-	m.time = max(m.time, batch.Time)
+	refs := m.refs.Load()
 	for _, p := range m.out.Placed {
-		m.refs.Add(reflog.Key{Shard: uint64(p.Shard), Lane: p.Lane}, p.Seq, index, p.Slot, p.N, m.time)
+		k := reflog.Key{Shard: uint64(p.Shard), Lane: p.Lane}
+		refs.Add(k, p.Seq, index, p.Slot, p.N, m.b.Time(), batch.BodyBytes(p.Slot, p.N))
 	}
 	for _, id := range m.out.Dropped {
-		m.refs.DropShard(uint64(id))
+		refs.DropShard(uint64(id))
 	}
 	m.settle(index, term, batch.Header)
 	if m.leading {
@@ -255,69 +300,6 @@ func (m *Machine) afterApply() {
 	for _, id := range m.out.Dropped {
 		m.dropView(id)
 	}
-}
-
-// imageVersion is the first byte of an image: version, time (8 bytes), length of the broker's part (8 bytes), broker,
-// reflog.
-const imageVersion = 1
-
-// Image implements set.Machine.
-func (m *Machine) Image() []byte {
-	m.trimRefs()
-	state := m.b.Encode()
-	b := make([]byte, 0, len(state)+16*m.refs.Runs()+64)
-	b = append(b, imageVersion)
-	b = binary.LittleEndian.AppendUint64(b, uint64(m.time))
-	b = binary.LittleEndian.AppendUint64(b, uint64(len(state)))
-	b = append(b, state...)
-	return m.refs.AppendImage(b)
-}
-
-// Restore implements set.Machine. Empty data is the image of an empty set. Entries that are out may be in the image.
-func (m *Machine) Restore(index uint64, data []byte) error {
-	m.abandon()
-	if len(data) == 0 {
-		m.b, m.refs, m.time = broker.New(m.cfg.Set, m.cfg.options()), reflog.New(), 0
-		return nil
-	}
-	if len(data) < 17 || data[0] != imageVersion {
-		return errors.New("the image of the queues is of a version this program does not know, or damaged")
-	}
-	n := binary.LittleEndian.Uint64(data[9:])
-	if n > uint64(len(data)-17) {
-		return errors.New("the image of the queues is cut off")
-	}
-	b, err := broker.Decode(m.cfg.Set, data[17:17+n], m.cfg.options())
-	if err != nil {
-		return err
-	}
-	refs, err := reflog.ParseImage(data[17+n:])
-	if err != nil {
-		return err
-	}
-	m.b, m.refs, m.time = b, refs, int64(binary.LittleEndian.Uint64(data[1:]))
-	return nil
-}
-
-// Floor implements set.Machine.
-func (m *Machine) Floor() uint64 {
-	if lowest, ok := m.refs.Lowest(); ok {
-		return lowest
-	}
-	return 1<<64 - 1
-}
-
-// trimRefs forgets the references no command can ask for any more.
-func (m *Machine) trimRefs() {
-	m.refs.Shards(func(shard uint64) {
-		lanes := make(map[int64]bool)
-		m.b.Lanes(cmq.ShardID(shard), func(l broker.LaneInfo) bool {
-			lanes[l.Lane] = true
-			m.refs.DropBelow(reflog.Key{Shard: shard, Lane: l.Lane}, l.Needed)
-			return true
-		})
-		m.refs.Retain(shard, func(due int64) bool { return lanes[due] })
-	})
 }
 
 func at(ms int64) time.Time { return time.UnixMilli(ms) }

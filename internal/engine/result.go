@@ -1,18 +1,20 @@
 package engine
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/broker"
 	"github.com/opencmq/cmq/internal/core/command"
-	"github.com/opencmq/cmq/internal/store/reflog"
 )
 
 // Stats counts what one machine did for callers while it led.
 type Stats struct {
 	Sent, Received, Deleted, Released, Empty, Busy atomic.Uint64
+
+	Full        atomic.Uint64 // requests refused because a disk is full
+	Mended      atomic.Uint64 // messages that could not be read here and came from another replica
+	Quarantined atomic.Uint64 // messages that no replica could give and that were therefore deleted
 }
 
 // complete gives a call the result of its operation.
@@ -79,50 +81,15 @@ func (m *Machine) completeReceive(c *Call, r *broker.Result) {
 }
 
 func (m *Machine) deliver(c *Call, deliveries []broker.Delivery) {
-	res := &Result{Refs: make([]Ref, len(deliveries))}
+	res := &Result{shard: c.req.Shard, at: make([]command.LaneSeq, len(deliveries))}
 	res.Reply.Messages = make([]cmq.Message, len(deliveries))
 	for i := range deliveries {
 		d := &deliveries[i]
-		ref, ok := m.resolve(c.req.Shard, d.Lane, d.Seq)
-		if !ok {
-			panic(fmt.Sprintf("BUG: set %d: shard %d has a message at lane %d, position %d, that is stored nowhere", m.cfg.Set, c.req.Shard, d.Lane, d.Seq))
-		}
-		res.Refs[i] = ref
+		res.at[i] = command.LaneSeq{Lane: d.Lane, Seq: d.Seq}
 		res.Reply.Messages[i] = cmq.Message{
 			Handle: d.Handle, DequeueCount: d.Count, FirstDequeue: at(d.First), NextVisible: at(d.Deadline),
 		}
 	}
 	m.stats.Received.Add(uint64(len(deliveries)))
 	c.finish(res, nil)
-}
-
-func (m *Machine) resolve(id cmq.ShardID, lane int64, seq uint64) (Ref, bool) {
-	ref, ok := m.refs.Resolve(reflog.Key{Shard: uint64(id), Lane: lane}, seq)
-	return Ref{Index: ref.Index, Slot: ref.Slot}, ok
-}
-
-// Fill reads bodies, ids and send times of the result's messages from the log, checking each body's checksum. It may be
-// called from any goroutine.
-func (m *Machine) Fill(r *Result) error {
-	var data []byte
-	var index uint64
-	for i, ref := range r.Refs {
-		if data == nil || ref.Index != index {
-			var err error
-			if data, err = m.cfg.Bodies(ref.Index); err != nil {
-				return fmt.Errorf("set %d: message at index %d: %w", m.cfg.Set, ref.Index, err)
-			}
-			index = ref.Index
-		}
-		st, err := command.ReadMessage(data, ref.Slot)
-		if err != nil {
-			return fmt.Errorf("set %d: message at index %d: %w", m.cfg.Set, ref.Index, err)
-		}
-		msg := &r.Reply.Messages[i]
-		msg.Body, msg.ID, msg.Enqueued = st.Body, st.ID, at(st.Time)
-		if msg.ID == 0 {
-			msg.ID = cmq.NewMsgID(m.cfg.Set, ref.Index, ref.Slot)
-		}
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
 )
@@ -25,9 +26,24 @@ type outcome struct {
 	err    error
 }
 
+// maxEmpty is how often a receive is tried again whose messages had all gone, by the time they were read.
+const maxEmpty = 16
+
 // Do carries out a request on this replica, which must lead the set. When ctx ends, a waiting poll is taken back,
 // and messages that were locked for it all the same are released, so that they are not hidden from others.
 func (s *Service) Do(ctx context.Context, req *cmq.Request) (*cmq.Reply, error) {
+	until := int64(0)
+	for tries := 1; ; tries++ {
+		reply, again, err := s.try(ctx, req, &until)
+		if !again || tries == maxEmpty {
+			return reply, err
+		}
+	}
+}
+
+// try carries out a request once. Again says that a receive got messages of which none was left to read; it may wait for others
+// until the time that is kept in until.
+func (s *Service) try(ctx context.Context, req *cmq.Request, until *int64) (reply *cmq.Reply, again bool, err error) {
 	ch := make(chan outcome, 1)
 	var call *Call
 	exec := s.Loop.Exec
@@ -35,10 +51,10 @@ func (s *Service) Do(ctx context.Context, req *cmq.Request) (*cmq.Reply, error) 
 		exec = s.Loop.ExecForNextEntry
 	}
 	ok := exec(func(now int64) {
-		call = s.Machine.Submit(now, req, func(r *Result, err error) { ch <- outcome{r, err} })
+		call = s.Machine.Submit(now, remaining(req, now, until), func(r *Result, err error) { ch <- outcome{r, err} })
 	})
 	if !ok {
-		return nil, cmq.ErrStopping
+		return nil, false, cmq.ErrStopping
 	}
 	select {
 	case o := <-ch:
@@ -47,32 +63,73 @@ func (s *Service) Do(ctx context.Context, req *cmq.Request) (*cmq.Reply, error) 
 	}
 	if req.Kind == cmq.KindReceive {
 		if !s.Loop.Exec(func(int64) { s.Machine.Cancel(call) }) {
-			return nil, ctx.Err()
+			return nil, false, ctx.Err()
 		}
 		return s.answer(ctx, req, <-ch)
 	}
-	return nil, ctx.Err()
+	return nil, false, ctx.Err()
 }
 
-func (s *Service) answer(ctx context.Context, req *cmq.Request, o outcome) (*cmq.Reply, error) {
+// remaining is the request with what is left of its wait.
+func remaining(req *cmq.Request, now int64, until *int64) *cmq.Request {
+	if req.Kind != cmq.KindReceive || req.Wait <= 0 {
+		return req
+	}
+	if *until == 0 {
+		*until = now + req.Wait.Milliseconds()
+		return req
+	}
+	left := *req
+	left.Wait = time.Duration(max(*until-now, 0)) * time.Millisecond
+	return &left
+}
+
+func (s *Service) answer(ctx context.Context, req *cmq.Request, o outcome) (reply *cmq.Reply, again bool, err error) {
 	if o.err != nil {
-		return nil, o.err
+		return nil, false, o.err
 	}
-	if req.Kind == cmq.KindReceive && ctx.Err() != nil && len(o.result.Reply.Messages) > 0 {
-		s.release(req, o.result)
-		return nil, ctx.Err()
+	r := o.result
+	if !r.Unread() {
+		return &r.Reply, false, nil
 	}
-	if err := s.Machine.Fill(o.result); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		s.release(req, r)
+		return nil, false, ctx.Err()
 	}
-	return &o.result.Reply, nil
+	if !s.Machine.Fill(r) {
+		err = s.mend(ctx, req, r)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return &r.Reply, req.Kind == cmq.KindReceive && len(r.Reply.Messages) == 0, nil
+}
+
+// mend waits for messages that this replica cannot read.
+func (s *Service) mend(ctx context.Context, req *cmq.Request, r *Result) error {
+	ch := make(chan error, 1)
+	if !s.Loop.Exec(func(int64) { s.Machine.Mend(r, func(err error) { ch <- err }) }) {
+		return cmq.ErrStopping
+	}
+	select {
+	case err := <-ch:
+		return err
+	case <-ctx.Done():
+		s.release(req, r)
+		return ctx.Err()
+	}
 }
 
 // release undoes a receive nobody waits for.
 func (s *Service) release(req *cmq.Request, r *Result) {
-	undo := &cmq.Request{Kind: cmq.KindRelease, Shard: req.Shard}
-	for i := range r.Reply.Messages {
-		undo.Handles = append(undo.Handles, r.Reply.Messages[i].Handle)
+	if req.Kind != cmq.KindReceive {
+		return
 	}
-	s.Loop.Exec(func(now int64) { s.Machine.Submit(now, undo, nil) })
+	s.Loop.Exec(func(now int64) {
+		undo := &cmq.Request{Kind: cmq.KindRelease, Shard: req.Shard}
+		for i := range r.Reply.Messages {
+			undo.Handles = append(undo.Handles, r.Reply.Messages[i].Handle)
+		}
+		s.Machine.Submit(now, undo, nil)
+	})
 }

@@ -5,9 +5,6 @@ import (
 	"slices"
 
 	"github.com/opencmq/cmq/internal/cmq"
-	"github.com/opencmq/cmq/internal/core/broker"
-	"github.com/opencmq/cmq/internal/core/command"
-	"github.com/opencmq/cmq/internal/store/reflog"
 )
 
 // sweepInterval is the least time between two sweeps of one shard, in milliseconds.
@@ -25,6 +22,11 @@ type shard struct {
 	sweepAt int64 // alarm for that
 	swept   int64 // when the newest sweep was queued
 	sweep   bool  // a sweep is queued or on its way
+
+	lane    int64   // where the next look at the delayed lanes goes on, if they are too many for one
+	loading bool    // references are being read
+	vague   bool    // the marks that are due are not known until then
+	aside   []*Call // waiting for them
 }
 
 func (m *Machine) shard(id cmq.ShardID) *shard {
@@ -43,7 +45,7 @@ func (m *Machine) dropView(id cmq.ShardID) {
 		return
 	}
 	delete(m.shards, id)
-	for _, c := range s.parked {
+	for _, c := range append(s.parked, s.aside...) {
 		c.refuse(cmq.ErrQueueNotExist)
 	}
 }
@@ -64,6 +66,9 @@ func (m *Machine) ready(s *shard) int64 {
 
 // feed queues parked polls for the messages that are ready.
 func (m *Machine) feed(s *shard) {
+	if len(s.parked) == 0 || m.refuses(cmq.KindReceive) {
+		return
+	}
 	ready := m.ready(s)
 	for ready > 0 && len(s.parked) > 0 {
 		c := s.parked[0]
@@ -139,7 +144,7 @@ func (m *Machine) unpark(c *Call) {
 func (m *Machine) housekeep(s *shard) {
 	for i := range m.out.Placed {
 		if p := &m.out.Placed[i]; p.Shard == s.id {
-			s.marksAt = min(s.marksAt, m.firstExpiry(s.id, m.time))
+			s.marksAt = min(s.marksAt, m.firstExpiry(s.id, m.b.Time()))
 			break
 		}
 	}
@@ -175,7 +180,7 @@ func (m *Machine) sweep(s *shard) {
 			m.housekeep(s)
 			return
 		}
-		marks, next := m.marks(s.id)
+		marks, next, _ := m.marks(s)
 		if len(marks) == 0 {
 			s.marksAt = next
 			m.housekeep(s)
@@ -201,62 +206,6 @@ func (m *Machine) firstExpiry(id cmq.ShardID, sent int64) int64 {
 		at = min(at, sent+a.Rewind.Milliseconds())
 	}
 	return at
-}
-
-// addMarks puts the marks that are due into the entry, before the shard's next operation.
-func (m *Machine) addMarks(s *shard) {
-	if s.marksAt > m.now {
-		return
-	}
-	marks, next := m.marks(s.id)
-	s.marksAt = next
-	if len(marks) > 0 {
-		m.builder.Add(command.Op{Kind: command.Expire, Shard: s.id, Marks: marks})
-	}
-}
-
-// marks reads off the send times how far retention, rewind window and age have come, and when they go on.
-func (m *Machine) marks(id cmq.ShardID) (marks []command.Mark, next int64) {
-	next = math.MaxInt64
-	a, _, ok := m.b.Attributes(id)
-	if !ok {
-		return nil, next
-	}
-	lanes, window := int64(0), int64(math.MaxInt64)
-	m.b.Lanes(id, func(l broker.LaneInfo) bool {
-		lanes++
-		mark := command.Mark{Lane: l.Lane, Low: l.Low, Floor: l.Floor, Age: l.Age}
-		mark.Low = m.passed(id, l, a.MsgRetention.Milliseconds(), l.Low, l.Tail, &next)
-		if a.Rewind > 0 {
-			mark.Floor = m.passed(id, l, a.Rewind.Milliseconds(), max(l.Floor, mark.Low), l.Cursor, &window)
-		}
-		if a.DeadLetter.Queue != 0 && a.DeadLetter.Policy == cmq.PolicyAge {
-			mark.Age = m.passed(id, l, a.DeadLetter.MaxTimeToLive.Milliseconds(), max(l.Age, mark.Low), l.Tail, &next)
-		}
-		if mark.Low > l.Low || mark.Floor > l.Floor || mark.Age > l.Age {
-			marks = append(marks, mark)
-		}
-		return true
-	})
-	// No delivery depends on the rewind window: once a second is enough. And to look at thousands of lanes for
-	// every entry would cost more than what it finds.
-	if window != math.MaxInt64 {
-		next = min(next, max(window, m.now+1000))
-	}
-	return marks, max(next, m.now+lanes/16)
-}
-
-// passed is the first position in [from, to) of the lane whose message is younger than age; next is lowered to the
-// moment that one gets there.
-func (m *Machine) passed(id cmq.ShardID, l broker.LaneInfo, age int64, from, to uint64, next *int64) uint64 {
-	k := reflog.Key{Shard: uint64(id), Lane: l.Lane}
-	seq := min(max(m.refs.SeqAt(k, m.now-age+1, to), from), max(to, from))
-	if seq < to {
-		if sent, ok := m.refs.TimeAt(k, seq); ok {
-			*next = min(*next, max(sent+age, m.now+1))
-		}
-	}
-	return seq
 }
 
 // announceDead tells the mover of messages waiting for the dead-letter queue.

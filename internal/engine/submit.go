@@ -26,6 +26,10 @@ func (m *Machine) Submit(now int64, req *cmq.Request, done func(*Result, error))
 		c.finish(nil, cmq.ErrBusy)
 		return c
 	}
+	if m.refuses(req.Kind) {
+		m.refuseFull(c)
+		return c
+	}
 	switch req.Kind {
 	case cmq.KindReceive:
 		m.receive(c)
@@ -94,10 +98,10 @@ func (m *Machine) receive(c *Call) {
 	}
 }
 
-// operation is the command for a request.
-func (m *Machine) operation(c *Call, s *shard) (command.Op, *cmq.Error) {
+// operation is the command for a request; later if the call was put aside until that can be told.
+func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Error, later bool) {
 	req := c.req
-	op := command.Op{Shard: req.Shard}
+	op.Shard = req.Shard
 	switch req.Kind {
 	case cmq.KindSend:
 		op.Kind, op.Delay, op.Bodies = command.Send, req.Delay.Milliseconds(), req.Bodies
@@ -121,52 +125,73 @@ func (m *Machine) operation(c *Call, s *shard) (command.Op, *cmq.Error) {
 	case cmq.KindForget:
 		op.Kind, op.Number = command.Forget, req.Number
 	case cmq.KindRewind:
-		return m.rewind(req)
+		return m.rewind(c, s)
 	case cmq.KindStatus, kindSweep:
 		op.Kind = command.Expire
-		op.Marks, s.marksAt = m.marks(req.Shard)
+		complete := false
+		op.Marks, s.marksAt, complete = m.marks(s)
+		if !complete && req.Kind == cmq.KindStatus && m.waits(c) {
+			c.tries++
+			s.aside = append(s.aside, c)
+			return op, nil, true
+		}
 	}
-	return op, nil
+	return op, nil, false
 }
 
 // rewind turns the moment into positions, lane by lane, and checks that it lies in the window of http-api.md 3.7.
-func (m *Machine) rewind(req *cmq.Request) (command.Op, *cmq.Error) {
-	op := command.Op{Kind: command.Rewind, Shard: req.Shard}
-	a, _, ok := m.b.Attributes(req.Shard)
+func (m *Machine) rewind(c *Call, s *shard) (op command.Op, refusal *cmq.Error, later bool) {
+	op = command.Op{Kind: command.Rewind, Shard: s.id}
+	a, _, ok := m.b.Attributes(s.id)
 	if !ok {
-		return op, cmq.ErrQueueNotExist
+		return op, cmq.ErrQueueNotExist, false
 	}
 	if a.Rewind <= 0 {
-		return op, cmq.ErrNotRewindable
+		return op, cmq.ErrNotRewindable, false
 	}
-	from := req.Time.UnixMilli()
+	l := m.lookup()
+	from := c.req.Time.UnixMilli()
 	// The window's beginning is counted in whole seconds, as the API does.
 	oldest := (m.now/1000 - int64(a.Rewind.Seconds())) * 1000
-	if from < oldest || from > m.minMsgTime(req.Shard) {
-		return op, cmq.ErrRewindTime
-	}
-	m.b.Lanes(req.Shard, func(l broker.LaneInfo) bool {
-		k := reflog.Key{Shard: uint64(req.Shard), Lane: l.Lane}
+	latest := m.minMsgTime(s.id, &l)
+	m.b.LanesFrom(s.id, 0, func(i broker.LaneInfo) bool {
+		if i.Passed == 0 {
+			return true // nothing was ever received: nothing can be brought back
+		}
 		// Up to the tail, not the cursor: an earlier rewind may have left the cursor behind what was deleted since.
-		if to := m.refs.SeqAt(k, from, l.Tail); to < l.Tail {
-			op.To = append(op.To, command.LaneSeq{Lane: l.Lane, Seq: to})
+		k := reflog.Key{Shard: uint64(s.id), Lane: i.Lane}
+		if to := l.seqAt(k, from, i.Tail); to < i.Tail {
+			op.To = append(op.To, command.LaneSeq{Lane: i.Lane, Seq: to})
 		}
 		return true
 	})
-	return op, nil
+	switch {
+	case from < oldest:
+		return op, cmq.ErrRewindTime, false
+	case len(l.wants) > 0 && m.waits(c):
+		m.await(c, s, l)
+		return op, nil, true
+	case from > latest:
+		return op, cmq.ErrRewindTime, false
+	}
+	return op, nil, false
 }
 
+// maxLanesTimed is how many lanes are asked for the send time of their oldest message. With more of them that are
+// delayed, which fall due later and were therefore mostly sent later, the oldest of all may be missed: to ask all
+// of a million lanes would mean to read all of their references.
+const maxLanesTimed = 1024
+
 // minMsgTime is the send time of the oldest message that is not deleted, now if there is none.
-func (m *Machine) minMsgTime(id cmq.ShardID) int64 {
-	oldest := int64(math.MaxInt64)
-	m.b.Lanes(id, func(l broker.LaneInfo) bool {
-		if l.Oldest >= l.Tail {
-			return true
+func (m *Machine) minMsgTime(id cmq.ShardID, l *lookup) int64 {
+	oldest, n := int64(math.MaxInt64), 0
+	m.b.Lanes(id, func(i broker.LaneInfo) bool {
+		if n++; i.Oldest < i.Tail {
+			if sent, ok := l.timeAt(reflog.Key{Shard: uint64(id), Lane: i.Lane}, i.Oldest); ok {
+				oldest = min(oldest, sent)
+			}
 		}
-		if sent, ok := m.refs.TimeAt(reflog.Key{Shard: uint64(id), Lane: l.Lane}, l.Oldest); ok {
-			oldest = min(oldest, sent)
-		}
-		return true
+		return n < maxLanesTimed
 	})
 	if oldest == math.MaxInt64 {
 		return m.now
@@ -190,19 +215,32 @@ func (m *Machine) status(c *Call) {
 	})
 }
 
+// answerStatus answers with the counters, once the send time of the oldest message is in memory.
 func (m *Machine) answerStatus(c *Call) {
-	st, refusal := m.Status(m.now, c.req.Shard)
+	l := m.lookup()
+	st, refusal := m.counters(c.req.Shard, &l)
+	if s := m.shards[c.req.Shard]; s != nil && len(l.wants) > 0 && m.waits(c) {
+		c.asked = true
+		m.await(c, s, l)
+		return
+	}
 	c.finish(&Result{Reply: cmq.Reply{Err: refusal, Status: st}}, nil)
 }
 
-// Status reads the counters of a shard as this replica has them, at the cluster time now.
+// Status reads the counters of a shard as this replica has them, at the cluster time now. MinMsgTime may be earlier than
+// it should be.
 func (m *Machine) Status(now int64, id cmq.ShardID) (cmq.ShardStatus, *cmq.Error) {
 	m.now = max(m.now, now)
+	l := m.lookup()
+	return m.counters(id, &l)
+}
+
+func (m *Machine) counters(id cmq.ShardID, l *lookup) (cmq.ShardStatus, *cmq.Error) {
 	st, ok := m.b.Status(id, m.now)
 	if !ok {
 		return st, cmq.ErrQueueNotExist
 	}
-	st.MinMsgTime, st.Now = at(m.minMsgTime(id)), at(m.now)
+	st.MinMsgTime, st.Now = at(m.minMsgTime(id, l)), at(m.now)
 	return st, nil
 }
 
@@ -213,15 +251,8 @@ func (m *Machine) deadList(c *Call) {
 		c.refuse(cmq.ErrQueueNotExist)
 		return
 	}
-	number, positions := m.b.DeadHead(c.req.Shard, c.req.Max)
-	r := &Result{Reply: cmq.Reply{Queue: a.DeadLetter.Queue, Number: number, Base: number}}
-	for _, pos := range positions {
-		ref, ok := m.resolve(c.req.Shard, pos.Lane, pos.Seq)
-		if !ok {
-			break
-		}
-		r.Refs = append(r.Refs, ref)
-		r.Reply.Messages = append(r.Reply.Messages, cmq.Message{})
-	}
+	number, at := m.b.DeadHead(c.req.Shard, c.req.Max)
+	r := &Result{Reply: cmq.Reply{Queue: a.DeadLetter.Queue, Number: number, Base: number}, shard: c.req.Shard, at: at, dead: true}
+	r.Reply.Messages = make([]cmq.Message, len(at))
 	c.finish(r, nil)
 }

@@ -20,6 +20,14 @@ const (
 	TornTailKept
 	NoDirectorySync
 	ApplyOrder
+	CheckpointNotAtomic
+	ChunkLost
+	CompactionDropsLive
+	EmptyLiveSet
+	SnapshotCountedEarly
+	ScrubSkipsBlock
+	NoSpaceHole
+	RetentionByWallClock
 	end
 )
 
@@ -68,6 +76,22 @@ func describe(id ID) description {
 		return description{"NoDirectorySync", "Creates, renames and removes are not followed by a directory fsync."}
 	case ApplyOrder:
 		return description{"ApplyOrder", "Two operations of one batch are applied in the wrong order on some replicas."}
+	case CheckpointNotAtomic:
+		return description{"CheckpointNotAtomic", "An image carries the index of the entry after the one it was made behind."}
+	case ChunkLost:
+		return description{"ChunkLost", "An image leaves out one chunk of references."}
+	case CompactionDropsLive:
+		return description{"CompactionDropsLive", "Rewriting a file of messages leaves out one that is still needed."}
+	case EmptyLiveSet:
+		return description{"EmptyLiveSet", "An empty list of needed messages is taken for the truth now and then."}
+	case SnapshotCountedEarly:
+		return description{"SnapshotCountedEarly", "A replica counts as filled before all messages of the snapshot are there."}
+	case ScrubSkipsBlock:
+		return description{"ScrubSkipsBlock", "The search for damage leaves out the first block of every file."}
+	case NoSpaceHole:
+		return description{"NoSpaceHole", "A batch that met a full disk is counted as written."}
+	case RetentionByWallClock:
+		return description{"RetentionByWallClock", "Retention ends by the leader's wall clock instead of cluster time."}
 	}
 	return description{"None", "No deliberate bug."}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -14,6 +15,9 @@ import (
 	"github.com/opencmq/cmq/internal/engine"
 	"github.com/opencmq/cmq/internal/set"
 	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/store/checkpoint"
+	"github.com/opencmq/cmq/internal/store/reflog"
+	"github.com/opencmq/cmq/internal/store/segment"
 )
 
 // hosted is this node's replica of one set.
@@ -25,19 +29,21 @@ type hosted struct {
 	host    *set.Host
 	service *engine.Service     // data sets
 	meta    *controller.Machine // set 0
+	work    sync.WaitGroup      // goroutines that read for the machine
 }
 
 // open opens the replica's store, creating it on the first start, and readies the replica. It does not run yet.
 func (n *Node) open(s cmq.Set) (*hosted, error) {
 	h := &hosted{id: s.ID, voters: s.Replicas}
 	machine := n.machine(h)
-	st, err := n.openStore(s, machine)
+	st, err := n.openStore(s, h)
 	if err != nil {
 		return nil, err
 	}
 	h.store = st
 	r, err := set.NewReplica(set.Config{
-		Set: s.ID, Node: n.opt.ID, Machine: machine, Store: st, Logger: n.log,
+		Set: s.ID, Node: n.opt.ID, Machine: machine, Store: st, Logger: n.log, Replicas: s.Replicas,
+		FetchRate: int(n.opt.Storage.FetchRate), ScrubRate: n.scrubRate(),
 	})
 	if err != nil {
 		st.Close()
@@ -61,17 +67,47 @@ func (n *Node) machine(h *hosted) set.Machine {
 	}
 	m := engine.New(engine.Config{
 		Set: h.id, Node: n.opt.ID, Logger: n.log, Read: read,
-		Bodies: h.entry,
+		FS: n.fs, Dir: n.setDir(h.id),
+		Refs:     reflog.Options{Cluster: clusterID(n.opt.Cluster), Set: uint16(h.id), Go: h.work.Go},
+		Messages: func(refs []store.Ref, got func(int, store.Message, error)) { h.store.Messages(refs, got) },
+		Fetch: func(refs []store.Ref, done func([]store.Message, error)) {
+			h.host.Exec(func(now set.Now) { h.replica.FetchMessages(now, refs, done) })
+		},
+		RepairRefs: func(key reflog.Key, lo, hi uint64, done func(error)) {
+			h.host.Exec(func(set.Now) { h.replica.FetchRefs(key, lo, hi, done) })
+		},
+		Go:     h.aside,
+		Exec:   h.execAndWait,
 		OnDead: func(shard cmq.ShardID) { n.mover.Notify(h.id, shard) },
+		Wall:   func() int64 { return n.clock.Now().UnixMilli() },
 	})
 	h.service = &engine.Service{Machine: m, Loop: h}
 	return m
 }
 
-// entry reads the data of one entry of the log.
-func (h *hosted) entry(index uint64) ([]byte, error) {
-	e, err := h.store.Log().Entry(index)
-	return e.Data, err
+// aside runs work on another goroutine and what follows on the loop.
+func (h *hosted) aside(work, then func()) {
+	h.work.Go(func() {
+		work()
+		h.host.Exec(func(set.Now) { then() })
+	})
+}
+
+// execAndWait runs call on the loop.
+func (h *hosted) execAndWait(call func()) bool {
+	done := make(chan struct{})
+	if !h.host.Exec(func(set.Now) {
+		defer close(done)
+		call()
+	}) {
+		return false
+	}
+	<-done
+	return true
+}
+
+func (n *Node) setDir(id cmq.SetID) string {
+	return filepath.Join(n.opt.DataDir, fmt.Sprintf("set-%03d", id))
 }
 
 // Exec implements engine.Loop.
@@ -84,12 +120,8 @@ func (h *hosted) ExecForNextEntry(call func(now int64)) bool {
 	return h.host.ExecForNextEntry(func(now set.Now) { call(h.replica.Time(now)) })
 }
 
-func (n *Node) openStore(s cmq.Set, machine set.Machine) (*store.Store, error) {
-	dir := filepath.Join(n.opt.DataDir, fmt.Sprintf("set-%03d", s.ID))
-	opt := store.Options{
-		Cluster: clusterID(n.opt.Cluster), Set: uint16(s.ID), Replica: uint64(n.opt.ID),
-		SegmentSize: n.opt.SegmentSize, CacheBytes: n.opt.CacheBytes, Background: true, Logger: n.log,
-	}
+func (n *Node) openStore(s cmq.Set, h *hosted) (*store.Store, error) {
+	dir, opt := n.setDir(s.ID), n.storeOptions(s, h)
 	st, err := store.Open(n.fs, dir, opt)
 	if !errors.Is(err, store.ErrNotExist) {
 		return st, err
@@ -103,7 +135,35 @@ func (n *Node) openStore(s cmq.Set, machine set.Machine) (*store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return store.Create(n.fs, dir, opt, store.Image{Index: 1, Term: 1, ConfState: confState, Data: machine.Image()})
+	return store.Create(n.fs, dir, opt, store.Image{Image: checkpoint.Image{Index: 1, Term: 1, ConfState: confState}})
+}
+
+// scrubRate is the rate for set.Config, where 0 is the default and a negative one none.
+func (n *Node) scrubRate() int {
+	if n.opt.Storage.ScrubRate == 0 {
+		return -1
+	}
+	return int(n.opt.Storage.ScrubRate)
+}
+
+// controllerSegment is the size of the log files of set 0, which has little to write.
+const controllerSegment = 4 << 20
+
+func (n *Node) storeOptions(s cmq.Set, h *hosted) store.Options {
+	o := &n.opt.Storage
+	opt := store.Options{
+		Options: segment.Options{
+			Cluster: clusterID(n.opt.Cluster), Set: uint16(s.ID), Replica: uint64(n.opt.ID),
+			SegmentSize: o.SegmentSize, CacheBytes: o.CacheBytes, Background: true, Logger: n.log,
+		},
+		Serial: func(f func() error) error { return h.host.Serial(f) },
+	}
+	if s.ID == cmq.ControllerSet {
+		opt.SegmentSize, opt.CacheBytes = min(o.SegmentSize, controllerSegment), min(o.CacheBytes, controllerSegment)
+		return opt
+	}
+	opt.Message = engine.StoredMessage
+	return opt
 }
 
 // Do carries out a request on this node's replica of the set, which must lead it.

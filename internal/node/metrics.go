@@ -19,6 +19,10 @@ type collector struct {
 	logFirst, logLast, dropped    *prometheus.Desc
 	sent, received, deleted       *prometheus.Desc
 	released, empty, busy         *prometheus.Desc
+	full, mended, quarantined     *prometheus.Desc
+	free, space, image            *prometheus.Desc
+	logBytes, archiveBytes        *prometheus.Desc
+	state                         *prometheus.Desc
 	peerBytes, peerDrops, refused *prometheus.Desc
 	lost                          *prometheus.Desc
 }
@@ -46,6 +50,15 @@ func newCollector(n *Node) *collector {
 		released:     perSet("cmq_messages_released_total", "Deliveries undone because the client had gone."),
 		empty:        perSet("cmq_receives_empty_total", "Receives that ended without a message."),
 		busy:         perSet("cmq_requests_busy_total", "Requests refused because too much was waiting for the set."),
+		full:         perSet("cmq_requests_full_total", "Requests refused because a disk of the set is full."),
+		mended:       perSet("cmq_messages_mended_total", "Messages that could not be read here and came from another replica."),
+		quarantined:  perSet("cmq_messages_quarantined_total", "Messages deleted because no replica could give them."),
+		free:         single("cmq_disk_free_bytes", "Free bytes on the disk of the data directory."),
+		space:        perSet("cmq_set_space", "How full the fullest disk of the set is as this node knows: 0 there is room, 1 sends are refused, 2 receives too."),
+		image:        perSet("cmq_set_image_index", "Raft index of this replica's newest image."),
+		logBytes:     perSet("cmq_set_log_bytes", "Bytes of this replica's log files."),
+		archiveBytes: perSet("cmq_set_archive_bytes", "Bytes of this replica's files of messages that have left the log."),
+		state:        perSet("cmq_set_state", "What this replica is: 0 a normal one, 1 being filled, 2 in repair."),
 		peerBytes:    single("cmq_peer_bytes_total", "Bytes exchanged with other nodes.", "direction"),
 		peerDrops:    single("cmq_peer_dropped_total", "Messages and calls to other nodes dropped before sending."),
 		refused:      single("cmq_peer_refused_total", "Connections to the peer port refused: wrong cluster, unknown node or garbage."),
@@ -71,11 +84,15 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.ready, ready)
 	gauge(c.connections, float64(c.n.door.Conns()))
+	gauge(c.free, float64(c.n.free.Load()))
 	gauge(c.queues, float64(table.QueueCount()))
 	gauge(c.tableVersion, float64(table.Version()))
 	for _, id := range c.n.setIDs {
 		h, label := c.n.sets[id], strconv.Itoa(int(id))
 		c.collectSet(gauge, h.host.Status(), label)
+		logBytes, archiveBytes := h.store.Size()
+		gauge(c.logBytes, float64(logBytes), label)
+		gauge(c.archiveBytes, float64(archiveBytes), label)
 		counter(c.dropped, h.host.Dropped(), label)
 		if h.service != nil {
 			c.collectEngine(counter, h.service.Machine.Stats(), label)
@@ -99,6 +116,16 @@ func (c *collector) collectSet(gauge func(*prometheus.Desc, float64, ...string),
 	gauge(c.applied, float64(s.Applied), label)
 	gauge(c.logFirst, float64(s.First), label)
 	gauge(c.logLast, float64(s.Last), label)
+	gauge(c.space, float64(s.Space), label)
+	gauge(c.image, float64(s.ImageIndex), label)
+	state := 0.0
+	switch {
+	case s.Repairing:
+		state = 2
+	case s.Fetching:
+		state = 1
+	}
+	gauge(c.state, state, label)
 }
 
 func (c *collector) collectEngine(counter sampler, s *engine.Stats, label string) {
@@ -108,4 +135,7 @@ func (c *collector) collectEngine(counter sampler, s *engine.Stats, label string
 	counter(c.released, s.Released.Load(), label)
 	counter(c.empty, s.Empty.Load(), label)
 	counter(c.busy, s.Busy.Load(), label)
+	counter(c.full, s.Full.Load(), label)
+	counter(c.mended, s.Mended.Load(), label)
+	counter(c.quarantined, s.Quarantined.Load(), label)
 }

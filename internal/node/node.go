@@ -44,6 +44,9 @@ type Node struct {
 	door       *httpapi.Door
 	polls      *access.Polls
 
+	free       atomic.Uint64 // bytes, on the disk of the data directory
+	spaceLevel atomic.Int32  // a set.Space
+
 	servers []*http.Server
 	health  health
 	ctx     context.Context
@@ -74,11 +77,14 @@ func withDefaults(opt Options) Options {
 	if opt.Limits == (cmq.Limits{}) {
 		opt.Limits = cmq.DefaultLimits()
 	}
-	if opt.SegmentSize == 0 {
-		opt.SegmentSize = 64 << 20
+	if opt.Storage.SegmentSize == 0 {
+		opt.Storage.SegmentSize = 64 << 20
 	}
-	if opt.CacheBytes == 0 {
-		opt.CacheBytes = 32 << 20
+	if opt.Storage.CacheBytes == 0 {
+		opt.Storage.CacheBytes = 32 << 20
+	}
+	if opt.Storage.FetchRate == 0 {
+		opt.Storage.FetchRate = 64 << 20
 	}
 	if opt.Key.Owner == "" {
 		opt.Key.Owner = firstOwner
@@ -131,6 +137,7 @@ func (n *Node) start() (err error) {
 	n.reconciler = controller.NewReconciler(controller.ReconcilerConfig{Board: n.board, Do: n.do, Clock: n.clock, Logger: n.log})
 	n.wg.Go(func() { n.reconciler.Run(n.ctx) })
 	n.wg.Go(n.balance)
+	n.wg.Go(n.watchSpace)
 	n.wg.Go(n.register)
 	n.wg.Go(n.followPeers)
 	if !n.replicaOf(cmq.ControllerSet) {
@@ -203,7 +210,10 @@ func (n *Node) stopSets(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, id := range n.setIDs {
 		if h := n.sets[id]; h.host != nil {
-			wg.Go(func() { h.host.Stop(ctx) })
+			wg.Go(func() {
+				h.host.Stop(ctx)
+				h.work.Wait()
+			})
 		}
 	}
 	wg.Wait()

@@ -49,7 +49,7 @@ func startCluster(t *testing.T, n int, change ...func(*Options)) *cluster {
 	for i := range n {
 		c.opts[i] = Options{
 			ID: cmq.NodeID(i + 1), DataDir: filepath.Join(dir, fmt.Sprint(i+1)), Cluster: "test", Nodes: nodes, Key: testKey,
-			SegmentSize: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+			Storage: Storage{SegmentSize: 1 << 20}, Logger: slog.New(slog.DiscardHandler),
 		}
 		for _, f := range change {
 			f(&c.opts[i])

@@ -34,7 +34,7 @@ func (r *Router) sendTo(ctx context.Context, q *cmq.Queue, bodies [][]byte, dela
 		if err == nil {
 			return reply.IDs, nil
 		}
-		if !errors.Is(err, cmq.ErrHeapFull) {
+		if !errors.Is(err, cmq.ErrHeapFull) && !errors.Is(err, cmq.ErrDiskFull) {
 			return nil, err
 		}
 	}

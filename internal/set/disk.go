@@ -6,13 +6,14 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
-	"github.com/opencmq/cmq/internal/store"
 	"github.com/opencmq/cmq/internal/store/segment"
 )
 
 // Job is work that waits for a disk. Run does it, on any goroutine; then Done must be called by the driver.
-// Jobs of class Disk must run one after the other in the order given; a Reader may run at any time.
+// Jobs of class Disk must run one after the other in the order given, and so must those of class Maintenance, beside them; a
+// Reader may run at any time, and so may a Scrub, which takes long.
 type Job struct {
 	Class JobClass
 	Bytes int // roughly what is written or read
@@ -25,15 +26,20 @@ type Job struct {
 type JobClass uint8
 
 const (
-	Disk   JobClass = iota // changes the store
-	Reader                 // reads from the store
+	Disk        JobClass = iota // changes the store
+	Reader                      // reads from the store
+	Maintenance                 // images, and what they make possible: takes long, and waits in between
+	Scrub                       // reads everything, slowly; there is at most one
 )
 
 // Run does the work.
 func (j *Job) Run() { j.err = j.run() }
 
 // Done takes the result of a job that has run.
-func (r *Replica) Done(now Now, j *Job) { j.done(now, j.err) }
+func (r *Replica) Done(now Now, j *Job) {
+	defer r.catch()
+	j.done(now, j.err)
+}
 
 // queueAppend keeps raft's request to make entries and hard state durable until the disk is free.
 func (r *Replica) queueAppend(m *raftpb.Message) {
@@ -65,6 +71,9 @@ func (r *Replica) startAppend(now Now) bool {
 	if r.disk != nil || r.full != nil || len(r.appendQueue) == 0 || r.failed != nil {
 		return false
 	}
+	if r.appendQueue[0].GetSnapshot() != nil && !r.checkpoint.halt() {
+		return false // an image of the state that is about to be replaced must be out of the way first
+	}
 	g := r.takeGroup()
 	if g.hard == (segment.HardState{}) {
 		g.hard = r.unwritten
@@ -87,11 +96,19 @@ func (r *Replica) startAppend(now Now) bool {
 }
 
 func (r *Replica) appendGroup(now Now, g *group) {
-	log := r.storage.store.Log()
+	log, generation := r.storage.log(), r.generation
 	r.startDisk(now, &Job{
 		Class: Disk, Bytes: g.bytes,
-		run:  func() error { return log.Append(g.entries, g.hard, true) },
-		done: func(now Now, err error) { r.appended(now, g, err) },
+		run: func() error { return log.Append(g.entries, g.hard, true) },
+		done: func(now Now, err error) {
+			if err == nil {
+				r.disks.synced(now.Mono - r.diskSince)
+			}
+			if generation != r.generation {
+				g.responses = nil // what was to be acknowledged belongs to a life before a repair
+			}
+			r.appended(now, g, err)
+		},
 	})
 }
 
@@ -142,7 +159,10 @@ func (g *group) add(m *raftpb.Message) {
 func (r *Replica) appended(now Now, g *group, err error) {
 	r.disk = nil
 	switch {
-	case errors.Is(err, segment.ErrNoSpace):
+	case noRoom(err):
+		if r.rn == nil {
+			return
+		}
 		// Nothing was written and nobody was told anything: the same group is tried again until there is room.
 		if r.full == nil {
 			r.log.Error("no space left for the log; trying again until there is", "error", err)
@@ -176,7 +196,7 @@ func (r *Replica) apply(now Now, m *raftpb.Message) {
 
 func (r *Replica) applyEntry(e *raftpb.Entry) {
 	r.applied, r.appTerm = e.GetIndex(), e.GetTerm()
-	r.images.bytes += len(e.GetData()) + 64
+	r.checkpoint.bytes += len(e.GetData()) + 64
 	switch e.GetType() {
 	case raftpb.EntryNormal:
 		if r.leading && len(e.GetData()) > 0 && r.cuts > 0 {
@@ -190,6 +210,7 @@ func (r *Replica) applyEntry(e *raftpb.Entry) {
 	case raftpb.EntryConfChange, raftpb.EntryConfChangeV2:
 		r.applyConfChange(e)
 	}
+	r.digests.applied(r, e.GetIndex())
 }
 
 func (r *Replica) applyConfChange(e *raftpb.Entry) {
@@ -201,61 +222,27 @@ func (r *Replica) applyConfChange(e *raftpb.Entry) {
 	r.machine.Apply(e.GetIndex(), e.GetTerm(), nil)
 }
 
-// imageMaker decides when the state is written out and the log's dead beginning dropped.
-type imageMaker struct {
-	bytes   int // of log applied since the newest image
-	last    uint64
-	running bool
+func confChange(e *raftpb.Entry) (raftpb.ConfChangeI, error) {
+	if e.GetType() == raftpb.EntryConfChange {
+		cc := new(raftpb.ConfChange)
+		return cc, proto.Unmarshal(e.GetData(), cc)
+	}
+	cc := new(raftpb.ConfChangeV2)
+	return cc, proto.Unmarshal(e.GetData(), cc)
 }
 
-// maybe makes a new image when enough was applied since the last one.
-func (im *imageMaker) maybe(r *Replica) {
-	if im.running || im.bytes < r.cfg.ImageBytes || r.applied == im.last || r.install != nil || r.failed != nil {
-		return
+// noRoom tells whether an error is one that passes: nothing happened, because the disk or a table of the system was
+// full.
+func noRoom(err error) bool {
+	if errors.Is(err, segment.ErrFailed) {
+		return false
 	}
-	im.running, im.bytes = true, 0
-	r.images.start(r)
-}
-
-func (im *imageMaker) start(r *Replica) {
-	image, conf := r.image(), r.conf
-	floor := min(r.machine.Floor(), image.Index+1)
-	if r.serving != nil {
-		floor = 0
+	for _, e := range []error{segment.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.EROFS} {
+		if errors.Is(err, e) {
+			return true
+		}
 	}
-	st := r.storage.store
-	r.jobs = append(r.jobs, &Job{
-		Class: Disk, Bytes: len(image.Data),
-		run: func() error {
-			if err := st.SaveImage(image); err != nil {
-				return err
-			}
-			return st.DropBefore(floor)
-		},
-		done: func(now Now, err error) {
-			im.running = false
-			if errors.Is(err, syscall.ENOSPC) {
-				r.log.Error("no space left for an image of the state; trying again later", "error", err)
-				return
-			}
-			if err != nil {
-				r.fail(err)
-				return
-			}
-			if image.Index > r.storage.image.Index {
-				image.Data = nil
-				r.storage.image, r.storage.conf = image, conf
-				im.last = image.Index
-			}
-		},
-	})
-}
-
-func (r *Replica) image() store.Image {
-	return store.Image{
-		Index: r.applied, Term: r.appTerm, Time: r.machine.Time(),
-		ConfState: mustMarshal(r.conf), Data: r.machine.Image(),
-	}
+	return false
 }
 
 var _ raft.Storage = (*storage)(nil)

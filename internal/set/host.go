@@ -26,8 +26,8 @@ type HostConfig struct {
 	Failed func(error)
 }
 
-// Host runs one Replica: one goroutine drives it, one writes to its store, and short-lived ones read parts of
-// snapshots.
+// Host runs one Replica: one goroutine drives it, one appends to its store, one makes images and maintains the files;
+// another checks them now and then, and short-lived ones read what other replicas ask for.
 type Host struct {
 	cfg HostConfig
 	r   *Replica
@@ -40,9 +40,11 @@ type Host struct {
 	wake   chan struct{}
 
 	disk    chan *Job
+	chores  chan *Job
 	status  atomic.Pointer[Status]
 	changed atomic.Pointer[chan struct{}] // closed at the next change of leader
 	stop    context.CancelFunc
+	stopped <-chan struct{}
 	done    sync.WaitGroup
 	dropped atomic.Uint64
 }
@@ -57,13 +59,15 @@ type input struct {
 // NewHost starts the goroutines. The Replica belongs to the Host from now on.
 func NewHost(r *Replica, cfg HostConfig) *Host {
 	ctx, stop := context.WithCancel(context.Background())
-	h := &Host{cfg: cfg, r: r, wake: make(chan struct{}, 1), disk: make(chan *Job, 16), stop: stop}
+	h := &Host{cfg: cfg, r: r, wake: make(chan struct{}, 1), disk: make(chan *Job, 64), chores: make(chan *Job, 16), stop: stop, stopped: ctx.Done()}
+	r.pause = h.pauser(ctx)
 	ch := make(chan struct{})
 	h.changed.Store(&ch)
 	h.publish(h.now(), true)
-	h.done.Add(2)
+	h.done.Add(3)
 	go h.loop(ctx)
-	go h.write(ctx)
+	go h.work(ctx, h.disk)
+	go h.work(ctx, h.chores)
 	return h
 }
 
@@ -244,31 +248,73 @@ func (h *Host) carryOut(ctx context.Context, out Output) {
 		h.cfg.Send(out.Envelopes[i])
 	}
 	for _, j := range out.Jobs {
-		if j.Class == Reader {
+		switch j.Class {
+		case Reader, Scrub:
 			h.done.Add(1)
 			go func() {
 				defer h.done.Done()
 				h.finish(j)
 			}()
-			continue
-		}
-		select {
-		case h.disk <- j:
-		case <-ctx.Done():
+		case Maintenance:
+			give(ctx, h.chores, j)
+		case Disk:
+			give(ctx, h.disk, j)
 		}
 	}
 }
 
-// write runs the disk jobs, one after the other.
-func (h *Host) write(ctx context.Context) {
+func give(ctx context.Context, to chan<- *Job, j *Job) {
+	select {
+	case to <- j:
+	case <-ctx.Done():
+	}
+}
+
+// work runs jobs, one after the other.
+func (h *Host) work(ctx context.Context, jobs <-chan *Job) {
 	defer h.done.Done()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case j := <-h.disk:
+		case j := <-jobs:
 			h.finish(j)
 		}
+	}
+}
+
+// pauser makes what lets background jobs wait, until the host stops.
+func (h *Host) pauser(ctx context.Context) func(time.Duration) error {
+	return func(d time.Duration) error {
+		if d <= 0 {
+			return ctx.Err()
+		}
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return errStop
+		}
+	}
+}
+
+// Serial runs f on the goroutine that appends to the log and waits for it: what a background job has to do there
+// (store.Options.Serial).
+func (h *Host) Serial(f func() error) error {
+	done := make(chan error, 1)
+	j := &Job{Class: Disk, run: func() error { done <- f(); return nil }, done: func(Now, error) {}}
+	select {
+	case h.disk <- j:
+	case <-h.stopped:
+		return errStop
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-h.stopped:
+		return errStop
 	}
 }
 

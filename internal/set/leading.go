@@ -32,7 +32,7 @@ func (r *Replica) handOver(not cmq.NodeID) bool {
 	}
 	var best, match uint64
 	for id, p := range r.rn.Status().Progress {
-		if id != uint64(r.id) && id != uint64(not) && p.RecentActive && !p.IsLearner && (best == 0 || p.Match > match || p.Match == match && id < best) {
+		if id != uint64(r.id) && id != uint64(not) && p.RecentActive && !p.IsLearner && r.disks.fast(cmq.NodeID(id)) && (best == 0 || p.Match > match || p.Match == match && id < best) {
 			best, match = id, p.Match
 		}
 	}
@@ -45,6 +45,9 @@ func (r *Replica) handOver(not cmq.NodeID) bool {
 // PeerDown says that the process of another node was seen to die. If it led, the survivors do not wait for the
 // election timeout: they stand at once, one after the other.
 func (r *Replica) PeerDown(now Now, id cmq.NodeID) {
+	if r.rn == nil {
+		return
+	}
 	r.rn.ReportUnreachable(uint64(id))
 	if r.leader != id || id == 0 {
 		return
@@ -63,7 +66,11 @@ func (r *Replica) PeerDown(now Now, id cmq.NodeID) {
 }
 
 // Campaign makes the replica stand for election at once (single-node sets at start, tests).
-func (r *Replica) Campaign() { _ = r.rn.Campaign() }
+func (r *Replica) Campaign() {
+	if r.rn != nil {
+		_ = r.rn.Campaign()
+	}
+}
 
 func (r *Replica) stopLeading() {
 	r.leading, r.cuts, r.refused = false, 0, nil
@@ -82,6 +89,7 @@ func (r *Replica) maybeLead(now Now) bool {
 	}
 	r.leading = true
 	r.log.Info("leading", "term", r.term, "applied", r.applied)
+	r.disks.told = SpaceOK
 	r.machine.Lead(r.term)
 	return true
 }

@@ -1,6 +1,11 @@
 package set
 
-// Machine is the state machine a set replicates, together with its leader's side. All methods are called by
+import (
+	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/store/reflog"
+)
+
+// Machine is the state machine a set replicates, together with its leader's side. All methods but Live are called by
 // the one goroutine that drives the Replica.
 type Machine interface {
 	// Apply applies the committed entry. Calls come in log order without gaps; data is nil for the empty entry
@@ -22,13 +27,49 @@ type Machine interface {
 	Wake() int64
 	// Due is called when the time that Wake named has come.
 	Due(now int64)
+	// SetSpace tells a leader how full the fullest disk of the set is, whenever that changes.
+	SetSpace(level Space)
 
 	// Time is the cluster time of the newest batch applied, 0 if there was none.
 	Time() int64
-	// Image encodes the state after the entry applied last.
-	Image() []byte
-	// Restore replaces the state by an image that was made after the entry with this index.
-	Restore(index uint64, image []byte) error
-	// Floor is the lowest index whose entry the machine may still have to read.
-	Floor() uint64
+	// Digest is a sum over everything applied so far: equal on all replicas that have applied the same entries.
+	Digest() uint64
+
+	// StartImage begins an image of the state after the entry applied last. Entries go on being applied meanwhile
+	// and are not in it. There is one at a time.
+	StartImage()
+	// StepImage encodes about limit bytes of it and reports whether nothing is left to encode.
+	StepImage(limit int) (done bool)
+	// TakeImage hands over the encoded image for the part that needs the disk.
+	TakeImage() ImageJob
+	// Restore replaces the state by an image that was made after the entry with this index; an image begun and not
+	// done is forgotten. No data is the image of an empty set.
+	Restore(index uint64, image []byte, files []reflog.File) error
+	// Live says which messages the image of another replica still needs, before it is restored; nil if such images
+	// have no messages beside them. Any goroutine may call it. The files are those of the image, in the staging of the
+	// store.
+	Live(image []byte, files []reflog.File) (store.Live, error)
+}
+
+// ImageJob is the part of an image that is made in the background.
+type ImageJob interface {
+	// Run brings everything that belongs to the image to the disk but the image itself, whose parts it returns. live
+	// is good until Done and nil for a machine without messages. throttle is told of the bytes read and written; its
+	// error ends the job.
+	Run(throttle func(bytes int) error) (parts [][]byte, files []reflog.File, live store.Live, err error)
+	// Done is called on the goroutine that drives the Replica, with the error of Run or of saving the image. After one
+	// the machine is as if the image had never been begun.
+	Done(err error)
+}
+
+// References is what a Machine has beside its state if it refers to messages: it lets replicas heal each other's
+// references.
+type References interface {
+	// Runs reads the runs of positions [lo, hi), at most limit of them; the last may reach beyond hi, the first begin
+	// before lo. Any goroutine may call it.
+	Runs(key reflog.Key, lo, hi uint64, limit int) ([]reflog.Run, error)
+	// VerifyRefs reads everything on the disk and reports the positions that cannot be read. Any goroutine may call it.
+	VerifyRefs(throttle func(bytes int) error, report func(key reflog.Key, lo, hi uint64)) error
+	// RepairRefs takes the runs of positions [lo, hi) instead of those on the disk, for good with the next image.
+	RepairRefs(key reflog.Key, lo, hi uint64, runs []reflog.Run)
 }

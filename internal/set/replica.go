@@ -33,11 +33,23 @@ type Config struct {
 	Store   *store.Store
 	Logger  *slog.Logger
 
+	// Replicas are the nodes of the set as the controller knows them. They are used only to find somebody who knows
+	// better, when no image can be read.
+	Replicas []cmq.NodeID
+
 	// ElectionTicks is after how many silent ticks a follower stands for election (it waits up to twice as long);
 	// 0 means 12.
 	ElectionTicks int
-	// ImageBytes is after how many bytes of applied log a new image is made; 0 means 256 MiB.
+	// ImageBytes is after how many bytes of applied log a new image is made, if the newest is not large, and ImageEvery after
+	// what time in any case; 0 means 256 MiB and 30 s.
 	ImageBytes int
+	ImageEvery time.Duration
+	// KeepLag is how many bytes of log a follower may lag behind and still find its next entry in the leader's log; 0 means
+	// 1 GiB.
+	KeepLag int64
+	// FetchRate, MaintainRate and ScrubRate are how many bytes a second may be fetched from other replicas, read and written by
+	// the maintenance of files, and read to check them; 0 means 64 MiB, 64 MiB and 8 MiB. A negative ScrubRate: no checking.
+	FetchRate, MaintainRate, ScrubRate int
 	// DiskStall is how long one disk write may last before a leader hands over; 0 means 1 s.
 	DiskStall time.Duration
 }
@@ -48,7 +60,7 @@ type Replica struct {
 	set     cmq.SetID
 	id      cmq.NodeID
 	log     *slog.Logger
-	rn      *raft.RawNode
+	rn      *raft.RawNode // nil in repair
 	storage *storage
 	machine Machine
 	clock   clusterTime
@@ -72,11 +84,22 @@ type Replica struct {
 	disk        *Job              // the one append or install that is out
 	diskSince   time.Duration
 	reads       readQueue
-	images      imageMaker
-	install     *install // snapshot this replica is fetching
-	serving     *serving // snapshot another replica is fetching
+	checkpoint  checkpoints
 	filling     filling
 	campaignAt  time.Duration
+
+	asker      asker
+	answering  int     // answers being read
+	keeping    int     // jobs that keep fetched messages
+	pins       pins    // what is kept for replicas being filled
+	pull       *pull   // image this replica is fetching
+	repair     *repair // not nil: there is no rn
+	leaving    *leaving
+	generation int // how often rn was thrown away
+	scrub      scrubber
+	digests    digests
+	disks      disks
+	pause      func(time.Duration) error // lets a background job wait; nil: they never do
 
 	envelopes []Envelope
 	jobs      []*Job
@@ -104,18 +127,20 @@ type Status struct {
 	First, Last      uint64
 	Time             int64 // cluster time, 0 unknown
 	Fetching         bool  // a snapshot is being fetched
+	Repairing        bool  // something is lost and being asked for: no vote, no acknowledgement
+	Space            Space // of the set, as far as this replica knows
+	Scrub            ScrubStats
 	ImageIndex       uint64
 	UnappliedEntries uint64
 }
 
-// NewReplica restores the machine from the store's newest image and starts raft on its log.
+// NewReplica restores the machine from the store's newest image and starts raft on its log. If anything is lost that was
+// once acknowledged, the replica starts in repair, without raft. The error of a damaged set of one replica says so.
 func NewReplica(cfg Config) (*Replica, error) {
 	image, err := cfg.Store.LatestImage()
-	if err != nil {
+	lost := errors.Is(err, store.ErrNoImage)
+	if err != nil && !lost {
 		return nil, err
-	}
-	if err := cfg.Machine.Restore(image.Index, image.Data); err != nil {
-		return nil, fmt.Errorf("set %d: image at index %d: %w", cfg.Set, image.Index, err)
 	}
 	st, err := openStorage(cfg.Store, image)
 	if err != nil {
@@ -123,18 +148,51 @@ func NewReplica(cfg Config) (*Replica, error) {
 	}
 	cfg = withDefaults(cfg)
 	r := &Replica{
-		set: cfg.Set, id: cfg.Node, cfg: cfg, log: cfg.Logger.With("set", cfg.Set),
-		storage: st, machine: cfg.Machine, conf: st.conf,
-		applied: image.Index, appTerm: image.Term, last: max(cfg.Store.Log().LastIndex(), image.Index),
+		set: cfg.Set, id: cfg.Node, cfg: cfg, log: cfg.Logger.With("set", cfg.Set), storage: st, machine: cfg.Machine,
 	}
-	r.images.last = image.Index
-	r.hard = cfg.Store.Log().HardState()
-	r.rn, err = raft.NewRawNode(r.raftConfig(image.Index))
-	if err != nil {
+	if !lost {
+		r.conf, r.applied, r.appTerm = st.conf, image.Index, image.Term
+		if err := cfg.Machine.Restore(image.Index, image.Data(), image.Refs); err != nil {
+			return nil, fmt.Errorf("set %d: image at index %d: %w", cfg.Set, image.Index, err)
+		}
+	}
+	r.checkpoint.last, r.checkpoint.size = image.Index, len(image.Data())
+	r.last = max(st.log().LastIndex(), r.applied)
+	r.hard = st.log().HardState()
+	if r.repair = r.diagnose(!lost); r.repair != nil {
+		return r, r.mayRepair()
+	}
+	if err := r.startRaft(); err != nil {
 		return nil, err
 	}
-	r.term = r.rn.BasicStatus().GetTerm()
+	r.scrub.found(r, Now{}, cfg.Store.Damage())
 	return r, nil
+}
+
+// mayRepair tells of a set of one replica that nobody can give back what it lost.
+func (r *Replica) mayRepair() error {
+	if len(r.others()) > 0 {
+		r.log.Error("this replica is damaged; it neither votes nor acknowledges until the others have given back what it lost",
+			"holes", r.storage.log().Holes(), "term_in_doubt", r.repair.amnesia, "image_lost", r.repair.reseed != 0)
+		return nil
+	}
+	if len(r.storage.log().Holes()) == 0 && r.repair.reseed == 0 {
+		return nil // nobody else votes, so it does not matter what this one voted
+	}
+	return fmt.Errorf("set %d: a part of what was stored cannot be read (%v), and this is the only replica, so nobody can give it back: restore the directory from a backup",
+		r.set, r.storage.log().Holes())
+}
+
+// startRaft begins to take part, with what the log and the machine have.
+func (r *Replica) startRaft() (err error) {
+	r.hard = r.storage.log().HardState()
+	r.last = max(r.storage.log().LastIndex(), r.applied)
+	r.storage.applied, r.storage.startConf = r.applied, r.conf
+	if r.rn, err = raft.NewRawNode(r.raftConfig(r.applied)); err != nil {
+		return err
+	}
+	r.term = r.rn.BasicStatus().GetTerm()
+	return nil
 }
 
 func withDefaults(cfg Config) Config {
@@ -143,6 +201,21 @@ func withDefaults(cfg Config) Config {
 	}
 	if cfg.ImageBytes == 0 {
 		cfg.ImageBytes = 256 << 20
+	}
+	if cfg.ImageEvery == 0 {
+		cfg.ImageEvery = 30 * time.Second
+	}
+	if cfg.KeepLag == 0 {
+		cfg.KeepLag = 1 << 30
+	}
+	if cfg.FetchRate == 0 {
+		cfg.FetchRate = 64 << 20
+	}
+	if cfg.MaintainRate == 0 {
+		cfg.MaintainRate = 64 << 20
+	}
+	if cfg.ScrubRate == 0 {
+		cfg.ScrubRate = 8 << 20
 	}
 	if cfg.DiskStall == 0 {
 		cfg.DiskStall = time.Second
@@ -165,14 +238,22 @@ func (r *Replica) raftConfig(applied uint64) *raft.Config {
 
 // Status describes the replica at this moment.
 func (r *Replica) Status(now Now) Status {
-	bs := r.rn.BasicStatus()
+	commit := r.committed()
 	return Status{
 		Set: r.set, Leader: r.leader, Leading: r.leading, Term: r.term,
-		Committed: bs.GetCommit(), Applied: r.applied,
-		First: r.storage.store.Log().FirstIndex(), Last: r.last, Time: r.clock.at(now),
-		Fetching: r.install != nil, ImageIndex: r.storage.image.Index,
-		UnappliedEntries: bs.GetCommit() - r.applied,
+		Committed: commit, Applied: r.applied,
+		First: r.storage.log().FirstIndex(), Last: r.last, Time: r.clock.at(now),
+		Fetching: r.pull != nil, Repairing: r.repair != nil, Space: r.disks.worst(r, now), Scrub: r.scrub.stats,
+		ImageIndex: r.storage.image.Index, UnappliedEntries: commit - r.applied,
 	}
+}
+
+// committed is the highest index known to be committed.
+func (r *Replica) committed() uint64 {
+	if r.rn != nil {
+		return r.rn.BasicStatus().GetCommit()
+	}
+	return max(r.applied, min(r.storage.log().HardState().Commit, r.storage.log().LastIndex()))
 }
 
 // Machine is the state machine the replica drives.
@@ -189,6 +270,17 @@ func (r *Replica) Time(now Now) int64 { return r.clock.at(now) }
 
 // Tick advances raft's clock; call it at a fixed interval (50 ms).
 func (r *Replica) Tick(now Now) {
+	defer r.catch()
+	r.pins.expire(now)
+	r.digests.tick(r, now)
+	r.scrub.tick(r, now)
+	if r.pull != nil {
+		r.pull.retry(r, now)
+	}
+	r.left(now)
+	if r.rn == nil {
+		return
+	}
 	r.rn.Tick()
 	if r.full != nil && r.disk == nil {
 		r.appendGroup(now, r.full)
@@ -201,25 +293,40 @@ func (r *Replica) Tick(now Now) {
 		r.reads.retry(r)
 		r.watchDisk(now)
 	}
+	r.disks.tick(r, now)
 	r.filling.watch(r, now)
-	if r.serving != nil {
-		r.serving.expire(r, now)
-	}
-	if r.install != nil {
-		r.install.retry(r, now)
-	}
 }
 
 // Step takes a message from another replica.
 func (r *Replica) Step(now Now, from cmq.NodeID, m Message) {
+	defer r.catch()
 	r.clock.peer(from, &m, now)
+	r.disks.heard(from, &m, now)
 	switch {
-	case m.Fetch != nil:
-		r.serve(now, from, *m.Fetch)
-	case m.Chunk != nil:
-		r.receiveChunk(now, from, m.Chunk)
-	case m.Raft != nil:
+	case m.Ask != nil:
+		r.answer(now, from, m.Ask)
+	case m.Answer != nil:
+		r.asker.answered(r, now, from, m.Answer)
+	case m.Digest != nil:
+		r.digests.heard(r, now, from, *m.Digest)
+	case m.Raft != nil && r.rn != nil:
 		r.stepRaft(now, from, &m)
+	}
+}
+
+// catch makes a repair of the panic with which raft answers a log it cannot read. The RawNode, whose state nobody knows then, is
+// thrown away.
+func (r *Replica) catch() {
+	switch p := recover().(type) {
+	case nil:
+	case error:
+		var damage *segment.DamageError
+		if !errors.As(p, &damage) {
+			panic(p)
+		}
+		r.lost(damage)
+	default:
+		panic(p)
 	}
 }
 
@@ -253,14 +360,13 @@ func (r *Replica) stepRaft(now Now, from cmq.NodeID, m *Message) {
 
 // missesAcknowledged handles that the leader knows of entries this replica acknowledged and does not have. If it has none
 // at all, its directory was lost or replaced by an empty one: it asks to be filled again. Otherwise the directory is
-// an older copy, or somebody cut the log; who knows what else is wrong with it.
+// an older copy, or the end of the log was lost: it is repaired.
 func (r *Replica) missesAcknowledged(now Now, leader cmq.NodeID, index uint64) {
 	if r.blank() {
-		r.envelopes = append(r.envelopes, r.envelope(now, leader, Message{Fetch: &Fetch{}}))
+		r.envelopes = append(r.envelopes, r.envelope(now, leader, Message{Ask: &Ask{Kind: AskSuccessor}}))
 		return
 	}
-	r.fail(fmt.Errorf("the log ends at index %d, but node %d knows that this replica acknowledged index %d: acknowledged data is missing; "+
-		"move the directory of this set away and start again, and the replica is filled from the others", r.last, leader, index))
+	r.misses(leader, index)
 }
 
 // blank reports whether the log never had an entry.
@@ -290,8 +396,22 @@ func (r *Replica) fail(err error) {
 
 // Ready works off everything that the inputs since the last call have brought about.
 func (r *Replica) Ready(now Now) Output {
-	r.timers(now)
-	for r.failed == nil {
+	for repairing := true; repairing; {
+		repairing = r.rn == nil
+		r.turn(now)
+		repairing = repairing && r.rn != nil && r.failed == nil
+	}
+	out := Output{Envelopes: r.envelopes, Jobs: r.jobs, Wake: r.wake(now), Failed: r.failed}
+	r.envelopes, r.jobs = nil, nil
+	return out
+}
+
+func (r *Replica) turn(now Now) {
+	defer r.catch()
+	if r.rn != nil {
+		r.timers(now)
+	}
+	for r.failed == nil && r.rn != nil {
 		r.cut(now)
 		r.reads.issue(r)
 		for r.failed == nil && r.rn.HasReady() {
@@ -301,10 +421,11 @@ func (r *Replica) Ready(now Now) Output {
 			break
 		}
 	}
-	r.images.maybe(r)
-	out := Output{Envelopes: r.envelopes, Jobs: r.jobs, Wake: r.wake(now), Failed: r.failed}
-	r.envelopes, r.jobs = nil, nil
-	return out
+	r.scrub.check(r, now)
+	r.checkpoint.step(r, now)
+	r.repairOn(now)
+	r.pullOn(now)
+	r.asker.run(r, now)
 }
 
 func (r *Replica) handle(now Now, rd raft.Ready) {
@@ -332,6 +453,7 @@ func (r *Replica) send(now Now, m *raftpb.Message) {
 
 func (r *Replica) envelope(now Now, to cmq.NodeID, m Message) Envelope {
 	m.Wall = now.Wall
+	m.Space, m.Sync = r.disks.own, uint32(min(r.disks.median.Microseconds(), 1<<32-1))
 	// A leader that does not serve yet tells its time too: it may be the one who brings a follower the entries of
 	// the leader before, and the follower must not go on counting from an earlier leader's time.
 	if r.clock.warm {
@@ -404,8 +526,10 @@ func boolDuration(b bool, d time.Duration) time.Duration {
 
 func (r *Replica) wake(now Now) time.Duration {
 	wake := r.machineWake(now)
-	if r.campaignAt != 0 && (wake == 0 || r.campaignAt < wake) {
-		wake = r.campaignAt
+	for _, at := range []time.Duration{r.campaignAt, r.asker.wake(now), r.checkpoint.wake(now)} {
+		if at != 0 && (wake == 0 || at < wake) {
+			wake = at
+		}
 	}
 	return wake
 }

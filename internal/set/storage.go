@@ -9,24 +9,57 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/opencmq/cmq/internal/store"
-	"github.com/opencmq/cmq/internal/store/checkpoint"
 	"github.com/opencmq/cmq/internal/store/segment"
 )
 
 // storage shows a store to raft (raft.Storage). It is used only by the goroutine that drives the Replica.
 type storage struct {
 	store *store.Store
-	image checkpoint.Image // newest image; Data is not kept
-	conf  *raftpb.ConfState
+	image store.Image       // newest image; its Parts are not kept; Index 0 if there is none
+	conf  *raftpb.ConfState // of the image
+
+	// With what raft starts: the image's, or after a repair what the machine had applied.
+	applied   uint64
+	startConf *raftpb.ConfState
 }
 
-func openStorage(s *store.Store, image checkpoint.Image) (*storage, error) {
+func openStorage(s *store.Store, image store.Image) (*storage, error) {
 	conf := new(raftpb.ConfState)
 	if err := proto.Unmarshal(image.ConfState, conf); err != nil {
 		return nil, fmt.Errorf("image at index %d: membership cannot be read: %w", image.Index, err)
 	}
-	image.Data = nil
+	image.Parts = nil
 	return &storage{store: s, image: image, conf: conf}, nil
+}
+
+func (s *storage) log() *segment.Log { return s.store.Log() }
+
+// behind is about how many bytes of log there are from an entry on.
+func (s *storage) behind(index uint64) int64 {
+	log := s.log()
+	if index > log.LastIndex() {
+		return 0
+	}
+	if index < log.FirstIndex() {
+		return 1<<63 - 1
+	}
+	var bytes int64
+	for _, info := range log.Sealed() {
+		if info.Last >= index {
+			bytes += info.End
+		}
+	}
+	return bytes
+}
+
+// segmentWith is the number of the sealed segment with an entry, 0 if it is in the active one.
+func (s *storage) segmentWith(index uint64) uint64 {
+	for _, info := range s.log().Sealed() {
+		if info.First <= index && index <= info.Last {
+			return info.Number
+		}
+	}
+	return 0
 }
 
 // InitialState implements raft.Storage.
@@ -34,10 +67,9 @@ func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	hs := s.store.Log().HardState()
 	// The commit index on disk may be behind the image, because it is not synced on its own, and it may
 	// be ahead of a log whose torn end was cut off, because nobody was told of those entries.
-	commit := min(max(hs.Commit, s.image.Index), s.store.Log().LastIndex())
-	commit = max(commit, s.image.Index)
+	commit := max(min(hs.Commit, s.store.Log().LastIndex()), s.applied)
 	term := max(hs.Term, s.image.Term)
-	return &raftpb.HardState{Term: &term, Vote: &hs.Vote, Commit: &commit}, s.conf, nil
+	return &raftpb.HardState{Term: &term, Vote: &hs.Vote, Commit: &commit}, s.startConf, nil
 }
 
 // Entries implements raft.Storage.

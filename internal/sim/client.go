@@ -187,7 +187,7 @@ func (a *attempt) result(p *replica, r *engine.Result, err error) {
 	switch {
 	case err == nil && a.gone && k.req.Kind == cmq.KindReceive && len(r.Reply.Messages) > 0:
 		a.release(p, r)
-	case err == nil && len(r.Refs) > 0:
+	case err == nil && r.Unread():
 		// The bodies are read by another goroutine, a moment later.
 		a.over = false
 		p.node.after(p.node.rng.mostly(10*time.Microsecond, 2*p.node.w.knobs.disk), func() { a.fill(p, r) })
@@ -201,11 +201,22 @@ func (a *attempt) result(p *replica, r *engine.Result, err error) {
 	}
 }
 
-// fill reads the bodies. They can be gone only if everything has come to an end with them meanwhile: then the client
-// is told to try again later.
+// fill reads the messages. Those that cannot be read here come from the other replicas, a while later.
 func (a *attempt) fill(p *replica, r *engine.Result) {
+	if a.machine.Fill(r) {
+		a.filled(p, r, nil)
+		return
+	}
+	p.node.exec(func() {
+		a.machine.Mend(r, func(err error) { a.filled(p, r, err) })
+		p.drive()
+	})
+}
+
+// filled ends the attempt. Messages that are there can be out of reach only if too many replicas are: then the client is
+// told to try again later.
+func (a *attempt) filled(p *replica, r *engine.Result, err error) {
 	a.over = true
-	err := a.machine.Fill(r)
 	if err != nil {
 		p.node.w.oracle.notFilled(p, err)
 		a.respond(func() { a.call.end(answer{outcome: check.Info}) })

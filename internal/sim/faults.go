@@ -16,12 +16,22 @@ type fault struct {
 	rng    stream
 	lo, hi time.Duration // pause between two strikes
 	strike func(f *fault)
+	group  string // of faults that are switched on together; "": the ordinary ones
+
+	old      *keepsake
+	patience int // how often it may yet look whether its moment has come
 }
+
+// storageGroup is the group of faults that damage what was stored. The name stands for all of them in Config.Faults.
+const storageGroup = "storage"
+
+// storageByDefault switches it on when no faults are named.
+const storageByDefault = false
 
 // kinds lists all faults. The times are chosen so that each strikes a few times in the 20 seconds of a run.
 func kinds() []fault {
 	const s, ms = time.Second, time.Millisecond
-	return []fault{
+	return append([]fault{
 		{name: "crash", lo: 1 * s, hi: 7 * s, strike: (*fault).crash},
 		{name: "powercut", lo: 4 * s, hi: 14 * s, strike: (*fault).powerCut},
 		{name: "pause", lo: 1 * s, hi: 6 * s, strike: (*fault).pause},
@@ -38,16 +48,24 @@ func kinds() []fault {
 		{name: "fulldisk", lo: 3 * s, hi: 12 * s, strike: (*fault).fullDisk},
 		{name: "transfer", lo: 300 * ms, hi: 3 * s, strike: (*fault).transfer},
 		{name: "lostreply", lo: 1 * s, hi: 5 * s, strike: (*fault).lostReply},
-	}
+	}, storageKinds()...)
 }
 
-// FaultNames lists the kinds of faults.
+// FaultNames lists the kinds of faults, with the names of groups.
 func FaultNames() []string {
 	var names []string
 	for _, k := range kinds() {
 		names = append(names, k.name)
 	}
-	return names
+	return append(names, storageGroup)
+}
+
+// allowed tells whether faults of the kind may strike in this run.
+func (k *fault) allowed(cfg *Config) bool {
+	if cfg.Faults == nil {
+		return k.group == "" || storageByDefault && cfg.Nodes >= 3
+	}
+	return slices.Contains(cfg.Faults, k.name) || k.group != "" && slices.Contains(cfg.Faults, k.group)
 }
 
 // makeFaults chooses the faults of the seed: each kind that is allowed with a chance of one half.
@@ -55,7 +73,7 @@ func (w *world) makeFaults() {
 	for _, k := range kinds() {
 		f := k
 		f.w, f.rng = w, newStream(w.cfg.Seed, "fault "+k.name)
-		if on := f.rng.chance(50); !on || w.cfg.Faults != nil && !slices.Contains(w.cfg.Faults, k.name) {
+		if on := f.rng.chance(50); !on || !k.allowed(&w.cfg) {
 			continue
 		}
 		w.faults = append(w.faults, &f)
@@ -75,11 +93,17 @@ func (f *fault) plan() {
 		if f.w.phase != loading {
 			return
 		}
-		f.w.stats.faults[f.name]++
+		if f.group == "" {
+			f.struck()
+		}
+		f.patience = woundTries
 		f.strike(f)
 		f.plan()
 	})
 }
+
+// struck counts a strike. Those that damage what is stored are counted when the damage is done.
+func (f *fault) struck() { f.w.stats.faults[f.name]++ }
 
 func (f *fault) say(format string, args ...any) {
 	f.w.trace.mix(9, uint64(f.w.now), uint64(len(f.name)))

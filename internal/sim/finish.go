@@ -22,7 +22,10 @@ const (
 // endOfFaults begins the last part of a run.
 func (w *world) endOfFaults() {
 	w.phase = settling
-	w.limit = w.now + endLimit
+	w.ended, w.limit = w.now, w.now+endLimit
+	if len(w.wounded()) > 0 {
+		w.limit += healLimit
+	}
 	w.trace.say(w.now, "the faults end")
 	w.lostReply = 0
 	for _, q := range w.queues {
@@ -44,6 +47,8 @@ func (w *world) endOfFaults() {
 // heal ends every fault of a node and starts it if it is down.
 func (n *node) heal() {
 	n.freeDisk()
+	n.unhamper()
+	n.detained = false
 	n.slow, n.trip, n.recoveryCrash = 1, 0, 0
 	n.disk.OnOp(nil)
 	n.disk.FailSyncs(0)
@@ -125,7 +130,7 @@ func (w *world) maybeFinish() {
 			return
 		}
 	}
-	if !w.oracle.caughtUp() {
+	if !w.oracle.caughtUp() || !w.healed() {
 		w.after(50*time.Millisecond, w.maybeFinish)
 		return
 	}
@@ -158,11 +163,7 @@ func (w *world) whatWaits() string {
 // serveWithMajority heals a majority only. Nodes outside of it stay as they are for ever, and so do the cuts of their
 // links; the majority must confirm a send, a receive and a delete on every set in time.
 func (w *world) serveWithMajority() {
-	core := newStream(w.cfg.Seed, "core").Perm(len(w.nodes))[:len(w.nodes)/2+1]
-	inside := map[cmq.NodeID]bool{}
-	for _, i := range core {
-		inside[w.nodes[i].id] = true
-	}
+	inside := w.majority()
 	w.net.calm()
 	for p, l := range w.net.links {
 		if inside[p.from] && inside[p.to] {
@@ -186,6 +187,17 @@ func (w *world) serveWithMajority() {
 			}
 		})
 	}
+}
+
+// majority chooses who must serve. A damaged node cannot be counted on.
+func (w *world) majority() map[cmq.NodeID]bool {
+	inside := map[cmq.NodeID]bool{}
+	for _, i := range newStream(w.cfg.Seed, "core").Perm(len(w.nodes)) {
+		if n := w.nodes[i]; n.wound == nil && len(inside) < len(w.nodes)/2+1 {
+			inside[n.id] = true
+		}
+	}
+	return inside
 }
 
 // proveLife sends to a fresh queue of the set, receives from it and deletes, each until it is confirmed.

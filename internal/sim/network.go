@@ -132,20 +132,25 @@ func mixMessage(t *tracer, m *set.Message) {
 			t.mix(hashBytes(es[len(es)-1].GetData()))
 		}
 	}
-	if f := m.Fetch; f != nil {
-		t.mix(f.Index, f.Next, f.Offset)
+	if a := m.Ask; a != nil {
+		t.mix(a.ID, uint64(a.Kind), a.Lo, a.Hi, a.Index, a.Offset, uint64(len(a.Refs)))
 	}
-	if c := m.Chunk; c != nil {
-		t.mix(c.Index, c.Next, uint64(len(c.Entries)), hashBytes(c.Image))
+	if a := m.Answer; a != nil {
+		t.mix(a.ID, uint64(a.Verdict), a.Index, uint64(len(a.Entries)), uint64(len(a.Messages)), hashBytes(a.Data))
+	}
+	if d := m.Digest; d != nil {
+		t.mix(d.Index, d.Sum)
 	}
 }
 
 func describe(m *set.Message) string {
 	switch {
-	case m.Fetch != nil:
-		return "fetch " + sprint(m.Fetch.Index, m.Fetch.Next, m.Fetch.Offset)
-	case m.Chunk != nil:
-		return "chunk " + sprint(m.Chunk.Index, m.Chunk.Next, len(m.Chunk.Entries), len(m.Chunk.Image))
+	case m.Ask != nil:
+		return "ask " + sprint(m.Ask.Kind, m.Ask.Lo, m.Ask.Hi, m.Ask.Index, m.Ask.Offset, m.Ask.Name, len(m.Ask.Refs))
+	case m.Answer != nil:
+		return "answer " + sprint(m.Answer.Kind, m.Answer.Verdict, len(m.Answer.Entries), len(m.Answer.Messages), len(m.Answer.Data))
+	case m.Digest != nil:
+		return "digest " + sprint(m.Digest.Index, m.Digest.Sum)
 	case m.Raft == nil:
 		return "time only"
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/opencmq/cmq/internal/engine"
 	"github.com/opencmq/cmq/internal/set"
 	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/store/reflog"
 	"github.com/opencmq/cmq/internal/vfs"
 )
 
@@ -46,6 +48,13 @@ type node struct {
 
 	recoveryCrash int  // the next start crashes at this operation on the disk; 0: it does not
 	abandoned     bool // stays down for ever
+
+	wound     *wound // damage that is not healed yet
+	sick      bool   // some of it are sectors that cannot be read
+	detained  bool   // is not started for now
+	memories  map[cmq.SetID]memory
+	hampering int // faults at work that refuse the process something
+	hampered  int // the incarnation that met one of them last
 }
 
 // replica is one replica of a set on a node that is up.
@@ -54,15 +63,16 @@ type replica struct {
 	set     cmq.SetID
 	r       *set.Replica
 	m       *machine
+	fs      vfs.FS
 	st      *store.Store
-	jobs    []*set.Job
-	busy    bool
+	disk    line
+	care    line          // of jobs of class Maintenance
 	wakeAt  time.Duration // the wake-up that is planned, by the monotonic clock
 	wasWarm bool
 }
 
 func newNode(w *world, id cmq.NodeID) *node {
-	n := &node{w: w, id: id, rng: newStream(w.cfg.Seed, fmt.Sprint("disk ", id)), slow: 1}
+	n := &node{w: w, id: id, rng: newStream(w.cfg.Seed, fmt.Sprint("disk ", id)), slow: 1, memories: map[cmq.SetID]memory{}}
 	n.disk = vfs.NewDisk(newStream(w.cfg.Seed, fmt.Sprint("crash ", id)).Rand)
 	return n
 }
@@ -116,11 +126,14 @@ func (n *node) resume() {
 
 // start starts the process on whatever the disk holds.
 func (n *node) start() {
-	if n.up || n.abandoned {
+	if n.up || n.abandoned || n.detained {
 		return
 	}
 	n.up, n.tripped, n.paused, n.held = true, false, false, nil
 	n.incarnation++
+	if n.hampering > 0 {
+		n.hampered = n.incarnation
+	}
 	n.booted, n.ppm = n.w.now, n.nextPPM
 	n.w.trace.say(n.w.now, "node %d starts", n.id)
 	n.w.trace.mix(1, uint64(n.id))
@@ -139,8 +152,14 @@ func (n *node) start() {
 }
 
 func (n *node) open(fs vfs.FS, id cmq.SetID) error {
-	p := &replica{node: n, set: id}
+	p := &replica{node: n, set: id, fs: fs}
 	st, err := openStore(n, fs, id)
+	if errors.Is(err, store.ErrNotExist) && n.wound != nil {
+		n.w.stats.hit("replicas made anew")
+		if err = n.createSet(fs, id); err == nil {
+			st, err = openStore(n, fs, id)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -148,7 +167,7 @@ func (n *node) open(fs vfs.FS, id cmq.SetID) error {
 	p.m = &machine{p: p, Machine: engine.New(n.w.engineConfig(p))}
 	p.r, err = set.NewReplica(set.Config{
 		Set: id, Node: n.id, Machine: p.m, Store: st, Logger: n.w.logger,
-		ImageBytes: n.w.knobs.imageBytes,
+		ImageBytes: n.w.knobs.imageBytes, Replicas: n.w.nodeIDs(),
 	})
 	if err != nil {
 		return err
@@ -164,7 +183,7 @@ func (n *node) notOpened(id cmq.SetID, err error) {
 	switch {
 	case n.tripped:
 		n.fall("crashed while it recovered")
-	case n.full || n.failing:
+	case n.excused() || n.refusedStart(id, err):
 		n.kill(vfs.KillProcess, "cannot start: "+err.Error())
 	default:
 		n.w.violation("recovery", "node %d cannot open set %d: %v", n.id, id, err)
@@ -228,35 +247,44 @@ func (p *replica) planWake(at time.Duration) {
 	p.node.after(wait+wait/1000+time.Microsecond, func() { p.drive() })
 }
 
-// plan gives a job to the disk: writers one after the other, readers beside them.
+// line is jobs that run one after the other.
+type line struct {
+	jobs []*set.Job
+	busy bool
+}
+
+// plan gives a job to the disk: those of one class that change it one after the other, others beside them.
 func (p *replica) plan(j *set.Job) {
-	n := p.node
-	if j.Class == set.Reader {
+	n, l := p.node, &p.disk
+	switch j.Class {
+	case set.Reader, set.Scrub:
 		n.after(n.diskLatency(j.Bytes), func() { p.run(j, func() { p.finish(j) }) })
 		return
+	case set.Maintenance:
+		l = &p.care
 	}
-	p.jobs = append(p.jobs, j)
-	p.nextJob()
+	l.jobs = append(l.jobs, j)
+	p.nextJob(l)
 }
 
 // nextJob runs the next job. Its effect on the disk comes at some moment between its begin and its end, so that a crash
 // finds it done and not confirmed, or not done.
-func (p *replica) nextJob() {
-	if p.busy || len(p.jobs) == 0 {
+func (p *replica) nextJob(l *line) {
+	if l.busy || len(l.jobs) == 0 {
 		return
 	}
-	p.busy = true
-	j := p.jobs[0]
-	p.jobs = p.jobs[1:]
+	l.busy = true
+	j := l.jobs[0]
+	l.jobs = l.jobs[1:]
 	n := p.node
 	total := n.diskLatency(j.Bytes)
 	part := n.rng.between(0, total)
 	n.after(part, func() {
 		p.run(j, func() {
 			n.after(total-part, func() {
-				p.busy = false
+				l.busy = false
 				p.finish(j)
-				p.nextJob()
+				p.nextJob(l)
 			})
 		})
 	})
@@ -286,7 +314,7 @@ func (n *node) diskLatency(bytes int) time.Duration {
 
 // failed is a replica that had to stop: the process ends and is started again by whoever watches over it.
 func (n *node) failed(p *replica, err error) {
-	if !n.full && !n.failing {
+	if !n.excused() {
 		n.w.violation("replica stopped", "node %d set %d: %v", n.id, p.set, err)
 	}
 	n.kill(vfs.KillProcess, "stops: "+err.Error())
@@ -323,6 +351,7 @@ func (n *node) kill(mode vfs.CrashMode, why string) {
 func (n *node) fall(why string) {
 	n.w.trace.say(n.w.now, "node %d falls: %s", n.id, why)
 	n.w.trace.mix(4, uint64(n.w.now), uint64(n.id))
+	n.remember()
 	n.up, n.paused, n.held, n.failing = false, false, nil, false
 	n.trip = 0
 	n.disk.OnOp(nil)
@@ -373,8 +402,8 @@ func (m *machine) Apply(index, term uint64, data []byte) {
 }
 
 // Restore implements set.Machine.
-func (m *machine) Restore(index uint64, image []byte) error {
-	if err := m.Machine.Restore(index, image); err != nil {
+func (m *machine) Restore(index uint64, image []byte, files []reflog.File) error {
+	if err := m.Machine.Restore(index, image, files); err != nil {
 		return err
 	}
 	m.p.node.w.oracle.restored(m.p, index)
@@ -388,12 +417,24 @@ func (m *machine) Lead(term uint64) {
 }
 
 func (w *world) engineConfig(p *replica) engine.Config {
+	n := p.node
 	return engine.Config{
-		Set: p.set, Node: p.node.id, Logger: w.logger,
-		Bodies: func(index uint64) ([]byte, error) {
-			e, err := p.st.Log().Entry(index)
-			return e.Data, err
+		Set: p.set, Node: n.id, Logger: w.logger,
+		FS: p.fs, Dir: directory(p.set), Refs: reflog.Options{Cluster: cluster, Set: uint16(p.set)},
+		Messages: func(refs []store.Ref, got func(int, store.Message, error)) { p.st.Messages(refs, got) },
+		Fetch: func(refs []store.Ref, done func([]store.Message, error)) {
+			p.r.FetchMessages(n.now(), refs, done)
 		},
+		RepairRefs: func(key reflog.Key, lo, hi uint64, done func(error)) { p.r.FetchRefs(key, lo, hi, done) },
+		Go: func(work, then func()) {
+			n.after(n.diskLatency(64<<10), func() {
+				work()
+				then()
+				p.drive()
+			})
+		},
+		Exec: func(call func()) bool { call(); return true },
+		Wall: func() int64 { return n.now().Wall },
 		Read: func(done func(error)) {
 			p.r.Read(func(_ set.Now, err error) { done(err) })
 		},

@@ -161,6 +161,10 @@ func (o *oracle) opened(p *replica) {
 	}
 	for i := log.FirstIndex(); i <= log.LastIndex(); i++ {
 		e, err := log.Entry(i)
+		var damage *segment.DamageError
+		if p.node.wound != nil && errors.As(err, &damage) {
+			continue
+		}
 		if err != nil {
 			o.w.violation("recovery", "set %d node %d: entry %d cannot be read after the start: %v", p.set, p.node.id, i, err)
 			return

@@ -91,6 +91,7 @@ type world struct {
 	lostReply int    // percent
 	broken    []string
 	limit     time.Duration // the end must be reached by then
+	ended     time.Duration // when the faults ended
 }
 
 // stats counts what came about.

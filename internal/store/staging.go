@@ -3,127 +3,336 @@ package store
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"strings"
 
 	"github.com/opencmq/cmq/internal/store/checkpoint"
+	"github.com/opencmq/cmq/internal/store/reflog"
 	"github.com/opencmq/cmq/internal/store/segment"
 	"github.com/opencmq/cmq/internal/vfs"
 )
 
-// Staging is a generation in the making: the image and the log entries that a peer sends to a replica that is too far
-// behind. It counts for nothing until Install. It belongs to one goroutine.
+// Staging is an image with its references on the way from another replica. It is written part by part beside what is in use, and
+// counts for nothing until Install; what is there already outlives a restart. It belongs to one goroutine.
 type Staging struct {
-	store    *Store
-	number   uint64
-	dir      string
-	log      *segment.Log
-	finished bool
-	img      Image
-	hs       segment.HardState
+	s           *Store
+	index, term uint64
+	files       map[string]vfs.File // open parts
+	done        Image
+	info        checkpoint.Info
+	hs          segment.HardState
 }
 
-// Stage begins a new generation whose log begins at firstIndex behind an entry of term prevTerm (0: not known, then
-// segment.Log.Term says ErrCompacted of it). If firstIndex is 0, the log begins with the first entry appended or,
-// without entries, behind the image. A generation that was staged before and not installed is removed.
-func (s *Store) Stage(firstIndex, prevTerm uint64) (*Staging, error) {
-	s.mu.Lock()
-	number := s.generation + 1
-	s.mu.Unlock()
-	st := &Staging{store: s, number: number, dir: s.path(genName(number))}
-	if err := vfs.RemoveAll(s.fs, st.dir); err != nil {
+// Stage begins, or goes on with, the staging of the image of this entry. Parts of other images are removed; parts of
+// references stay if their names come up again.
+func (s *Store) Stage(index, term uint64) (*Staging, error) {
+	st := &Staging{s: s, index: index, term: term, files: map[string]vfs.File{}}
+	names, err := s.fs.ReadDir(s.dir)
+	if err != nil {
 		return nil, fmt.Errorf("stage: %w", err)
 	}
-	if err := vfs.MakeDirs(s.fs, st.dir); err != nil {
-		return nil, fmt.Errorf("stage: %w", err)
-	}
-	if firstIndex > 0 {
-		return st, st.begin(firstIndex, prevTerm)
+	for _, name := range names {
+		if strings.HasSuffix(name, partSuffix) && strings.HasPrefix(name, "image-") && name != st.imageName() {
+			if err := s.fs.Remove(s.path(name)); err != nil {
+				return nil, fmt.Errorf("stage: %w", err)
+			}
+		}
 	}
 	return st, nil
 }
 
-func (st *Staging) begin(firstIndex, prevTerm uint64) (err error) {
-	hs := segment.HardState{Commit: firstIndex - 1}
-	st.log, err = segment.Create(st.store.fs, st.dir, st.store.opt, firstIndex, prevTerm, hs)
+func (st *Staging) imageName() string {
+	return fmt.Sprintf("image-%d-%d%s", st.index, st.term, partSuffix)
+}
+
+func refPart(f reflog.File) string {
+	return fmt.Sprintf("%s-%d-%08x%s", strings.TrimSuffix(f.Name, refSuffix), f.Size, f.CRC, partSuffix)
+}
+
+// refSuffix ends the names of files of references.
+const refSuffix = ".chunk"
+
+// ImageHas is how many bytes of the image are there.
+func (st *Staging) ImageHas() (int64, error) { return st.has(st.imageName()) }
+
+// RefHas is how many bytes of a file of references are there; all of them if this replica has that very file already.
+func (st *Staging) RefHas(f reflog.File) (int64, error) {
+	if ok, err := st.local(f); ok || err != nil {
+		return f.Size, err
+	}
+	return st.has(refPart(f))
+}
+
+// local tells whether the file is one that an image here refers to. Same name, length and checksum is the same file.
+func (st *Staging) local(f reflog.File) (bool, error) {
+	m := st.s.manifest()
+	for _, i := range m.images {
+		for _, have := range i.refs {
+			if have == f {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+func (st *Staging) has(name string) (int64, error) {
+	info, err := st.s.fs.Stat(st.s.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	return info.Size, err
+}
+
+// AddImage writes bytes of the image at offset, and AddRef of a file of references.
+func (st *Staging) AddImage(offset int64, p []byte) error { return st.write(st.imageName(), offset, p) }
+
+// AddRef is described at AddImage.
+func (st *Staging) AddRef(f reflog.File, offset int64, p []byte) error {
+	return st.write(refPart(f), offset, p)
+}
+
+func (st *Staging) write(name string, offset int64, p []byte) error {
+	f := st.files[name]
+	if f == nil {
+		var err error
+		if f, err = st.s.fs.OpenFile(st.s.path(name), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+			return fmt.Errorf("stage: %w", err)
+		}
+		st.files[name] = f
+	}
+	if _, err := f.WriteAt(p, offset); err != nil {
+		return fmt.Errorf("stage %s: %w", name, err)
+	}
+	return nil
+}
+
+// Image reads the image's bytes as far as they are there, for those who must look into it before it is installed.
+func (st *Staging) Image() ([]byte, error) { return vfs.ReadFile(st.s.fs, st.s.path(st.imageName())) }
+
+// Keep makes the references durable under names of their own, checks them, and returns the files as the image will refer to
+// them here. An error that is a *segment.DamageError means that other bytes came than were promised: they are removed.
+func (st *Staging) Keep(files []reflog.File) ([]reflog.File, error) {
+	kept := make([]reflog.File, 0, len(files))
+	for _, f := range files {
+		if ok, err := st.local(f); err != nil {
+			return nil, err
+		} else if !ok {
+			if f, err = st.keep(f); err != nil {
+				return nil, err
+			}
+		}
+		kept = append(kept, f)
+	}
+	return kept, st.s.fs.SyncDir(st.s.dir)
+}
+
+func (st *Staging) keep(f reflog.File) (reflog.File, error) {
+	final := f
+	final.Name = fmt.Sprintf("%s-%08x%s", strings.TrimSuffix(f.Name, refSuffix), f.CRC, refSuffix)
+	part := st.s.path(refPart(f))
+	p, err := vfs.ReadFile(st.s.fs, part)
+	if errors.Is(err, fs.ErrNotExist) { // it may have got its name before a restart
+		if have, statErr := st.s.fs.Stat(st.s.path(final.Name)); statErr == nil && have.Size == f.Size {
+			return final, nil
+		}
+	}
+	if err != nil {
+		return f, fmt.Errorf("stage: %w", err)
+	}
+	if int64(len(p)) != f.Size || crc32.Checksum(p, castagnoli) != f.CRC {
+		err := &segment.DamageError{File: part, Why: "these are not the bytes that were promised", Fix: fixMessage}
+		return f, errors.Join(err, st.closeParts(), st.s.fs.Remove(part))
+	}
+	if open := st.files[refPart(f)]; open != nil {
+		if err := open.Sync(); err != nil {
+			return f, fmt.Errorf("stage: %w", err)
+		}
+	} else if err := syncFile(st.s.fs, part); err != nil {
+		return f, fmt.Errorf("stage: %w", err)
+	}
+	return final, st.s.fs.Rename(part, st.s.path(final.Name))
+}
+
+func syncFile(fsys vfs.FS, path string) error {
+	f, err := fsys.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// Finish makes the image durable. img says all of it but its bytes, which were staged, and has the references as Keep returned
+// them; hs is the hard state of the log behind it (zero: that of the log as it is).
+func (st *Staging) Finish(img Image, hs segment.HardState) error {
+	data, err := st.Image()
+	if err != nil {
+		return fmt.Errorf("stage: %w", err)
+	}
+	if img.Index != st.index || img.Term != st.term {
+		panic(fmt.Sprintf("BUG: the staging is of entry %d of term %d, not %d of %d", st.index, st.term, img.Index, img.Term))
+	}
+	img.Parts = [][]byte{data}
+	st.info, err = checkpoint.Save(st.s.fs, st.s.dir, identityOf(&st.s.opt), st.s.number(), &img.Image)
+	if err != nil {
+		return err
+	}
+	if hs == (segment.HardState{}) {
+		hs = st.s.log.HardState()
+	}
+	hs.Commit = max(hs.Commit, img.Index)
+	st.done, st.hs = img, hs
+	return st.Abort()
+}
+
+// Abort removes the image's parts; those of references stay for the next Stage.
+func (st *Staging) Abort() error {
+	err := st.closeParts()
+	if removeErr := st.s.fs.Remove(st.s.path(st.imageName())); !errors.Is(removeErr, fs.ErrNotExist) {
+		err = errors.Join(err, removeErr)
+	}
 	return err
 }
 
-// Append adds entries, each behind the one before. They become durable with Finish.
-func (st *Staging) Append(entries []segment.Entry) error {
-	if len(entries) == 0 {
-		return nil
-	}
-	if st.log == nil {
-		if err := st.begin(entries[0].Index, 0); err != nil {
-			return err
-		}
-	}
-	return st.log.Append(entries, segment.HardState{}, false)
-}
+// Close lets go of the parts, which stay for the next Stage.
+func (st *Staging) Close() error { return st.closeParts() }
 
-// Finish adds the image and the hard state (zero: that of the current log) and makes all durable. The entries, if
-// there are any, must reach the image. The commit index becomes at least the image's.
-func (st *Staging) Finish(img Image, hs segment.HardState) error {
-	if hs == (segment.HardState{}) {
-		hs = st.store.Log().HardState()
-	}
-	if st.log == nil {
-		if err := st.begin(img.Index+1, img.Term); err != nil {
-			return err
-		}
-	}
-	if err := st.store.fits(st.dir, st.log, img); err != nil {
-		return err
-	}
-	hs.Commit = max(hs.Commit, img.Index)
-	if err := st.log.Append(nil, hs, true); err != nil {
-		return err
-	}
-	if err := st.log.Close(); err != nil {
-		return err
-	}
-	if err := checkpoint.Save(st.store.fs, st.dir, identityOf(&st.store.opt), img); err != nil {
-		return err
-	}
-	st.finished, st.img, st.hs = true, img, hs
-	return nil
-}
-
-// Abort removes a generation that will not be installed.
-func (st *Staging) Abort() error {
+func (st *Staging) closeParts() error {
 	var err error
-	if st.log != nil {
-		err = st.log.Close()
+	for _, f := range st.files {
+		err = errors.Join(err, f.Close())
 	}
-	return errors.Join(err, vfs.RemoveAll(st.store.fs, st.dir))
+	clear(st.files)
+	return err
 }
 
-// Install makes a finished staging the current generation, durably, and removes the old one. A crash at any moment
-// leaves one of the two. After an error nobody knows which: the store must be closed and opened again.
+// Install makes a finished staging the state of this replica. The log goes on behind it: as it is, if it has the image's entry
+// and nothing of it is lost, else with what it has behind that entry; then the segments it had become part of the archive as far as their entries were committed. A crash at any moment
+// leaves the old or the new. After an error nobody knows which: the store must be closed and opened again.
 func (s *Store) Install(st *Staging) error {
-	old := s.Log()
-	if !st.finished {
+	img := image{Info: st.info, refs: st.done.Refs}
+	if img.Number == 0 {
 		panic("BUG: install of an unfinished staging")
 	}
-	if have := old.HardState(); st.hs.Term < have.Term || st.hs.Term == have.Term && have.Vote != 0 && st.hs.Vote != have.Vote {
-		panic(fmt.Sprintf("BUG: install takes the hard state from %+v to %+v", have, st.hs))
+	committed := s.log.HardState().Commit
+	var tail []segment.Entry
+	if term, err := s.log.Term(img.Index); err == nil && term == img.Term {
+		if !s.holed(img.Index) {
+			return s.installBeside(img)
+		}
+		// What is lost is only before the image: a log without that, and with everything behind it.
+		if tail, err = s.log.Entries(img.Index+1, s.log.LastIndex()+1, 1<<62); err != nil {
+			return fmt.Errorf("install: %w", err)
+		}
+		committed = img.Index
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.writeCurrent(st.number); err != nil {
-		return fmt.Errorf("install: %w", err)
-	}
-	log, err := segment.Open(s.fs, st.dir, s.opt)
+	fresh, err := s.log.Fresh(img.Index+1, img.Term, st.hs, tail)
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
-	before := s.generation
-	s.generation, s.newest = st.number, st.img.Index
-	s.log.Store(log)
-	if err := old.Close(); err != nil {
-		s.logger().Warn("closing the replaced log", "error", err)
+	var join []segment.Info
+	for _, i := range fresh.Sealed {
+		if i.Last = min(i.Last, committed); i.First <= i.Last && s.opt.Message != nil {
+			join = append(join, i)
+		}
 	}
-	if err := vfs.RemoveAll(s.fs, s.path(genName(before))); err != nil {
-		return fmt.Errorf("install: remove the old generation: %w", err)
+	// The side file must never know a later term or vote than the log that counts.
+	replaced, err := s.segmentsOf(fresh.Number, join)
+	if err != nil {
+		return fmt.Errorf("install: %w", err)
 	}
+	err = s.changeImages([]string{img.Name()}, replaced, func(m *manifest) {
+		m.first = fresh.Number
+		m.segments = append(m.segments, join...)
+		m.images = append(m.images[:0:0], img)
+	})
+	if err != nil {
+		return fmt.Errorf("install: %w", err)
+	}
+	if err := s.log.Replace(fresh); err != nil {
+		return fmt.Errorf("install: %w", err)
+	}
+	for _, info := range join {
+		s.shelf.add(newSegmentPiece(segment.OpenSealed(s.fs, s.dir, s.opt.Options, info), s.opt.Message))
+	}
+	s.sweep()
 	return nil
+}
+
+// holed tells whether entries of the log are lost, and all of them up to index.
+func (s *Store) holed(index uint64) bool {
+	holes := s.log.Holes()
+	return len(holes) > 0 && holes[len(holes)-1].Hi <= index+1
+}
+
+// installBeside installs an image whose entry the log has: the machine takes it, the log stays.
+func (s *Store) installBeside(img image) error {
+	return s.changeImages([]string{img.Name()}, nil, func(m *manifest) { m.images = append(m.images[:0:0], img) })
+}
+
+// segmentsOf lists the files of the segments of a replaced log, those before first, that do not join the archive.
+func (s *Store) segmentsOf(first uint64, joined []segment.Info) ([]string, error) {
+	m := s.manifest()
+	kept := m.names()
+	for _, i := range joined {
+		kept[i.Name()] = true
+	}
+	names, err := s.fs.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	return without(names, func(name string) bool {
+		n, ok := segment.FileNumber(name)
+		return !ok || n >= first || kept[name]
+	}), nil
+}
+
+// Pin keeps an image and its references from being removed until release is called; ok is false if there is no image of
+// that entry. It returns what another replica must know of it.
+func (s *Store) Pin(index uint64) (info Pinned, release func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.man.images) - 1; i >= 0; i-- {
+		img := s.man.images[i]
+		if img.Index != index {
+			continue
+		}
+		s.pins[img.Number]++
+		return Pinned{s: s, image: img}, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.pins[img.Number]--; s.pins[img.Number] == 0 {
+				delete(s.pins, img.Number)
+			}
+		}, true
+	}
+	return Pinned{}, nil, false
+}
+
+// Pinned is an image that another replica fetches.
+type Pinned struct {
+	s     *Store
+	image image
+}
+
+// Load reads the whole image.
+func (p *Pinned) Load() (Image, error) { return p.s.readImage(&p.image) }
+
+// ReadRef reads bytes of one of the image's files of references: as many as there are up to len(b).
+func (p *Pinned) ReadRef(name string, offset int64, b []byte) (int, error) {
+	for _, f := range p.image.refs {
+		if f.Name != name {
+			continue
+		}
+		file, err := p.s.fs.OpenFile(p.s.path(name), os.O_RDONLY, 0)
+		if err != nil {
+			return 0, err
+		}
+		defer file.Close()
+		n := int(max(0, min(int64(len(b)), f.Size-offset)))
+		return file.ReadAt(b[:n], offset)
+	}
+	return 0, fs.ErrNotExist
 }

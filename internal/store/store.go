@@ -1,76 +1,150 @@
-// Package store is the directory of one replica of one set: a log (package segment) and images of the state machine
-// (package checkpoint), and the rule that the two always fit: the log has every entry behind the newest image.
+// Package store is the directory of one replica of one set: a log (package segment), images of the state machine (package
+// checkpoint), files of references that belong to the images (written by package reflog), and the archive: what the log
+// has let go of and messages still need, as segments or as files with living messages only (package archive). One file, the
+// manifest, says which of them count.
 //
 // It holds no consensus and no state machine; package set and its callers use it. See DESIGN.md.
 //
 // # Files
 //
-//	LOCK            locked while a process uses the directory
-//	CREATING        there while Create is at work
-//	CURRENT         names the generation that counts, with a checksum
-//	gen-000001/     a generation: *.seg and hardstate (package segment), *.image (package checkpoint)
+//	LOCK                  locked while a process uses the directory
+//	CREATING              there while Create is at work
+//	MANIFEST              the root                                        (manifest.go)
+//	hardstate             term and vote                                   (package segment)
+//	0000000007.seg        a segment, of the log or archived               (package segment)
+//	0000000009.arc        messages                                        (package archive)
+//	0000000012.image      a state of the machine                          (package checkpoint)
+//	refs-….chunk          references of an image                          (package reflog)
+//	*.tmp, *.part         being written or fetched; count for nothing
 //
-// A replica that fell too far behind gets image and log from a peer. They are staged as a new generation while the
-// old one goes on being used, and Install switches with one rename: after a crash there is the old one or the new.
+// # Who may call what
+//
+// Log, Message, Has and the other questions: any goroutine. Stage, Install and what changes the log: the goroutine that
+// appends. SaveImage, Maintain, Scrub, Rewrite, Add and Flush: one background goroutine at a time, beside the others;
+// what they have to do to the log they give to Options.Serial.
 package store
 
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
+	"github.com/opencmq/cmq/internal/mutant"
+	"github.com/opencmq/cmq/internal/store/archive"
 	"github.com/opencmq/cmq/internal/store/checkpoint"
+	"github.com/opencmq/cmq/internal/store/reflog"
 	"github.com/opencmq/cmq/internal/store/segment"
 	"github.com/opencmq/cmq/internal/vfs"
 )
 
-// ErrNotExist says that there is no store in the directory, or one whose creation was not finished.
-var ErrNotExist = fs.ErrNotExist
+// Errors that callers tell apart.
+var (
+	// ErrNotExist says that there is no store in the directory, or one whose creation was not finished.
+	ErrNotExist = fs.ErrNotExist
+	// ErrGone says that no file holds the message: it is dead, or was lost.
+	ErrGone = errors.New("the message is in no file of this replica")
+	// ErrNotDurable says that an image is of an entry that the log has not on the disk yet.
+	ErrNotDurable = errors.New("the image is ahead of the durable log")
+	// ErrNoImage says that no image can be read: the replica must be filled from its peers.
+	ErrNoImage = errors.New("no image of the state can be read")
+)
 
-// Options are those of the log.
-type Options = segment.Options
+// Ref is where a message was stored first.
+type Ref = archive.Ref
 
-// Image is a state of the machine.
-type Image = checkpoint.Image
+// Message is one stored message.
+type Message = archive.Message
 
-// Store is an open directory. Log, LatestImage and NewestIndex may be called by any goroutine; the others belong to
-// the goroutine that appends to the log, except SaveImage, which may run beside it.
+// Run is N messages in consecutive slots of one entry, of Bytes together.
+type Run struct {
+	Index   uint64
+	Slot, N uint16
+	Bytes   uint32
+}
+
+// Live says which stored messages are still needed. One goroutine at a time uses it.
+type Live interface {
+	// Weigh calls f for stretches of the log that together hold every live message: about so many bytes of them are in the
+	// entries [lo, hi).
+	Weigh(f func(lo, hi, bytes uint64)) error
+	// Each calls f for the live messages stored in the entries [lo, hi), queue by queue, in the order of the queue.
+	Each(lo, hi uint64, f func(Run) error) error
+}
+
+// Options are those of the log and of the archive.
+type Options struct {
+	segment.Options
+
+	// Message finds a message in the data of an entry and checks it. Nil: the set stores no messages.
+	Message func(entry segment.Payload, slot uint16) (Message, error)
+	// Serial runs f on the goroutine that appends to the log and waits for it; nil: f is called directly.
+	Serial func(f func() error) error
+	// OpenFiles is how many archive files are kept open; 128 if 0.
+	OpenFiles int
+}
+
+// Image is a state of the machine. Refs are the files of references that belong to it.
+type Image struct {
+	checkpoint.Image
+	Refs []reflog.File
+}
+
+// Store is an open directory.
 type Store struct {
 	fs   vfs.FS
 	dir  string
 	opt  Options
 	lock io.Closer
-	log  atomic.Pointer[segment.Log]
+	log  *segment.Log
 
-	mu         sync.Mutex // what Install changes, against SaveImage and readers
-	generation uint64
-	newest     uint64 // index of the newest image
+	shelf  shelf
+	adding *archive.Writer
+	damage []Damage // found by Open
+
+	mu   sync.Mutex
+	man  manifest
+	next uint64 // number of the next file
+	pins map[uint64]int
+	// parted are images that do not count any more and whose files may be there still: the manifest calls them dead.
+	parted []image
+	dead   map[string]bool // files that do not count any more and may be there still
+	loss   map[uint64]bool // archive pieces that are missing or not what they should be, by key
+
+	newestIndex atomic.Uint64
 }
 
 const (
 	lockName     = "LOCK"
 	creatingName = "CREATING"
-	currentName  = "CURRENT"
-	genPrefix    = "gen-"
+	partSuffix   = ".part"
 
-	fixReplace = "restore the directory if there is a copy of exactly this moment, else remove this replica from its set and add a new one"
+	fixReplace = "restore the directory if there is a copy of exactly this moment; else move it away and start again, and the replica is filled from the others of its set"
 )
-
-func genName(n uint64) string { return fmt.Sprintf("%s%06d", genPrefix, n) }
-
-func genNumber(name string) (n uint64, ok bool) {
-	_, err := fmt.Sscanf(name, genPrefix+"%d", &n)
-	return n, err == nil && genName(n) == name
-}
 
 func identityOf(opt *Options) checkpoint.Identity {
 	return checkpoint.Identity{Cluster: opt.Cluster, Set: opt.Set, Replica: opt.Replica}
+}
+
+func (s *Store) archiveID() archive.ID {
+	return archive.ID{Cluster: s.opt.Cluster, Set: s.opt.Set, Replica: s.opt.Replica}
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
+
+func newStore(fsys vfs.FS, dir string, opt Options, lock io.Closer) *Store {
+	if opt.Serial == nil {
+		opt.Serial = func(f func() error) error { return f() }
+	}
+	if opt.OpenFiles == 0 {
+		opt.OpenFiles = 128
+	}
+	return &Store{fs: fsys, dir: dir, opt: opt, lock: lock, next: 1, pins: map[uint64]int{}, dead: map[string]bool{}, loss: map[uint64]bool{}}
 }
 
 // Create makes the directory of a new replica, which starts from the image boot; its log is empty and goes on behind
@@ -80,28 +154,19 @@ func Create(fsys vfs.FS, dir string, opt Options, boot Image) (*Store, error) {
 	if err := vfs.MakeDirs(fsys, dir); err != nil {
 		return nil, fmt.Errorf("create store: %w", err)
 	}
-	s, err := lockStore(fsys, dir, opt)
+	lock, err := fsys.Lock(filepath.Join(dir, lockName))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("create store: %w", err)
 	}
+	s := newStore(fsys, dir, opt, lock)
 	if err := s.create(boot); err != nil {
-		return nil, errors.Join(fmt.Errorf("create store in %s: %w", dir, err), s.lock.Close())
+		return nil, errors.Join(fmt.Errorf("create store in %s: %w", dir, err), lock.Close())
 	}
 	return s.opened()
 }
 
-func lockStore(fsys vfs.FS, dir string, opt Options) (*Store, error) {
-	lock, err := fsys.Lock(filepath.Join(dir, lockName))
-	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	return &Store{fs: fsys, dir: dir, opt: opt, lock: lock}, nil
-}
-
-func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
-
 func (s *Store) create(boot Image) error {
-	switch _, err := s.current(); {
+	switch _, err := s.readManifest(); {
 	case err == nil:
 		return fs.ErrExist
 	case !errors.Is(err, fs.ErrNotExist):
@@ -110,237 +175,373 @@ func (s *Store) create(boot Image) error {
 	if err := vfs.WriteFile(s.fs, s.path(creatingName)); err != nil {
 		return err
 	}
-	if err := s.removeGenerations(0); err != nil {
+	if err := s.removeUnfinished(); err != nil {
+		return err
+	}
+	info, err := checkpoint.Save(s.fs, s.dir, identityOf(&s.opt), s.number(), &boot.Image)
+	if err != nil {
 		return err
 	}
 	hs := segment.HardState{Term: boot.Term, Commit: boot.Index}
-	log, err := s.makeGeneration(1, boot, func(dir string) (*segment.Log, error) {
-		return segment.Create(s.fs, dir, s.opt, boot.Index+1, boot.Term, hs)
-	})
+	log, err := segment.Create(s.fs, s.dir, s.opt.Options, boot.Index+1, boot.Term, hs)
 	if err != nil {
 		return err
 	}
 	if err := log.Close(); err != nil {
 		return err
 	}
-	if err := s.writeCurrent(1); err != nil {
+	err = s.change(nil, nil, func(m *manifest) {
+		m.first = log.FirstNumber()
+		m.images = []image{{Info: info, refs: boot.Refs}}
+	})
+	if err != nil {
 		return err
 	}
-	return s.remove(creatingName)
-}
-
-// makeGeneration makes a durable directory with an image and a log.
-func (s *Store) makeGeneration(n uint64, img Image, makeLog func(dir string) (*segment.Log, error)) (*segment.Log, error) {
-	dir := s.path(genName(n))
-	if err := vfs.MakeDirs(s.fs, dir); err != nil {
-		return nil, err
-	}
-	if err := checkpoint.Save(s.fs, dir, identityOf(&s.opt), img); err != nil {
-		return nil, err
-	}
-	return makeLog(dir)
-}
-
-func (s *Store) remove(name string) error {
-	if err := s.fs.Remove(s.path(name)); err != nil {
+	if err := s.fs.Remove(s.path(creatingName)); err != nil {
 		return err
+	}
+	return s.fs.SyncDir(s.dir)
+}
+
+// removeUnfinished empties a directory whose creation was not finished.
+func (s *Store) removeUnfinished() error {
+	names, err := s.fs.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == lockName || name == creatingName {
+			continue
+		}
+		if err := s.fs.Remove(s.path(name)); err != nil {
+			return fmt.Errorf("remove what an unfinished creation left: %w", err)
+		}
 	}
 	return s.fs.SyncDir(s.dir)
 }
 
 // Open opens the directory of a replica. fs.ErrNotExist if there is none (or its creation was not finished);
 // *segment.DamageError, *segment.ForeignError, *segment.VersionError or vfs.ErrLocked if it must not be used. Those
-// change nothing.
+// change nothing. Damage that can be healed from other replicas is no error: see Damage and Log.Holes.
 func Open(fsys vfs.FS, dir string, opt Options) (*Store, error) {
 	if _, err := fsys.Stat(dir); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s, err := lockStore(fsys, dir, opt)
+	lock, err := fsys.Lock(filepath.Join(dir, lockName))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open store: %w", err)
 	}
-	return s.opened()
+	return newStore(fsys, dir, opt, lock).opened()
 }
 
-// opened opens what CURRENT names, or gives the lock back.
+// opened opens what the manifest names, or gives the lock back.
 func (s *Store) opened() (*Store, error) {
 	err := s.open()
 	if err == nil {
 		return s, nil
 	}
-	if log := s.log.Load(); log != nil {
-		err = errors.Join(err, log.Close())
+	if s.log != nil {
+		err = errors.Join(err, s.log.Close())
 	}
+	s.shelf.close()
 	return nil, errors.Join(fmt.Errorf("open store in %s: %w", s.dir, err), s.lock.Close())
 }
 
 func (s *Store) open() error {
-	n, err := s.current()
+	m, err := s.readManifest()
 	if err != nil {
 		return err
 	}
-	img, passed, err := s.openGeneration(n)
+	s.man, s.next = m, max(m.next, 1)
+	if err := s.checkImages(); err != nil {
+		return err
+	}
+	opt := s.opt.Options
+	opt.First, opt.Root = m.first, uint32(m.sequence)
+	if newest := m.newest(); newest != nil {
+		opt.VerifyFrom = newest.Index + 1
+	}
+	opt.CheckRoot = s.checkRoot
+	log, err := segment.Open(s.fs, s.dir, opt)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &segment.DamageError{File: s.dir, Why: "there is no log in it", Fix: fixReplace}
+	}
 	if err != nil {
 		return err
 	}
-	if err := s.fs.SyncDir(s.dir); err != nil { // what CURRENT says must be durable before other generations go
+	s.log = log
+	if err := s.noteRoot(); err != nil { // the process ended in between
 		return err
 	}
-	s.generation, s.newest = n, img.Index
-	if err := s.quarantine(passed); err != nil {
+	if err := s.fits(); err != nil {
+		return err
+	}
+	s.openArchive()
+	if err := s.fs.SyncDir(s.dir); err != nil { // what the manifest says must be durable before other files go
 		return err
 	}
 	return s.removeLeftovers()
 }
 
-// openGeneration opens the log of a generation and checks it against the image.
-func (s *Store) openGeneration(n uint64) (Image, []*segment.DamageError, error) {
-	dir := s.path(genName(n))
-	img, passed, err := checkpoint.Load(s.fs, dir, identityOf(&s.opt))
+func (s *Store) readManifest() (manifest, error) {
+	path := s.path(manifestName)
+	p, err := vfs.ReadFile(s.fs, path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = &segment.DamageError{File: dir, Why: "there is no image in it", Fix: fixReplace}
+		return manifest{}, s.withoutManifest(err)
 	}
 	if err != nil {
-		return img, nil, err
+		return manifest{}, err
 	}
-	log, err := segment.Open(s.fs, dir, s.opt)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = &segment.DamageError{File: dir, Why: "there is no log in it", Fix: fixReplace}
-	}
-	if err != nil {
-		return img, nil, err
-	}
-	s.log.Store(log)
-	if err := s.fits(dir, log, img); err != nil {
-		return img, nil, err
-	}
-	if hs := log.HardState(); hs.Commit < img.Index { // the mark was not synced; the image proves it
-		hs.Commit = img.Index
-		err = log.Append(nil, hs, false)
-	}
-	return img, passed, err
+	return decodeManifest(path, p, identityOf(&s.opt))
 }
 
-// fits checks that the log continues the image.
-func (s *Store) fits(dir string, log *segment.Log, img Image) error {
-	why := ""
-	switch term, err := log.Term(img.Index); {
-	case log.FirstIndex() > img.Index+1:
-		why = fmt.Sprintf("the image is of entry %d, but the log begins at %d", img.Index, log.FirstIndex())
-	case log.LastIndex() < img.Index:
-		why = fmt.Sprintf("the image is of entry %d, but the log ends at %d", img.Index, log.LastIndex())
-	case err == nil && term != img.Term:
-		why = fmt.Sprintf("the image is of entry %d of term %d, but in the log that has term %d", img.Index, img.Term, term)
-	}
-	if why == "" {
-		return nil
-	}
-	return &segment.DamageError{File: dir, Why: why, Fix: fixReplace}
-}
-
-// quarantine puts images aside that could not be read, so that they do not count as one of the two.
-func (s *Store) quarantine(passed []*segment.DamageError) error {
-	for _, d := range passed {
-		s.logger().Warn("an image is damaged; using the one before", "file", d.File, "why", d.Why)
-		if err := s.fs.Rename(d.File, d.File+".damaged"); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// current reads which generation counts. fs.ErrNotExist if there is no store.
-func (s *Store) current() (uint64, error) {
-	p, err := vfs.ReadFile(s.fs, s.path(currentName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, s.withoutCurrent(err)
-	}
-	if err != nil {
-		return 0, err
-	}
-	name, sum, _ := strings.Cut(strings.TrimSuffix(string(p), "\n"), " ")
-	n, ok := genNumber(name)
-	if !ok || sum != nameSum(name) {
-		return 0, &segment.DamageError{File: s.path(currentName), Why: "it does not name a generation with the right checksum",
-			Fix: fixReplace}
-	}
-	return n, nil
-}
-
-func nameSum(name string) string {
-	return fmt.Sprintf("%08x", crc32.Checksum([]byte(name), crc32.MakeTable(crc32.Castagnoli)))
-}
-
-func (s *Store) writeCurrent(n uint64) error {
-	name := genName(n)
-	return vfs.WriteFile(s.fs, s.path(currentName), []byte(name+" "+nameSum(name)+"\n"))
-}
-
-// withoutCurrent tells an unfinished Create from a lost file.
-func (s *Store) withoutCurrent(notExist error) error {
+// withoutManifest tells an unfinished Create from a lost file.
+func (s *Store) withoutManifest(notExist error) error {
 	if _, err := s.fs.Stat(s.path(creatingName)); err == nil {
 		return notExist
 	}
-	gens, err := s.generations()
+	names, err := s.fs.ReadDir(s.dir)
 	if err != nil {
 		return err
 	}
-	if len(gens) > 0 {
-		return &segment.DamageError{File: s.path(currentName), Why: "the file is missing, but there are generations", Fix: fixReplace}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".seg") || strings.HasSuffix(name, checkpoint.Suffix) {
+			return &segment.DamageError{File: s.path(manifestName), Why: "the file is missing, but there is data", Fix: fixReplace}
+		}
 	}
 	return notExist
 }
 
-func (s *Store) generations() ([]uint64, error) {
-	names, err := s.fs.ReadDir(s.dir)
-	if err != nil {
-		return nil, err
-	}
-	var gens []uint64
-	for _, name := range names {
-		if n, ok := genNumber(name); ok {
-			gens = append(gens, n)
-		}
-	}
-	return gens, nil
-}
-
-// removeGenerations removes all generations but one.
-func (s *Store) removeGenerations(keep uint64) error {
-	gens, err := s.generations()
-	if err != nil {
-		return err
-	}
-	for _, n := range gens {
-		if n == keep {
+// checkImages notes images that are missing or not what they should be. What an image of somebody else or of a newer program says
+// is final.
+func (s *Store) checkImages() error {
+	for i := range s.man.images {
+		img := &s.man.images[i]
+		_, err := s.fs.Stat(s.path(img.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			s.damage = append(s.damage, Damage{File: s.path(img.Name()), Kind: KindImage, Number: img.Number, Why: "the file is missing"})
 			continue
 		}
-		if err := vfs.RemoveAll(s.fs, s.path(genName(n))); err != nil {
-			return fmt.Errorf("remove old generation: %w", err)
+		if err != nil {
+			return err
+		}
+		for _, f := range img.refs {
+			if info, err := s.fs.Stat(s.path(f.Name)); err != nil || info.Size != f.Size {
+				s.damage = append(s.damage, Damage{File: s.path(f.Name), Kind: KindRefs, Why: whyNot(err, info.Size, f.Size)})
+			}
 		}
 	}
 	return nil
 }
 
-// removeLeftovers removes what interrupted work left: other generations, temporary files, the mark of Create.
-func (s *Store) removeLeftovers() error {
-	if err := s.removeGenerations(s.generation); err != nil {
+func whyNot(err error, have, want int64) string {
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("the file has %d bytes, it was written with %d", have, want)
+}
+
+// checkRoot finds an old copy of the manifest, or of the log's side file.
+func (s *Store) checkRoot(known uint32) error {
+	have := uint32(s.man.sequence)
+	if known == have || known+1 == have {
+		return nil
+	}
+	return &segment.DamageError{File: s.path(manifestName), Fix: fixReplace,
+		Why: fmt.Sprintf("it is number %d of the directory's manifests, but the side file of the log knows number %d: one of them is an older copy", have, known)}
+}
+
+// fits checks that the log continues the images, and brings the commit mark up to them.
+func (s *Store) fits() error {
+	m, log := &s.man, s.log
+	var fit []image
+	for i := range m.images {
+		img := &m.images[i]
+		why := ""
+		switch term, err := log.Term(img.Index); {
+		case log.FirstIndex() > img.Index+1:
+			why = fmt.Sprintf("the image is of entry %d, but the log begins at %d", img.Index, log.FirstIndex())
+		case log.LastIndex() < img.Index:
+			why = fmt.Sprintf("the image is of entry %d, but the log ends at %d", img.Index, log.LastIndex())
+		case err == nil && term != img.Term:
+			why = fmt.Sprintf("the image is of entry %d of term %d, but in the log that has term %d", img.Index, img.Term, term)
+		}
+		switch {
+		case why == "":
+			fit = append(fit, *img)
+		case i == len(m.images)-1:
+			return &segment.DamageError{File: s.path(img.Name()), Why: why, Fix: fixReplace}
+		default: // the older one is of use only with the log behind it, whose beginning is lost
+			s.noteDamage(Damage{File: s.path(img.Name()), Kind: KindImage, Number: img.Number, Why: why})
+			s.parted = append(s.parted, *img)
+		}
+	}
+	m.images = fit
+	newest := m.newest()
+	if newest == nil {
+		return nil
+	}
+	s.newestIndex.Store(newest.Index)
+	if hs := log.HardState(); hs.Commit < newest.Index && len(log.Holes()) == 0 { // the mark was not synced; the image proves it
+		hs.Commit = newest.Index
+		return log.Append(nil, hs, false)
+	}
+	return nil
+}
+
+// openArchive makes the readers of the archive. A file that is missing or has another length is noted as lost, and its
+// messages are fetched from the other replicas.
+func (s *Store) openArchive() {
+	m := &s.man
+	for _, info := range m.segments {
+		s.shelf.add(newSegmentPiece(segment.OpenSealed(s.fs, s.dir, s.opt.Options, info), s.opt.Message))
+		s.checkPiece(info.Name(), info.Number, info.First, info.Last+1, info.Size)
+	}
+	for _, info := range m.files {
+		s.shelf.add(newFilePiece(archive.Open(s.fs, s.dir, s.archiveID(), info)))
+		s.checkPiece(info.Name(), info.Number, info.Lo, info.Hi, info.Size)
+	}
+	s.shelf.limit = s.opt.OpenFiles
+}
+
+func (s *Store) checkPiece(name string, number, lo, hi uint64, size int64) {
+	info, err := s.fs.Stat(s.path(name))
+	if err == nil && info.Size >= size {
+		return
+	}
+	key := pieceKey(name, number)
+	s.loss[key] = true
+	s.damage = append(s.damage, Damage{File: s.path(name), Kind: KindArchive, Number: key, Lo: lo, Hi: hi, Why: whyNot(err, info.Size, size)})
+}
+
+// pieceKey tells segments and archive files of one number apart.
+func pieceKey(name string, number uint64) uint64 {
+	if strings.HasSuffix(name, archive.Suffix) {
+		return number<<1 | 1
+	}
+	return number << 1
+}
+
+// Log is the log.
+func (s *Store) Log() *segment.Log { return s.log }
+
+// NewestIndex is the index of the newest image.
+func (s *Store) NewestIndex() uint64 { return s.newestIndex.Load() }
+
+// LatestImage reads the newest image that can be read. ErrNoImage if there is none; what is wrong with those that cannot
+// be read is logged and part of Damage. Damage of the newest is no loss: the log has everything behind the older.
+func (s *Store) LatestImage() (Image, error) {
+	m := s.manifest()
+	for i := len(m.images) - 1; i >= 0; i-- {
+		img, err := s.readImage(&m.images[i])
+		var damage *segment.DamageError
+		switch {
+		case err == nil:
+			return img, nil
+		case !errors.As(err, &damage) && !errors.Is(err, fs.ErrNotExist):
+			return Image{}, err
+		}
+		s.logger().Warn("an image cannot be read; trying the one before", "error", err)
+		s.noteDamage(Damage{File: s.path(m.images[i].Name()), Kind: KindImage, Number: m.images[i].Number, Why: err.Error()})
+	}
+	return Image{}, fmt.Errorf("%s: %w", s.dir, ErrNoImage)
+}
+
+func (s *Store) readImage(i *image) (Image, error) {
+	img, err := checkpoint.Load(s.fs, s.dir, identityOf(&s.opt), i.Info)
+	return Image{Image: img, Refs: i.refs}, err
+}
+
+// SaveImage makes an image durable and the newest, and removes what only the images before the last two needed. An error
+// means that there is no such image; a full disk, for one, is harmless.
+func (s *Store) SaveImage(img Image) error {
+	if durable := s.log.DurableIndex(); img.Index > durable {
+		return fmt.Errorf("%w: image of entry %d, log up to %d", ErrNotDurable, img.Index, durable)
+	}
+	if mutant.On(mutant.CheckpointNotAtomic) && img.Index < s.log.DurableIndex() {
+		img.Index++
+	}
+	info, err := checkpoint.Save(s.fs, s.dir, identityOf(&s.opt), s.number(), &img.Image)
+	if err != nil {
 		return err
 	}
-	for _, dir := range []string{s.dir, s.path(genName(s.generation))} {
-		names, err := s.fs.ReadDir(dir)
-		if err != nil {
-			return err
+	return s.changeImages([]string{info.Name()}, nil, func(m *manifest) { m.images = append(m.images, image{Info: info, refs: img.Refs}) })
+}
+
+// keptImages is how many images are kept: the newest, and one to fall back on.
+const keptImages = 2
+
+// changeImages changes the manifest and then removes the files of images that do not count any more.
+func (s *Store) changeImages(made, dead []string, edit func(m *manifest)) error {
+	parted := s.parted
+	err := s.change(made, dead, func(m *manifest) {
+		before := slices.Clone(m.images)
+		edit(m)
+		before = append(before, m.images...)
+		if n := len(m.images) - keptImages; n > 0 {
+			m.images = m.images[n:]
 		}
-		for _, name := range names {
-			ours := strings.HasSuffix(name, ".image"+vfs.TempSuffix) || name == currentName+vfs.TempSuffix || name == creatingName
-			if !ours {
-				continue
-			}
-			if err := s.fs.Remove(filepath.Join(dir, name)); err != nil {
-				return err
+		s.parted = append(slices.Clone(s.parted), without(before, func(i image) bool {
+			return slices.ContainsFunc(m.images, func(k image) bool { return k.Number == i.Number })
+		})...)
+	})
+	if err != nil {
+		s.mu.Lock()
+		s.parted = parted
+		s.mu.Unlock()
+		return err
+	}
+	m := s.manifest()
+	s.newestIndex.Store(m.newest().Index)
+	s.removeParted()
+	return nil
+}
+
+// filesOnlyOf lists the files of some images that others do not have.
+func filesOnlyOf(images, others []image) []string {
+	kept := map[string]bool{}
+	var names []string
+	see := func(name string, add bool) {
+		if add && !kept[name] {
+			names = append(names, name)
+		}
+		kept[name] = true
+	}
+	for i, list := range [][]image{others, images} {
+		for _, img := range list {
+			see(img.Name(), i == 1)
+			for _, f := range img.refs {
+				see(f.Name, i == 1)
 			}
 		}
 	}
-	return s.fs.SyncDir(s.dir)
+	return names
+}
+
+// removeParted removes the files of images that do not count any more and that nobody fetches.
+func (s *Store) removeParted() {
+	s.mu.Lock()
+	gone := without(s.parted, func(i image) bool { return s.pins[i.Number] > 0 })
+	s.parted = without(s.parted, func(i image) bool { return s.pins[i.Number] == 0 })
+	for _, name := range filesOnlyOf(gone, append(slices.Clone(s.man.images), s.parted...)) {
+		s.dead[name] = true
+	}
+	s.mu.Unlock()
+	s.sweep()
+}
+
+// Size is how many bytes the files of the log and those of the archive take.
+func (s *Store) Size() (log, archive int64) {
+	for _, p := range s.shelf.pieces() {
+		archive += p.size
+	}
+	return s.log.Size(), archive
+}
+
+// Close closes everything and gives the directory free.
+func (s *Store) Close() error {
+	if s.adding != nil {
+		s.adding.Abort()
+	}
+	return errors.Join(s.log.Close(), s.shelf.close(), s.lock.Close())
 }

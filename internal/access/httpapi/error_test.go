@@ -218,6 +218,7 @@ func TestBackendErrors(t *testing.T) {
 		answer string
 	}{
 		{cmq.ErrHeapFull, refusal("4410", "(10240)reach maximum retention number of message")},
+		{cmq.ErrDiskFull, refusal("6080", "(10800)the disks of the server are full, please try later")},
 		{cmq.ErrQueueNameBusy, refusal("6040", "(10660)it will take some time to release resources of previous queue before you create a new one with the same name, please try later")},
 		{cmq.ErrThrottled, refusal("4420", "(10250)qps throttling")},
 		{cmq.ErrFrequency, refusal("4480", "(10460)exceed interface frequency limit, please slow down")},

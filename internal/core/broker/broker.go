@@ -25,13 +25,16 @@ type Broker struct {
 	options Options
 	index   uint64 // of the last batch
 	time    int64  // cluster time of the last batch, Unix milliseconds
+	sum     uint64 // of everything applied
 
 	shards  map[cmq.ShardID]*shard // for finding
 	order   btree.Set[cmq.ShardID] // the same, for walking
 	dropped btree.Set[cmq.ShardID] // a late Open must not bring one back
 	dead    btree.Set[cmq.ShardID] // shards with messages for a dead-letter queue; follows from shards
 
-	op command.Op // reused
+	snapshot  *Snapshot  // being made; nil: none
+	snapshots uint64     // how many were begun
+	op        command.Op // reused
 }
 
 type shard struct {
@@ -39,6 +42,7 @@ type shard struct {
 	version  uint64    // of the attributes
 	arrivals []arrival // by from
 	touched  uint64    // index of the last batch that listed it in Output.Touched
+	saved    uint64    // number of the last snapshot that has it; that of the newest for shards made since
 }
 
 // arrival says how far the dead messages of another shard have arrived here.
@@ -75,6 +79,7 @@ func (b *Broker) Apply(index uint64, batch command.Batch, out *Output) error {
 			return err
 		}
 	}
+	b.addUp(out)
 	return nil
 }
 
@@ -91,6 +96,7 @@ func (b *Broker) applyBackwards(batch command.Batch, out *Output) error {
 		}
 	}
 	slices.Reverse(out.Results)
+	b.addUp(out)
 	return nil
 }
 
@@ -114,6 +120,7 @@ func (b *Broker) apply(op *command.Op, out *Output) error {
 		s.touched = b.index
 		out.Touched = append(out.Touched, op.Shard)
 	}
+	b.save(op.Shard, s)
 	hadDead := s.Dead() > 0
 	s.Settle(b.time)
 	if !b.change(s, op, r, out) {
@@ -224,7 +231,7 @@ func (b *Broker) open(op *command.Op) {
 		return
 	}
 	b.shards[op.Shard] = &shard{
-		Shard: queue.New(op.Shard.Ordinal(), op.Attributes), version: op.Version,
+		Shard: queue.New(op.Shard.Ordinal(), op.Attributes), version: op.Version, saved: b.snapshots,
 	}
 	b.order.Insert(op.Shard)
 }
@@ -232,9 +239,11 @@ func (b *Broker) open(op *command.Op) {
 // drop ends a shard, and the id for good, even if the shard never was.
 func (b *Broker) drop(id cmq.ShardID, out *Output) {
 	b.dropped.Insert(id)
-	if b.shards[id] == nil {
+	s := b.shards[id]
+	if s == nil {
 		return
 	}
+	b.save(id, s)
 	delete(b.shards, id)
 	b.order.Delete(id)
 	b.dead.Delete(id)

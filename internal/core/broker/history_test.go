@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/command"
+	"github.com/opencmq/cmq/internal/core/queue"
 	"pgregory.net/rapid"
 )
 
@@ -83,6 +84,9 @@ type history struct {
 	handles    []cmq.Handle // ever given out
 	lanes      []int64      // ever sent to
 	version    uint64
+
+	snapshot *Snapshot // of b, being made
+	image    []byte    // what it must give
 }
 
 func newHistory(t *rapid.T, a *rapid.Generator[cmq.ShardAttributes]) *history {
@@ -108,6 +112,7 @@ func (h *history) play() {
 		}
 		h.step(ops)
 		h.compare()
+		h.goOnWithSnapshot()
 		if rapid.IntRange(0, 7).Draw(h.T, "restore") == 0 {
 			h.restore()
 		}
@@ -227,6 +232,9 @@ func (h *history) compare() {
 	if h.a.Digest() != h.b.Digest() {
 		h.Fatal("digests of the replicas differ")
 	}
+	if h.a.Sum() != h.b.Sum() {
+		h.Fatal("sums of the replicas differ")
+	}
 	asked := []*Broker{h.a, h.b}[rapid.IntRange(0, 1).Draw(h.T, "asked")]
 	now := h.m.time + rapid.SampledFrom([]int64{0, 0, 500, 1000, 10_000, 100_000}).Draw(h.T, "ahead")
 	for _, id := range shardIDs {
@@ -253,6 +261,93 @@ func (h *history) compare() {
 		}
 		h.compareDead(asked, id, s)
 		h.compareLanes(asked, id, s)
+		h.compareLive(asked, id, s)
+		h.compareHeld(asked, id, s)
+	}
+}
+
+// compareLive checks that exactly those positions are live of which the model has a message, and that those needed
+// begin with the first.
+func (h *history) compareLive(asked *Broker, id cmq.ShardID, s *modelShard) {
+	type span struct {
+		lane   int64
+		lo, hi uint64
+	}
+	var want, got []span
+	s.each(func(m *message) {
+		if n := len(want) - 1; n >= 0 && want[n].lane == m.lane && want[n].hi == m.seq {
+			want[n].hi++
+		} else {
+			want = append(want, span{m.lane, m.seq, m.seq + 1})
+		}
+	})
+	first := map[int64]uint64{}
+	asked.shards[id].Live(func(lane int64, lo, hi uint64) bool {
+		got = append(got, span{lane, lo, hi})
+		if _, ok := first[lane]; !ok {
+			first[lane] = lo
+		}
+		return true
+	})
+	h.same("live (-model +broker)", want, got)
+	asked.shards[id].Needed(func(lane int64, from uint64) bool {
+		if lo, ok := first[lane]; ok && lo < from {
+			h.Fatalf("needed from %d, but %d of lane %d is live", from, lo, lane)
+		}
+		delete(first, lane)
+		return true
+	})
+	if len(first) > 0 {
+		h.Fatalf("lanes with live messages are not needed: %v", first)
+	}
+}
+
+func (h *history) compareHeld(asked *Broker, id cmq.ShardID, s *modelShard) {
+	held := map[cmq.Handle]bool{}
+	s.each(func(m *message) { held[m.handle] = held[m.handle] || m.state == locked })
+	for _, handle := range h.handles {
+		if got := asked.Holds(id, handle); got != held[handle] {
+			h.Fatalf("handle %d held: %v", handle, got)
+		}
+	}
+}
+
+// goOnWithSnapshot begins a snapshot now and then, and takes steps of it between the batches.
+func (h *history) goOnWithSnapshot() {
+	if h.snapshot == nil {
+		if rapid.IntRange(0, 3).Draw(h.T, "snapshot") > 0 {
+			return
+		}
+		h.snapshot, h.image = h.b.Snapshot(), h.b.Encode()
+		h.snapshot.heavy = rapid.SampledFrom([]int{-1, 3, heavy}).Draw(h.T, "heavy")
+	}
+	if h.snapshot.Step(rapid.SampledFrom([]int{0, 0, 1, 1 << 20}).Draw(h.T, "limit")) {
+		h.compareSnapshot()
+		h.snapshot = nil
+	}
+}
+
+func (h *history) compareSnapshot() {
+	parts := h.snapshot.Parts()
+	if !bytes.Equal(bytes.Join(parts, nil), h.image) {
+		h.Fatal("the snapshot is not the image of the moment it was begun")
+	}
+	want, err := Decode(3, h.image, Options{})
+	if err != nil {
+		h.Fatal(err)
+	}
+	var last cmq.ShardID
+	n := 0
+	err = WalkImage(3, parts, func(id cmq.ShardID, s *queue.Shard) error {
+		if id <= last || !bytes.Equal(s.AppendImage(nil), want.shards[id].AppendImage(nil)) {
+			return fmt.Errorf("shard %d", id)
+		}
+		last = id
+		n++
+		return nil
+	})
+	if err != nil || n != len(want.shards) {
+		h.Fatalf("walked over %d shards of %d: %v", n, len(want.shards), err)
 	}
 }
 
@@ -304,5 +399,5 @@ func (h *history) restore() {
 	if !bytes.Equal(b.Encode(), image) {
 		h.Fatal("the image changes by decoding and encoding")
 	}
-	h.b = b
+	h.b, h.snapshot = b, nil
 }

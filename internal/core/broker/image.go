@@ -15,7 +15,7 @@ import (
 // The image of the whole state. Numbers have the variable-length form of encoding/binary; ids are written
 // as the distance to the one before:
 //
-//	magic "cmqi", version 1, set, index, time
+//	magic "cmqi", version 2, set, index, time, sum (8 bytes, little endian)
 //	n, n × id                                      dropped shards
 //	n, n × (id, version, n × (from, next), shard)  shards; the last part is queue's
 //
@@ -23,7 +23,7 @@ import (
 // bytes, so the digest of the state is the SHA-256 of the image.
 const (
 	imageMagic   = "cmqi"
-	imageVersion = 1
+	imageVersion = 2
 )
 
 var errImage = errors.New("image of a set is damaged")
@@ -44,29 +44,55 @@ func (b *Broker) Digest() [32]byte {
 
 // write gives the image piece by piece; a piece is good only until emit returns.
 func (b *Broker) write(emit func([]byte)) {
-	buf := append([]byte(nil), imageMagic...)
-	buf = binary.AppendUvarint(buf, imageVersion)
-	buf = binary.AppendUvarint(buf, uint64(b.set))
-	buf = binary.AppendUvarint(buf, b.index)
-	buf = command.AppendInt(buf, b.time)
-	buf = appendIDs(buf, &b.dropped)
-	buf = binary.AppendUvarint(buf, uint64(b.order.Len()))
-	emit(buf)
+	h := b.head()
+	emit(h.append(nil))
+	var buf []byte
 	last := cmq.ShardID(0)
 	b.order.Scan(func(id cmq.ShardID) bool {
-		buf = binary.AppendUvarint(buf[:0], uint64(id-last))
+		buf = b.shards[id].appendImage(binary.AppendUvarint(buf[:0], uint64(id-last)))
 		last = id
-		s := b.shards[id]
-		buf = binary.AppendUvarint(buf, s.version)
-		buf = binary.AppendUvarint(buf, uint64(len(s.arrivals)))
-		for _, a := range s.arrivals {
-			buf = binary.AppendUvarint(buf, uint64(a.from))
-			buf = binary.AppendUvarint(buf, a.next)
-		}
-		buf = s.AppendImage(buf)
 		emit(buf)
 		return true
 	})
+}
+
+// head is what an image says before its first shard.
+type head struct {
+	set     cmq.SetID
+	index   uint64
+	time    int64
+	sum     uint64
+	dropped *btree.Set[cmq.ShardID]
+	shards  int
+}
+
+func (b *Broker) head() head {
+	return head{b.set, b.index, b.time, b.sum, &b.dropped, b.order.Len()}
+}
+
+func (h *head) append(buf []byte) []byte {
+	buf = append(buf, imageMagic...)
+	buf = binary.AppendUvarint(buf, imageVersion)
+	buf = binary.AppendUvarint(buf, uint64(h.set))
+	buf = binary.AppendUvarint(buf, h.index)
+	buf = command.AppendInt(buf, h.time)
+	buf = binary.LittleEndian.AppendUint64(buf, h.sum)
+	buf = appendIDs(buf, h.dropped)
+	return binary.AppendUvarint(buf, uint64(h.shards))
+}
+
+// appendImage appends what an image says of the shard, without its id.
+func (s *shard) appendImage(buf []byte) []byte { return s.AppendImage(s.appendRest(buf)) }
+
+// appendRest appends the part that is not queue's.
+func (s *shard) appendRest(buf []byte) []byte {
+	buf = binary.AppendUvarint(buf, s.version)
+	buf = binary.AppendUvarint(buf, uint64(len(s.arrivals)))
+	for _, a := range s.arrivals {
+		buf = binary.AppendUvarint(buf, uint64(a.from))
+		buf = binary.AppendUvarint(buf, a.next)
+	}
+	return buf
 }
 
 func appendIDs(buf []byte, ids *btree.Set[cmq.ShardID]) []byte {
@@ -82,34 +108,80 @@ func appendIDs(buf []byte, ids *btree.Set[cmq.ShardID]) []byte {
 
 // Decode restores the state of the set from an image. The error says what is wrong with the image.
 func Decode(set cmq.SetID, image []byte, o Options) (*Broker, error) {
-	if len(image) < len(imageMagic) || string(image[:len(imageMagic)]) != imageMagic {
-		return nil, fmt.Errorf("%w: it does not begin with %q", errImage, imageMagic)
-	}
-	r := command.NewReader(image[len(imageMagic):])
-	if v := r.Uvarint(); v != imageVersion {
-		return nil, fmt.Errorf("%w: version %d is not known", errImage, v)
-	}
-	if from := cmq.SetID(r.Uvarint()); from != set {
-		return nil, fmt.Errorf("%w: it is of set %d, not %d", errImage, from, set)
-	}
 	b := New(set, o)
-	b.index, b.time = r.Uvarint(), r.Int()
-	last := cmq.ShardID(0)
-	for n, i := r.Count(1), 0; i < n; i++ {
-		last = readID(&r, last, i)
-		b.dropped.Insert(last)
+	h, err := walk(set, [][]byte{image}, func(id cmq.ShardID, s *shard) error {
+		if s.Dead() > 0 {
+			b.dead.Insert(id)
+		}
+		b.shards[id] = s
+		b.order.Insert(id)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	last = 0
-	for n, i := r.Count(8), 0; i < n && !r.Bad(); i++ {
+	b.index, b.time, b.sum, b.dropped = h.index, h.time, h.sum, *h.dropped
+	return b, nil
+}
+
+// WalkImage visits the shards of an image of the set in the order of their ids, holding one in memory at a time,
+// until f returns an error, which it returns. The image may be in several parts if they were cut as by
+// Snapshot.Parts. Shards must not be changed.
+func WalkImage(set cmq.SetID, parts [][]byte, f func(cmq.ShardID, *queue.Shard) error) error {
+	_, err := walk(set, parts, func(id cmq.ShardID, s *shard) error { return f(id, s.Shard) })
+	return err
+}
+
+func walk(set cmq.SetID, parts [][]byte, f func(cmq.ShardID, *shard) error) (head, error) {
+	if len(parts) == 0 || len(parts[0]) < len(imageMagic) || string(parts[0][:len(imageMagic)]) != imageMagic {
+		return head{}, fmt.Errorf("%w: it does not begin with %q", errImage, imageMagic)
+	}
+	r := command.NewReader(parts[0][len(imageMagic):])
+	parts = parts[1:]
+	h, err := readHead(&r, set)
+	if err != nil {
+		return h, err
+	}
+	last := cmq.ShardID(0)
+	for i := 0; i < h.shards && !r.Bad(); i++ {
+		if r.Len() == 0 && len(parts) > 0 {
+			r, parts = command.NewReader(parts[0]), parts[1:]
+		}
 		last = readID(&r, last, i)
-		if err := b.readShard(&r, last); err != nil {
-			return nil, fmt.Errorf("%w: shard %d: %w", errImage, last, err)
+		s, err := readShard(&r, last, &h)
+		if err == nil {
+			err = f(last, s)
+		}
+		if err != nil {
+			return h, err
 		}
 	}
-	if r.Bad() || r.Len() > 0 || b.time < 0 {
-		return nil, errImage
+	if r.Bad() || r.Len() > 0 || len(parts) > 0 {
+		return h, errImage
 	}
-	return b, nil
+	return h, nil
+}
+
+func readHead(r *command.Reader, set cmq.SetID) (head, error) {
+	h := head{set: set, dropped: new(btree.Set[cmq.ShardID])}
+	if v := r.Uvarint(); v != imageVersion {
+		return h, fmt.Errorf("%w: version %d is not known", errImage, v)
+	}
+	if from := cmq.SetID(r.Uvarint()); from != set {
+		return h, fmt.Errorf("%w: it is of set %d, not %d", errImage, from, set)
+	}
+	h.index, h.time, h.sum = r.Uvarint(), r.Int(), r.Fixed64()
+	last := cmq.ShardID(0)
+	for n, i := r.Count(1), 0; i < n; i++ {
+		last = readID(r, last, i)
+		h.dropped.Insert(last)
+	}
+	// Shards may be in other parts, so their number cannot be checked against what follows here.
+	h.shards = int(min(r.Uvarint(), 1<<40))
+	if r.Bad() || h.time < 0 {
+		return h, errImage
+	}
+	return h, nil
 }
 
 // readID reads the i-th id of an ascending list.
@@ -121,7 +193,7 @@ func readID(r *command.Reader, last cmq.ShardID, i int) cmq.ShardID {
 	return id
 }
 
-func (b *Broker) readShard(r *command.Reader, id cmq.ShardID) error {
+func readShard(r *command.Reader, id cmq.ShardID, h *head) (*shard, error) {
 	s := &shard{version: r.Uvarint()}
 	for n := r.Count(2); n > 0; n-- {
 		a := arrival{from: cmq.ShardID(r.Uvarint()), next: r.Uvarint()}
@@ -130,18 +202,13 @@ func (b *Broker) readShard(r *command.Reader, id cmq.ShardID) error {
 		}
 		s.arrivals = append(s.arrivals, a)
 	}
-	q, err := queue.ReadImage(r, id.Ordinal(), b.time)
-	if err != nil {
-		return err
+	q, err := queue.ReadImage(r, id.Ordinal(), h.time)
+	if err == nil && h.dropped.Contains(id) {
+		err = errors.New("it is both there and dropped")
 	}
-	if b.dropped.Contains(id) {
-		return errors.New("it is both there and dropped")
+	if err != nil {
+		return nil, fmt.Errorf("%w: shard %d: %w", errImage, id, err)
 	}
 	s.Shard = q
-	b.shards[id] = s
-	b.order.Insert(id)
-	if s.Dead() > 0 {
-		b.dead.Insert(id)
-	}
-	return nil
+	return s, nil
 }

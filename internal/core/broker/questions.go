@@ -70,6 +70,21 @@ func (b *Broker) Lanes(id cmq.ShardID, yield func(LaneInfo) bool) {
 	}
 }
 
+// LanesFrom visits the lanes of a shard that fall due at or after due, the main one first if due is 0, until yield
+// returns false. It costs as much as what it visits: Oldest and Needed may be lower than the true ones.
+func (b *Broker) LanesFrom(id cmq.ShardID, due int64, yield func(LaneInfo) bool) {
+	if s := b.shards[id]; s != nil {
+		s.LanesFrom(due, yield)
+	}
+}
+
+// Holds reports whether the delivery with this handle is still the message's newest and locked: nobody else can
+// have got the message, deleted it or moved it.
+func (b *Broker) Holds(id cmq.ShardID, h cmq.Handle) bool {
+	s := b.shards[id]
+	return s != nil && s.Holds(h)
+}
+
 // Lane describes one lane cheaply: Oldest and Needed may be lower than the true ones.
 func (b *Broker) Lane(id cmq.ShardID, lane int64) (LaneInfo, bool) {
 	if s := b.shards[id]; s != nil {

@@ -83,20 +83,33 @@ func Parse(data []byte) (Batch, error) {
 
 // parseHeader finds the parts of the batch. Afterwards they are known to lie within data.
 func parseHeader(data []byte) (Batch, error) {
-	if len(data) < headerSize {
-		return Batch{}, fmt.Errorf("%w: %d bytes", ErrDamaged, len(data))
+	b, l, err := readHeader(data, int64(len(data)))
+	if err != nil {
+		return Batch{}, err
 	}
-	h := data[:headerSize]
+	b.ops, b.table, b.bodies = data[headerSize:l.table:l.table], data[l.table:l.bodies:l.bodies], data[l.bodies:]
+	return b, nil
+}
+
+// layout says where the parts of a batch begin.
+type layout struct{ table, bodies int64 }
+
+// readHeader reads the header of a batch that is size bytes long. Afterwards its parts are known to lie within.
+func readHeader(h []byte, size int64) (b Batch, l layout, err error) {
+	if len(h) < headerSize {
+		return b, l, fmt.Errorf("%w: %d bytes", ErrDamaged, len(h))
+	}
+	h = h[:headerSize]
 	if string(h[:4]) != magic {
-		return Batch{}, fmt.Errorf("%w: begins with %q", ErrDamaged, h[:4])
+		return b, l, fmt.Errorf("%w: begins with %q", ErrDamaged, h[:4])
 	}
 	if v := binary.LittleEndian.Uint16(h[4:]); v != version {
-		return Batch{}, fmt.Errorf("%w: version %d", ErrVersion, v)
+		return b, l, fmt.Errorf("%w: version %d", ErrVersion, v)
 	}
 	if checksum(h[:48]) != binary.LittleEndian.Uint32(h[48:]) {
-		return Batch{}, fmt.Errorf("%w: checksum of the header", ErrDamaged)
+		return b, l, fmt.Errorf("%w: checksum of the header", ErrDamaged)
 	}
-	b := Batch{
+	b = Batch{
 		Header: Header{
 			Proposer: binary.LittleEndian.Uint64(h[8:]),
 			Number:   binary.LittleEndian.Uint64(h[16:]),
@@ -105,15 +118,12 @@ func parseHeader(data []byte) (Batch, error) {
 		Slots: int(binary.LittleEndian.Uint16(h[6:])),
 		Count: int(binary.LittleEndian.Uint32(h[32:])),
 	}
-	ops := uint64(binary.LittleEndian.Uint32(h[36:]))
-	table := uint64(b.Slots) * slotSize
-	bodies := uint64(binary.LittleEndian.Uint32(h[40:]))
-	if b.Slots > cmq.MaxSlots || headerSize+ops+table+bodies != uint64(len(data)) {
-		return Batch{}, fmt.Errorf("%w: lengths do not add up", ErrDamaged)
+	l.table = headerSize + int64(binary.LittleEndian.Uint32(h[36:]))
+	l.bodies = l.table + int64(b.Slots)*slotSize
+	if b.Slots > cmq.MaxSlots || l.bodies+int64(binary.LittleEndian.Uint32(h[40:])) != size {
+		return b, l, fmt.Errorf("%w: lengths do not add up", ErrDamaged)
 	}
-	rest := data[headerSize:]
-	b.ops, b.table, b.bodies = rest[:ops:ops], rest[ops:ops+table:ops+table], rest[ops+table:]
-	return b, nil
+	return b, l, nil
 }
 
 // check walks the operations once, so that Ops cannot meet anything it does not understand.
@@ -157,35 +167,6 @@ func (o *Ops) Next(op *Op) bool {
 		return false
 	}
 	return true
-}
-
-// Stored is one message as it lies in a batch.
-type Stored struct {
-	ID   cmq.MsgID // the id it was born with if it came from another shard, otherwise 0
-	Time int64     // when the batch was made: the message's send time, Unix milliseconds
-	Body []byte    // part of the batch's bytes
-}
-
-// ReadMessage finds and verifies the message in one slot of a batch, and nothing else of the batch.
-func ReadMessage(data []byte, slot uint16) (Stored, error) {
-	b, err := parseHeader(data)
-	if err != nil {
-		return Stored{}, err
-	}
-	if int(slot) >= b.Slots {
-		return Stored{}, fmt.Errorf("%w: slot %d of %d", ErrDamaged, slot, b.Slots)
-	}
-	s := b.table[int(slot)*slotSize:][:slotSize]
-	offset := uint64(binary.LittleEndian.Uint32(s))
-	length := uint64(binary.LittleEndian.Uint32(s[4:]))
-	if offset+length > uint64(len(b.bodies)) {
-		return Stored{}, fmt.Errorf("%w: slot %d ends outside", ErrDamaged, slot)
-	}
-	body := b.bodies[offset : offset+length : offset+length]
-	if slotCheck(body, s) != binary.LittleEndian.Uint32(s[16:]) {
-		return Stored{}, fmt.Errorf("%w: checksum of the message in slot %d", ErrDamaged, slot)
-	}
-	return Stored{ID: cmq.MsgID(binary.LittleEndian.Uint64(s[8:])), Time: b.Time, Body: body}, nil
 }
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }

@@ -88,6 +88,68 @@ func TestReadMessage(t *testing.T) {
 	}
 }
 
+// counted counts the reads of a batch and how much they read.
+type counted struct {
+	*bytes.Reader
+	reads, bytes int
+}
+
+func (c *counted) ReadAt(p []byte, off int64) (int, error) {
+	c.reads++
+	c.bytes += len(p)
+	return c.Reader.ReadAt(p, off)
+}
+
+func TestReadSlotReadsTheMessageOnly(t *testing.T) {
+	big := bytes.Repeat([]byte("0123456789"), 1000)
+	data := encode([]Op{{Kind: Send, Bodies: [][]byte{big, []byte("a"), {}, big[:500]}}})
+	for slot := range uint16(4) {
+		p := &counted{Reader: bytes.NewReader(data)}
+		got, err := ReadSlot(p, slot)
+		want, _ := ReadMessage(data, slot)
+		if err != nil || !reflect.DeepEqual(got, want) || p.reads > 3 || p.bytes > headerSize+slotSize+len(want.Body) {
+			t.Errorf("slot %d: %d bytes at %d, %v; %d reads, %d bytes", slot, len(got.Body), got.Time, err, p.reads, p.bytes)
+		}
+	}
+	if _, err := ReadSlot(bytes.NewReader(data), 4); !errors.Is(err, ErrDamaged) {
+		t.Error(err)
+	}
+	if _, err := ReadSlot(bytes.NewReader(data[:len(data)-1]), 1); !errors.Is(err, ErrDamaged) {
+		t.Error("a batch cut off is taken")
+	}
+	small := encode(everyOp())
+	p := &counted{Reader: bytes.NewReader(small)}
+	if got, err := ReadSlot(p, 2); err != nil || string(got.Body) != "ccc" || p.reads != 1 {
+		t.Errorf("small batch: %+v, %v, %d reads", got, err, p.reads)
+	}
+}
+
+// TestReadSlotFindsEveryFlippedByte in what it reads, and nothing else matters to it.
+func TestReadSlotFindsEveryFlippedByte(t *testing.T) {
+	data := encode([]Op{{Kind: Send, Bodies: [][]byte{bytes.Repeat([]byte("x"), wholeBatch), []byte("body")}}})
+	for at := range data {
+		data[at] ^= 0x10
+		got, err := ReadSlot(bytes.NewReader(data), 1)
+		if err == nil && string(got.Body) != "body" {
+			t.Fatalf("byte %d: %q", at, got.Body)
+		}
+		if at < headerSize-8 && err == nil || at >= len(data)-4 && err == nil {
+			t.Fatalf("byte %d overlooked", at)
+		}
+		data[at] ^= 0x10
+	}
+}
+
+func TestBodyBytes(t *testing.T) {
+	b, err := Parse(encode(everyOp()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := [...]uint32{b.BodyBytes(0, 3), b.BodyBytes(2, 2), b.BodyBytes(4, 1), b.BodyBytes(4, 0)}; got != [...]uint32{4, 5, 1, 0} {
+		t.Error(got)
+	}
+}
+
 func TestBuilderCounts(t *testing.T) {
 	b := NewBuilder()
 	for round := range 3 {
@@ -203,8 +265,12 @@ func FuzzParse(f *testing.F) {
 					t.Fatalf("%d operations of %d", n, b.Count)
 				}
 			}
-			if m, err := ReadMessage(data, slot); err == nil && len(m.Body) > len(data) {
+			m, err := ReadMessage(data, slot)
+			if err == nil && len(m.Body) > len(data) {
 				t.Fatal("body longer than the batch")
+			}
+			if s, other := ReadSlot(bytes.NewReader(data), slot); (other == nil) != (err == nil) || !bytes.Equal(s.Body, m.Body) {
+				t.Fatalf("ReadMessage: %v; ReadSlot: %v", err, other)
 			}
 			data = repair(data)
 		}

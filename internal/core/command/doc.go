@@ -3,5 +3,5 @@
 // decided in queue and broker.
 //
 // The leader fills a Builder and calls Finish; every replica calls Parse and walks Batch.Ops. A reader of
-// one message needs neither: ReadMessage finds it by slot and checks that message only.
+// one message needs neither: ReadSlot and ReadMessage find it by slot and check that message only.
 package command

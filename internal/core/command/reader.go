@@ -54,6 +54,17 @@ func (r *Reader) Byte() byte {
 	return v
 }
 
+// Fixed64 reads a number of eight bytes, little endian.
+func (r *Reader) Fixed64() uint64 {
+	if len(r.rest) < 8 {
+		r.Fail()
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(r.rest)
+	r.rest = r.rest[8:]
+	return v
+}
+
 // Fail marks the input as malformed.
 func (r *Reader) Fail() { r.rest, r.bad = nil, true }
 

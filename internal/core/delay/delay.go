@@ -153,10 +153,24 @@ func (s *Set) Next(now int64) (next int64) {
 }
 
 // Lanes visits the lanes in the order they fall due, until yield returns false.
-func (s *Set) Lanes(yield func(Lane) bool) {
-	s.lanes.Scan(func(due int64, w waiting) bool {
+func (s *Set) Lanes(yield func(Lane) bool) { s.LanesFrom(math.MinInt64, yield) }
+
+// LanesFrom visits the lanes that fall due at or after due in that order, until yield returns false.
+func (s *Set) LanesFrom(due int64, yield func(Lane) bool) {
+	s.lanes.Ascend(due, func(due int64, w waiting) bool {
 		return yield(Lane{Due: due, First: w.first, N: w.n})
 	})
+}
+
+// Len counts the lanes.
+func (s *Set) Len() int { return s.lanes.Len() }
+
+// Copy makes a set that stays as this one is now. It costs next to nothing, and the copy may be read by another
+// goroutine.
+func (s *Set) Copy() Set {
+	c := *s
+	c.lanes = *s.lanes.Copy()
+	return c
 }
 
 // Clear removes all lanes; the time stays.

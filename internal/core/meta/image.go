@@ -18,13 +18,13 @@ import (
 //	offset  size
 //	     0     4  magic "CMQI", little endian
 //	     4     1  version
-//	     5        cluster, limits, table version, next queue id, time
+//	     5        cluster, limits, table version, next queue id, time, sum
 //	              then each a count and that many, in ascending order of their ids:
 //	              nodes | sets | access keys | queues | graves | tasks
 //	   n-4     4  CRC32C of everything before it, little endian
 const (
 	imageMagic   = 0x49514d43 // "CMQI"
-	imageVersion = 1
+	imageVersion = 2
 )
 
 // Encode gives the image of the whole state.
@@ -37,6 +37,7 @@ func (t *tables) Encode() []byte {
 	b = appendUint(b, t.version)
 	b = appendUint(b, uint64(t.nextQueue))
 	b = appendInt(b, t.now)
+	b = appendUint(b, t.sum)
 	b = appendTree(b, t.nodes, func(b []byte, _ cmq.NodeID, n *cmq.Node) []byte { return appendNode(b, n) })
 	b = appendTree(b, t.sets, func(b []byte, _ cmq.SetID, s *cmq.Set) []byte { return appendSet(b, s) })
 	b = appendTree(b, t.keys, func(b []byte, _ string, k *cmq.AccessKey) []byte { return appendKey(b, k) })
@@ -108,6 +109,7 @@ func (r *reader) tables(t *tables) {
 	t.version = r.uint()
 	t.nextQueue = cmq.QueueID(r.uint())
 	t.now = r.int()
+	t.sum = r.uint()
 	readTree(r, "nodes", t.nodes, func() (cmq.NodeID, *cmq.Node) {
 		n := r.node()
 		return n.ID, &n

@@ -51,10 +51,8 @@ func (s *Shard) appendLanes(b []byte) []byte {
 		return true
 	})
 	b = appendNumbers(b, uint64(n))
-	s.merged(func(l *lane) bool {
-		if l.due != 0 {
-			b = appendLane(b, l)
-		}
+	s.merged(1, func(l *lane) bool {
+		b = appendLane(b, l)
 		return true
 	})
 	return b

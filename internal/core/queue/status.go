@@ -98,35 +98,50 @@ type LaneInfo struct {
 	Tail   uint64
 	Oldest uint64 // first position not deleted: pending, in flight, returned or dead; Tail: none
 	Needed uint64 // first position that may ever be delivered or moved again; Tail: none
+	Passed uint64 // messages that are in flight, returned, dead, or deleted and can be rewound
 }
 
 // Lanes visits all lanes, the main one first, then the others as they fall due, until yield returns false.
 // A lane that is not visited has nothing left. It costs as much as there are messages in flight and lanes.
 func (s *Shard) Lanes(yield func(LaneInfo) bool) {
 	s.survey()
-	s.merged(func(l *lane) bool { return yield(s.info(l)) })
+	s.LanesFrom(0, yield)
 }
 
-// merged visits the main lane and then all delayed ones as they fall due, those included that have no state
-// of their own, until yield returns false.
-func (s *Shard) merged(yield func(*lane) bool) {
-	own := s.opened()
-	going := true
-	upto := func(due int64) {
-		for going && len(own) > 0 && own[0].due < due {
-			going, own = yield(own[0]), own[1:]
-		}
+// LanesFrom visits the lanes that fall due at or after due, the main one first if due is 0, until yield returns
+// false. It costs as much as what it visits: Oldest and Needed may be lower than the true ones.
+func (s *Shard) LanesFrom(due int64, yield func(LaneInfo) bool) {
+	s.merged(due, func(l *lane) bool { return yield(s.info(l)) })
+}
+
+// merged visits the main lane, if due is 0, and then all delayed ones that fall due from due on, those included
+// that have no state of their own, until yield returns false.
+func (s *Shard) merged(due int64, yield func(*lane) bool) {
+	if due <= 0 && !yield(&s.main) {
+		return
 	}
-	s.delay.Lanes(func(w delay.Lane) bool {
-		upto(w.Due)
-		if going && (len(own) == 0 || own[0].due != w.Due) {
+	own := s.lanes.Iter()
+	more, going := own.Seek(due), true
+	next := func() {
+		l := own.Value()
+		more = own.Next()
+		going = yield(l)
+	}
+	s.delay.LanesFrom(due, func(w delay.Lane) bool {
+		for going && more && own.Key() < w.Due {
+			next()
+		}
+		switch {
+		case !going:
+		case more && own.Key() == w.Due:
+			next()
+		default:
 			going = yield(newLane(w))
 		}
 		return going
 	})
-	upto(math.MaxInt64)
-	if going && len(own) > 0 {
-		yield(own[0])
+	for going && more {
+		next()
 	}
 }
 
@@ -170,9 +185,10 @@ func (s *Shard) info(l *lane) LaneInfo {
 	if l.live > 0 {
 		i.Oldest = min(i.Oldest, l.oldest)
 	}
-	i.Needed = i.Oldest
+	i.Needed, i.Passed = i.Oldest, l.live
 	if s.rewinds() {
 		i.Needed = min(i.Needed, l.floor)
+		i.Passed += l.deleted()
 	}
 	return i
 }

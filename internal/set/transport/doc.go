@@ -6,8 +6,8 @@
 // connections that the peer dialled. There are three of them each way, so that a heartbeat or a small call
 // never waits behind megabytes:
 //
-//	control   raft's heartbeats, votes, acknowledgements; requests for parts of a snapshot
-//	bulk      MsgApp and parts of snapshots. An empty MsgApp goes here too: were it to overtake one with
+//	control   raft's heartbeats, votes, acknowledgements; questions, digests
+//	bulk      MsgApp and answers. An empty MsgApp goes here too: were it to overtake one with
 //	          entries, the follower would refuse it and the leader would fall back to probing.
 //	call      requests of route; replies return on the same connection
 //

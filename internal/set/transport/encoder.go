@@ -71,6 +71,7 @@ func (e *encoder) flush() {
 }
 
 func (e *encoder) u8(v uint8)   { e.buf = append(e.buf, v) }
+func (e *encoder) u16(v uint16) { e.buf = binary.LittleEndian.AppendUint16(e.buf, v) }
 func (e *encoder) u32(v uint32) { e.buf = binary.LittleEndian.AppendUint32(e.buf, v) }
 
 func (e *encoder) u64(vs ...uint64) {
@@ -124,6 +125,13 @@ func (d *decoder) take(n int) []byte {
 func (d *decoder) u8() uint8 {
 	if b := d.take(1); b != nil {
 		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) u16() uint16 {
+	if b := d.take(2); b != nil {
+		return binary.LittleEndian.Uint16(b)
 	}
 	return 0
 }

@@ -195,7 +195,7 @@ func TestWhatIsWrongAfterHelloEndsTheConnection(t *testing.T) {
 
 // rawHeartbeat is a message payload as message.go draws it, independently of the code there.
 func rawHeartbeat(to, from, term uint64) []byte {
-	b := append([]byte{1, 1}, make([]byte, 16)...) // version, parts, time, wall
+	b := append([]byte{2, 1}, make([]byte, 21)...) // version, parts, time, wall, space, sync
 	b = append(b, byte(raftpb.MsgHeartbeat), 0)
 	for _, v := range []uint64{to, from, term, 0, 0, 0, 0, 0} {
 		b = binary.LittleEndian.AppendUint64(b, v)

@@ -13,35 +13,35 @@ import (
 
 // Payload of a message frame, little endian. Parts follow each other in this order, as far as present:
 //
-//	+---------+---------+----------+----------+------+-------+-------+
-//	| version | parts   | time i64 | wall i64 | raft | fetch | chunk |
-//	| u8 = 1  | u8      |          |          |      |       |       |
-//	+---------+---------+----------+----------+------+-------+-------+
+//	+---------+---------+----------+----------+-------+----------+------+-----+--------+--------+
+//	| version | parts   | time i64 | wall i64 | space | sync u32 | raft | ask | answer | digest |
+//	| u8 = 2  | u8      |          |          | u8    |          |      |     |        |        |
+//	+---------+---------+----------+----------+-------+----------+------+-----+--------+--------+
 //
-//	raft:  type u8 | flags u8 (1 reject, 2 snapshot) | to, from, term, logTerm, index, commit, vote, rejectHint u64
-//	       | entries | bytes context | bytes snapshot (protobuf, only with flag 2)
-//	fetch: index, term, next, offset u64
-//	chunk: fetch | first, size u64 | flags u8 (1 gone) | entries | bytes image
+//	raft:   type u8 | flags u8 (1 reject, 2 snapshot) | to, from, term, logTerm, index, commit, vote, rejectHint u64
+//	        | entries | bytes context | bytes snapshot (protobuf, only with flag 2)
+//	digest: index, sum u64
+//	ask, answer: see question.go
 //
 //	entries: count u32, then each: type u8 | term, index u64 | bytes data
 //	bytes:   length u32, then the bytes; none and empty are the same
-const messageVersion = 1
+const messageVersion = 2
 
 // Bits of parts.
 const (
 	partRaft = 1 << iota
-	partFetch
-	partChunk
+	partAsk
+	partAnswer
+	partDigest
 	partWarm // no bytes: Message.Warm
-	partAll  = partRaft | partFetch | partChunk | partWarm
+	partAll  = partRaft | partAsk | partAnswer | partDigest | partWarm
 )
 
 // Sizes of the fixed parts above.
 const (
-	messageHead = 2 + 2*8
+	messageHead = 2 + 2*8 + 1 + 4
 	raftHead    = 2 + 8*8 + 4 // with the count of entries
-	fetchSize   = 4 * 8
-	chunkHead   = fetchSize + 2*8 + 1 + 4
+	digestSize  = 2 * 8
 	entryHead   = 1 + 2*8 + 4
 )
 
@@ -75,50 +75,68 @@ func newOutgoing(m *set.Message) (outgoing, error) {
 	return o, err
 }
 
+// measure counts a payload's length and how much of it the encoder copies.
+type measure struct{ payload, copies int }
+
+func (n *measure) fixed(size int) { n.payload, n.copies = n.payload+size, n.copies+size }
+
+// bytes is a length and the bytes.
+func (n *measure) bytes(b []byte) {
+	n.fixed(4)
+	n.payload, n.copies = n.payload+len(b), n.copies+copied(b)
+}
+
+func (n *measure) entries(list []*raftpb.Entry) {
+	n.fixed(4)
+	for _, e := range list {
+		n.fixed(entryHead - 4)
+		n.bytes(e.Data)
+	}
+}
+
 // sizes are the payload's length and how much of it the encoder copies.
 func (o outgoing) sizes() (payload, copies int) {
-	payload, copies = messageHead, messageHead
-	fixed := func(n int) { payload, copies = payload+n, copies+n }
-	variable := func(b []byte) { payload, copies = payload+len(b), copies+copied(b) }
-	entries := func(list []*raftpb.Entry) {
-		for _, e := range list {
-			fixed(entryHead)
-			variable(e.Data)
-		}
-	}
+	var n measure
+	n.fixed(messageHead)
 	if r := o.m.Raft; r != nil {
-		fixed(raftHead + 4)
-		entries(r.Entries)
-		variable(r.Context)
+		n.fixed(raftHead - 4)
+		n.entries(r.Entries)
+		n.bytes(r.Context)
 		if r.Snapshot != nil {
-			fixed(4)
-			variable(o.snapshot)
+			n.bytes(o.snapshot)
 		}
 	}
-	if o.m.Fetch != nil {
-		fixed(fetchSize)
+	if o.m.Ask != nil {
+		n.ask(o.m.Ask)
 	}
-	if c := o.m.Chunk; c != nil {
-		fixed(chunkHead + 4)
-		entries(c.Entries)
-		variable(c.Image)
+	if o.m.Answer != nil {
+		n.answer(o.m.Answer)
 	}
-	return payload, copies
+	if o.m.Digest != nil {
+		n.fixed(digestSize)
+	}
+	return n.payload, n.copies
 }
 
 func (e *encoder) message(o outgoing) {
 	m := o.m
 	e.u8(messageVersion)
-	e.u8(bit(m.Raft != nil, partRaft) | bit(m.Fetch != nil, partFetch) | bit(m.Chunk != nil, partChunk) | bit(m.Warm, partWarm))
+	e.u8(bit(m.Raft != nil, partRaft) | bit(m.Ask != nil, partAsk) | bit(m.Answer != nil, partAnswer) |
+		bit(m.Digest != nil, partDigest) | bit(m.Warm, partWarm))
 	e.u64(uint64(m.Time), uint64(m.Wall))
+	e.u8(uint8(m.Space))
+	e.u32(m.Sync)
 	if m.Raft != nil {
 		e.raft(m.Raft, o.snapshot)
 	}
-	if m.Fetch != nil {
-		e.fetch(*m.Fetch)
+	if m.Ask != nil {
+		e.ask(m.Ask)
 	}
-	if m.Chunk != nil {
-		e.chunk(m.Chunk)
+	if m.Answer != nil {
+		e.answer(m.Answer)
+	}
+	if m.Digest != nil {
+		e.u64(m.Digest.Index, m.Digest.Sum)
 	}
 }
 
@@ -149,17 +167,8 @@ func (e *encoder) entries(list []*raftpb.Entry) {
 	}
 }
 
-func (e *encoder) fetch(f set.Fetch) { e.u64(f.Index, f.Term, f.Next, f.Offset) }
-
-func (e *encoder) chunk(c *set.Chunk) {
-	e.fetch(c.Fetch)
-	e.u64(c.First, c.Size)
-	e.u8(bit(c.Gone, 1))
-	e.entries(c.Entries)
-	e.bytes(c.Image)
-}
-
-// decodeMessage reads a message payload. Entry data, context and image alias it. Every message it accepts can
+// decodeMessage reads a message payload. Entry data, context, bodies and
+// parts of files alias it. Every message it accepts can
 // be given to raft: it is of a kind that comes over the network and its numbers are within what can occur.
 func decodeMessage(payload []byte) (set.Message, error) {
 	d := decoder{b: payload}
@@ -173,15 +182,21 @@ func decodeMessage(payload []byte) (set.Message, error) {
 	}
 	m.Warm = parts&partWarm != 0
 	m.Time, m.Wall = int64(d.u64()), int64(d.u64())
+	if m.Space = set.Space(d.u8()); m.Space > set.SpaceHard {
+		d.fail()
+	}
+	m.Sync = d.u32()
 	if parts&partRaft != 0 {
 		m.Raft = d.raft()
 	}
-	if parts&partFetch != 0 {
-		f := d.fetch()
-		m.Fetch = &f
+	if parts&partAsk != 0 {
+		m.Ask = d.ask()
 	}
-	if parts&partChunk != 0 {
-		m.Chunk = d.chunk()
+	if parts&partAnswer != 0 {
+		m.Answer = d.answer()
+	}
+	if parts&partDigest != 0 {
+		m.Digest = &set.Digest{Index: d.bounded(cmq.MaxIndex), Sum: d.u64()}
 	}
 	if !d.ok() || len(d.b) != 0 {
 		return set.Message{}, errMessage
@@ -269,20 +284,4 @@ func (d *decoder) entries() []*raftpb.Entry {
 		list[i] = &f.entry
 	}
 	return list
-}
-
-func (d *decoder) fetch() set.Fetch {
-	return set.Fetch{Index: d.u64(), Term: d.u64(), Next: d.u64(), Offset: d.u64()}
-}
-
-func (d *decoder) chunk() *set.Chunk {
-	c := &set.Chunk{Fetch: d.fetch(), First: d.u64(), Size: d.u64()}
-	flags := d.u8()
-	if flags&^1 != 0 {
-		d.fail()
-	}
-	c.Gone = flags&1 != 0
-	c.Entries = d.entries()
-	c.Image = d.bytes()
-	return c
 }

@@ -8,7 +8,10 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/set"
+	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/store/reflog"
 )
 
 // fullMessage has a value other than zero in every field that travels.
@@ -31,11 +34,21 @@ func fullMessage(data int) set.Message {
 		Time:  1_700_000_000_123,
 		Warm:  true,
 		Wall:  1_700_000_000_456,
-		Fetch: &set.Fetch{Index: 11, Term: 12, Next: 13, Offset: 14},
-		Chunk: &set.Chunk{
-			Fetch: set.Fetch{Index: 21, Term: 22, Next: 23, Offset: 24},
-			First: 25, Entries: entries, Image: bytes.Repeat([]byte("i"), data), Size: 26, Gone: true,
+		Space: set.SpaceHard,
+		Sync:  789,
+		Ask: &set.Ask{
+			ID: 10, Kind: set.AskSuccessor, Lo: 11, Hi: 12, Anchor: 13, AnchorTerm: 14, Index: 15, Offset: 16, Name: "file", Shard: 17, Lane: -18,
+			Refs: []store.Ref{{Index: 19, Slot: 20}, {Index: 21, Slot: 22}},
 		},
+		Answer: &set.Answer{
+			ID: 30, Kind: set.AskEntries, Verdict: set.Later, Whole: true, First: 31, Last: 32, Commit: 33, Voted: 34, Index: 35, Term: 36,
+			Conf: bytes.Repeat([]byte("c"), data), Size: 37, Files: []reflog.File{{Name: "refs", Size: 38, CRC: 39}, {Name: "more", Size: 40, CRC: 41}},
+			Entries: entries, Seen: 42,
+			Messages: []store.Message{{Ref: store.Ref{Index: 43, Slot: 44}, Origin: 45, Time: 46, Body: bytes.Repeat([]byte("b"), data)}, {Time: -1, Body: []byte("z")}},
+			Runs:     []reflog.Run{{Seq: 47, Index: 48, Slot: 49, N: 50, Time: 51, Bytes: 52}, {Seq: 53}},
+			Data:     bytes.Repeat([]byte("d"), data),
+		},
+		Digest: &set.Digest{Index: 60, Sum: 61},
 	}
 }
 
@@ -59,11 +72,11 @@ func TestMessageRoundTrip(t *testing.T) {
 			got, err := decodeMessage(payload)
 			require.NoError(t, err)
 			require.True(t, proto.Equal(want.Raft, got.Raft))
-			require.Len(t, got.Chunk.Entries, 3)
-			for i, e := range want.Chunk.Entries {
-				require.True(t, proto.Equal(e, got.Chunk.Entries[i]))
+			require.Len(t, got.Answer.Entries, 3)
+			for i, e := range want.Answer.Entries {
+				require.True(t, proto.Equal(e, got.Answer.Entries[i]))
 			}
-			want.Raft, got.Raft, want.Chunk.Entries, got.Chunk.Entries = nil, nil, nil, nil
+			want.Raft, got.Raft, want.Answer.Entries, got.Answer.Entries = nil, nil, nil, nil
 			require.Equal(t, want, got)
 		})
 	}
@@ -76,8 +89,10 @@ func TestEveryPartMayBeMissing(t *testing.T) {
 		"time only": {Time: -5, Wall: -6},
 		"raft only": {Raft: full.Raft},
 		"heartbeat": {Raft: &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), To: proto.Uint64(2), From: proto.Uint64(1)}},
-		"fetch":     {Fetch: full.Fetch, Warm: true},
-		"chunk":     {Chunk: &set.Chunk{Gone: true}},
+		"ask":       {Ask: full.Ask, Warm: true},
+		"empty ask": {Ask: &set.Ask{Kind: set.AskEnd}, Space: set.SpaceSoft},
+		"answer":    {Answer: &set.Answer{Kind: set.AskImage, Verdict: set.Never}},
+		"digest":    {Digest: full.Digest, Sync: 1},
 	}
 	for name, want := range rows {
 		t.Run(name, func(t *testing.T) {
@@ -88,8 +103,11 @@ func TestEveryPartMayBeMissing(t *testing.T) {
 			// Absent numbers come back as zero, which raft's getters do not tell apart.
 			require.Equal(t, encodeFrame(t, want), encodeFrame(t, got))
 			require.Equal(t, want.Time, got.Time)
-			require.Equal(t, want.Fetch, got.Fetch)
-			require.Equal(t, want.Chunk, got.Chunk)
+			require.Equal(t, want.Ask, got.Ask)
+			require.Equal(t, want.Answer, got.Answer)
+			require.Equal(t, want.Digest, got.Digest)
+			require.Equal(t, want.Space, got.Space)
+			require.Equal(t, want.Sync, got.Sync)
 			require.Equal(t, want.Raft.GetType(), got.Raft.GetType())
 		})
 	}
@@ -117,6 +135,16 @@ func TestForgedMessagesAreRefused(t *testing.T) {
 		"storage's message":         func(m *set.Message) { m.Raft.Type = raftpb.MsgStorageAppendResp.Enum() },
 		"type that does not exist":  func(m *set.Message) { m.Raft.Type = raftpb.MessageType(99).Enum() },
 		"entry type does not exist": func(m *set.Message) { m.Raft.Entries[0].Type = raftpb.EntryType(3).Enum() },
+		"disk fuller than full":     func(m *set.Message) { m.Space = 3 },
+		"question does not exist":   func(m *set.Message) { m.Ask.Kind = set.AskSuccessor + 1 },
+		"no question":               func(m *set.Message) { m.Ask.Kind = 0 },
+		"anchor beyond reach":       func(m *set.Message) { m.Ask.Anchor = cmq.MaxIndex + 1 },
+		"reference beyond reach":    func(m *set.Message) { m.Ask.Refs[1].Index = cmq.MaxIndex + 1 },
+		"verdict does not exist":    func(m *set.Message) { m.Answer.Verdict = set.Later + 1 },
+		"no verdict":                func(m *set.Message) { m.Answer.Verdict = 0 },
+		"file beyond reach":         func(m *set.Message) { m.Answer.Files[0].Size = -1 },
+		"run beyond reach":          func(m *set.Message) { m.Answer.Runs[0].Index = 1 << 41 },
+		"digest beyond reach":       func(m *set.Message) { m.Digest.Index = 1 << 41 },
 	}
 	for name, forge := range rows {
 		t.Run(name, func(t *testing.T) {
@@ -136,15 +164,18 @@ func TestMessageCutOrExtendedIsRefused(t *testing.T) {
 	}
 	_, err := decodeMessage(append(payload, 0))
 	require.ErrorIs(t, err, errMessage)
-	payload[0] = 2
+	payload[0] = 1
 	_, err = decodeMessage(payload)
-	require.ErrorContains(t, err, "version 2")
+	require.ErrorContains(t, err, "version 1")
 }
 
 func FuzzDecodeMessage(f *testing.F) {
 	f.Add(encodeFrame(f, fullMessage(10))[headerSize:])
 	f.Add(encodeFrame(f, set.Message{})[headerSize:])
-	f.Add(encodeFrame(f, set.Message{Fetch: &set.Fetch{Index: 1}})[headerSize:])
+	full := fullMessage(10)
+	f.Add(encodeFrame(f, set.Message{Ask: full.Ask})[headerSize:])
+	f.Add(encodeFrame(f, set.Message{Answer: full.Answer})[headerSize:])
+	f.Add(encodeFrame(f, set.Message{Digest: full.Digest})[headerSize:])
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		m, err := decodeMessage(payload)
 		if err != nil {

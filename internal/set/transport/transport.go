@@ -148,8 +148,8 @@ func classify(m *set.Message) (kind, int) {
 			k = bulk
 		}
 	}
-	if c := m.Chunk; c != nil {
-		size += entriesSize(c.Entries) + len(c.Image)
+	if m.Answer != nil {
+		size += answerSize(m.Answer)
 		k = bulk
 	}
 	return k, size

@@ -1,22 +1,18 @@
-// Package checkpoint keeps images of a state machine on the disk: what the machine was after a certain log entry, so
-// that a restart need not replay the log from its beginning. It knows nothing of the machine; the image is bytes.
+// Package checkpoint is the file of an image of a state machine: what the machine was after a certain log entry, so that
+// a restart need not replay the log from its beginning. It knows nothing of the machine; the image is bytes.
 //
 // An image is one file, written beside, synced and renamed, so that it is there whole or not at all. The index it
 // belongs to is in the same file and under the same checksum as the state: etcd once kept the two apart (#13967).
-// The two newest images are kept, so that one that rots can be replaced by the one before and more replay.
+// Which images count, and which files belong to them, is in the root that package store keeps.
 //
 // Package store is the only caller.
 package checkpoint
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/opencmq/cmq/internal/store/segment"
 	"github.com/opencmq/cmq/internal/vfs"
@@ -24,11 +20,27 @@ import (
 
 // Image is the state of a machine after one log entry.
 type Image struct {
-	Index     uint64 // of the last entry that is in it
-	Term      uint64 // of that entry
-	ConfState []byte // membership at that entry, as the caller encodes it
-	Time      int64  // cluster time at that entry, Unix milliseconds
-	Data      []byte // the machine
+	Index     uint64   // of the last entry that is in it
+	Term      uint64   // of that entry
+	ConfState []byte   // membership at that entry, as the caller encodes it
+	Time      int64    // cluster time at that entry, Unix milliseconds
+	Parts     [][]byte // the machine, one part behind the other; one part if it was read
+}
+
+// Data is the machine in one piece.
+func (img *Image) Data() []byte {
+	if len(img.Parts) == 1 {
+		return img.Parts[0]
+	}
+	var n int
+	for _, p := range img.Parts {
+		n += len(p)
+	}
+	data := make([]byte, 0, n)
+	for _, p := range img.Parts {
+		data = append(data, p...)
+	}
+	return data
 }
 
 // Identity says whose images they are.
@@ -41,6 +53,22 @@ type Identity struct {
 func (id Identity) String() string {
 	return fmt.Sprintf("cluster %d, set %d, replica %d", id.Cluster, id.Set, id.Replica)
 }
+
+// Info describes an image file, for a root that lists it.
+type Info struct {
+	Number uint64 // names the file
+	Index  uint64
+	Term   uint64
+	Time   int64
+	Size   int64
+	Sum    uint32 // the header's checksum, which covers the body's: another image under this name shows
+}
+
+// Name is the file's name.
+func (i *Info) Name() string { return fmt.Sprintf("%010d%s", i.Number, Suffix) }
+
+// Suffix ends the names of image files.
+const Suffix = ".image"
 
 // An image file:
 //
@@ -59,10 +87,8 @@ func (id Identity) String() string {
 //	80  conf, data; the file ends here
 const (
 	magic    = "cmqimag\n"
-	version  = 1
+	version  = 2
 	headSize = 80
-	suffix   = ".image"
-	kept     = 2 // images: the newest, and one to fall back on
 )
 
 var (
@@ -72,8 +98,13 @@ var (
 
 func checksumOf(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
 
-func encodeHead(id Identity, img Image) []byte {
+func encodeHead(id Identity, img *Image) []byte {
 	p := make([]byte, headSize)
+	body, n := checksumOf(img.ConfState), 0
+	for _, part := range img.Parts {
+		body = crc32.Update(body, castagnoli, part)
+		n += len(part)
+	}
 	copy(p, magic)
 	le.PutUint32(p[8:], version)
 	le.PutUint16(p[12:], id.Set)
@@ -83,8 +114,7 @@ func encodeHead(id Identity, img Image) []byte {
 	le.PutUint64(p[40:], img.Term)
 	le.PutUint64(p[48:], uint64(img.Time))
 	le.PutUint64(p[56:], uint64(len(img.ConfState)))
-	le.PutUint64(p[64:], uint64(len(img.Data)))
-	body := crc32.Update(checksumOf(img.ConfState), castagnoli, img.Data)
+	le.PutUint64(p[64:], uint64(n))
 	le.PutUint32(p[72:], body)
 	le.PutUint32(p[76:], checksumOf(p[:76]))
 	return p
@@ -117,93 +147,43 @@ func decode(name string, id Identity, p []byte) (Image, error) {
 		Term:      le.Uint64(p[40:]),
 		Time:      int64(le.Uint64(p[48:])),
 		ConfState: body[:conf:conf],
-		Data:      body[conf:],
+		Parts:     [][]byte{body[conf:]},
 	}, nil
 }
 
 func damaged(name string, off int64, why string) error {
 	return &segment.DamageError{File: name, Offset: off, Why: why,
-		Fix: "remove this replica from its set and add a new one, which fetches the state from its peers"}
+		Fix: "the image before it is used, or this replica is filled from the others of its set"}
 }
 
-func fileName(index uint64) string { return fmt.Sprintf("%020d%s", index, suffix) }
-
-func fileIndex(name string) (index uint64, ok bool) {
-	digits, ok := strings.CutSuffix(name, suffix)
-	if !ok {
-		return 0, false
+// Save makes an image durable under the number. An error means that there is no such image (a full disk, for one, is
+// harmless).
+func Save(fsys vfs.FS, dir string, id Identity, number uint64, img *Image) (Info, error) {
+	head := encodeHead(id, img)
+	info := Info{Number: number, Index: img.Index, Term: img.Term, Time: img.Time, Sum: le.Uint32(head[76:])}
+	bufs := append([][]byte{head, img.ConfState}, img.Parts...)
+	for _, b := range bufs {
+		info.Size += int64(len(b))
 	}
-	index, err := strconv.ParseUint(digits, 10, 64)
-	return index, err == nil && fileName(index) == name
+	path := filepath.Join(dir, info.Name())
+	if err := vfs.WriteFile(fsys, path, bufs...); err != nil {
+		_ = fsys.Remove(path + vfs.TempSuffix) // only to give the space back
+		return Info{}, fmt.Errorf("save image: %w", err)
+	}
+	return info, nil
 }
 
-// list returns the indexes of the images in dir, oldest first.
-func list(fsys vfs.FS, dir string) ([]uint64, error) {
-	names, err := fsys.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var indexes []uint64
-	for _, name := range names {
-		if i, ok := fileIndex(name); ok {
-			indexes = append(indexes, i)
-		}
-	}
-	return indexes, nil
-}
-
-// Save makes an image durable and then removes all but the two newest. An error means that there is no new image
-// (a full disk, for one, is harmless), unless only the removing failed.
-func Save(fsys vfs.FS, dir string, id Identity, img Image) error {
-	name := filepath.Join(dir, fileName(img.Index))
-	if err := vfs.WriteFile(fsys, name, encodeHead(id, img), img.ConfState, img.Data); err != nil {
-		return fmt.Errorf("save image: %w", err)
-	}
-	indexes, err := list(fsys, dir)
-	if err != nil {
-		return fmt.Errorf("list images: %w", err)
-	}
-	for _, old := range indexes[:max(0, len(indexes)-kept)] {
-		if err := fsys.Remove(filepath.Join(dir, fileName(old))); err != nil {
-			return fmt.Errorf("remove old image: %w", err)
-		}
-	}
-	return nil
-}
-
-// Load returns the newest readable image and the errors of newer ones, which were passed over. If no image is
-// readable, the error is that of the newest; fs.ErrNotExist if there is none at all. An image of somebody else or of a newer
-// program is never passed over.
-func Load(fsys vfs.FS, dir string, id Identity) (img Image, passed []*segment.DamageError, err error) {
-	indexes, err := list(fsys, dir)
-	if err != nil {
-		return Image{}, nil, fmt.Errorf("load image: %w", err)
-	}
-	for i := len(indexes) - 1; i >= 0; i-- {
-		img, err := load(fsys, filepath.Join(dir, fileName(indexes[i])), id, indexes[i])
-		var damage *segment.DamageError
-		switch {
-		case err == nil:
-			return img, passed, nil
-		case !errors.As(err, &damage):
-			return Image{}, nil, err
-		}
-		passed = append(passed, damage)
-	}
-	if len(passed) > 0 {
-		return Image{}, nil, passed[0]
-	}
-	return Image{}, nil, fmt.Errorf("no image in %s: %w", dir, fs.ErrNotExist)
-}
-
-func load(fsys vfs.FS, name string, id Identity, index uint64) (Image, error) {
+// Load reads the image that a root describes. *segment.DamageError if it is not what was written, fs.ErrNotExist,
+// *segment.ForeignError, *segment.VersionError, or the disk's error.
+func Load(fsys vfs.FS, dir string, id Identity, info Info) (Image, error) {
+	name := filepath.Join(dir, info.Name())
 	p, err := vfs.ReadFile(fsys, name)
 	if err != nil {
 		return Image{}, fmt.Errorf("load image: %w", err)
 	}
 	img, err := decode(name, id, p)
-	if err == nil && img.Index != index {
-		err = damaged(name, 32, "it is an image of another index under this name")
+	if err == nil && (img.Index != info.Index || img.Term != info.Term || le.Uint32(p[76:]) != info.Sum) {
+		err = damaged(name, 32, "it is another image than the one written under this name")
 	}
 	return img, err
 }

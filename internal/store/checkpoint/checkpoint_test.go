@@ -5,7 +5,11 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"reflect"
+	"slices"
+	"syscall"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/opencmq/cmq/internal/store/segment"
 	"github.com/opencmq/cmq/internal/vfs"
@@ -13,27 +17,20 @@ import (
 
 var (
 	testID    = Identity{Cluster: 1, Set: 2, Replica: 3}
-	testImage = Image{Index: 4, Term: 5, ConfState: []byte("conf"), Time: 6, Data: []byte("machine")}
+	testImage = Image{Index: 4, Term: 5, ConfState: []byte("conf"), Time: 6, Parts: [][]byte{[]byte("machine")}}
 )
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+func newTestDisk(seed uint64) *vfs.Disk { return vfs.NewDisk(rand.New(rand.NewPCG(seed, 1))) }
 
 func encode(id Identity, img Image) []byte {
-	return append(append(encodeHead(id, img), img.ConfState...), img.Data...)
+	return append(append(encodeHead(id, &img), img.ConfState...), img.Data()...)
 }
 
 func TestImageKeepsEveryField(t *testing.T) {
 	p := encode(testID, testImage)
 	img, err := decode("x", testID, p)
-	must(t, err)
-	if !reflect.DeepEqual(img, testImage) {
-		t.Fatalf("%+v", img)
-	}
+	require.NoError(t, err)
+	require.Equal(t, testImage, img)
 	for i := range p {
 		for bit := range 8 {
 			p[i] ^= 1 << bit
@@ -46,47 +43,131 @@ func TestImageKeepsEveryField(t *testing.T) {
 			t.Errorf("%d of %d bytes were accepted", i, len(p))
 		}
 	}
-	if _, err := decode("x", testID, append(p, 0)); err == nil {
-		t.Error("a byte too many was accepted")
+	_, err = decode("x", testID, append(p, 0))
+	require.Error(t, err, "a byte too many")
+}
+
+// TestPartsAreOneMachine: however an image is cut into parts, the file is the same.
+func TestPartsAreOneMachine(t *testing.T) {
+	disk := newTestDisk(1)
+	fsys := disk.Mount()
+	whole, cut := testImage, testImage
+	cut.Parts = [][]byte{[]byte("mach"), nil, []byte("i"), []byte("ne")}
+	a, err := Save(fsys, "/", testID, 7, &whole)
+	require.NoError(t, err)
+	b, err := Save(fsys, "/", testID, 7, &cut)
+	require.NoError(t, err)
+	require.Equal(t, a, b)
+	require.Equal(t, Info{Number: 7, Index: 4, Term: 5, Time: 6, Size: headSize + 11, Sum: a.Sum}, a)
+	require.Equal(t, []string{"/0000000007.image"}, disk.Files())
+	disk.Crash(vfs.LoseAll)
+	img, err := Load(disk.Mount(), "/", testID, b)
+	require.NoError(t, err)
+	require.Equal(t, testImage, img)
+	empty := Image{Index: 9, Term: 1}
+	info, err := Save(disk.Mount(), "/", testID, 8, &empty)
+	require.NoError(t, err)
+	img, err = Load(disk.Mount(), "/", testID, info)
+	require.NoError(t, err)
+	require.Empty(t, img.Data())
+	require.Empty(t, img.ConfState)
+}
+
+func TestEveryFlippedByteIsReported(t *testing.T) {
+	disk := newTestDisk(1)
+	info, err := Save(disk.Mount(), "/", testID, 7, &testImage)
+	require.NoError(t, err)
+	for off := range info.Size {
+		clone := disk.Clone(nil)
+		require.NoError(t, clone.Flip(info.Name(), off, uint(off%8)))
+		_, err := Load(clone.Mount(), "/", testID, info)
+		var d *segment.DamageError
+		require.ErrorAs(t, err, &d, "offset %d", off)
+		require.Equal(t, "/"+info.Name(), d.File)
+		require.NotEmpty(t, d.Fix)
 	}
 }
 
-func TestImageOfSomebodyElse(t *testing.T) {
-	var f *segment.ForeignError
-	for _, id := range []Identity{{9, 2, 3}, {1, 9, 3}, {1, 2, 9}} {
-		if _, err := decode("x", id, encode(testID, testImage)); !errors.As(err, &f) {
-			t.Errorf("%+v: %v", id, err)
+func TestImagesThatAreNotTheOneWritten(t *testing.T) {
+	disk := newTestDisk(1)
+	info, err := Save(disk.Mount(), "/", testID, 7, &testImage)
+	require.NoError(t, err)
+	put := func(id Identity, edit func(*Image), head func(p []byte)) func(*vfs.Disk) error {
+		return func(d *vfs.Disk) error {
+			img := testImage
+			edit(&img)
+			p := encode(id, img)
+			head(p)
+			le.PutUint32(p[76:], checksumOf(p[:76]))
+			return vfs.WriteFile(d.Mount(), info.Name(), p)
 		}
 	}
+	same, asIs := func(*Image) {}, func([]byte) {}
+	for name, row := range map[string]struct {
+		harm func(*vfs.Disk) error
+		want any
+	}{
+		"missing":       {func(d *vfs.Disk) error { return d.Vanish(info.Name()) }, fs.ErrNotExist},
+		"empty":         {func(d *vfs.Disk) error { return d.Shorten(info.Name(), 0) }, new(*segment.DamageError)},
+		"cut":           {func(d *vfs.Disk) error { return d.Shorten(info.Name(), info.Size-1) }, new(*segment.DamageError)},
+		"other cluster": {put(Identity{9, 2, 3}, same, asIs), new(*segment.ForeignError)},
+		"other set":     {put(Identity{1, 9, 3}, same, asIs), new(*segment.ForeignError)},
+		"other replica": {put(Identity{1, 2, 9}, same, asIs), new(*segment.ForeignError)},
+		"newer version": {put(testID, same, func(p []byte) { p[8]++ }), new(*segment.VersionError)},
+		"other index":   {put(testID, func(i *Image) { i.Index++ }, asIs), new(*segment.DamageError)},
+		"other term":    {put(testID, func(i *Image) { i.Term++ }, asIs), new(*segment.DamageError)},
+		"other machine": {put(testID, func(i *Image) { i.Parts = [][]byte{[]byte("machinf")} }, asIs), new(*segment.DamageError)},
+		"other conf":    {put(testID, func(i *Image) { i.ConfState = []byte("cong") }, asIs), new(*segment.DamageError)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clone := disk.Clone(nil)
+			require.NoError(t, row.harm(clone))
+			_, err := Load(clone.Mount(), "/", testID, info)
+			require.ErrorContains(t, err, info.Name())
+			if target, ok := row.want.(error); ok {
+				require.ErrorIs(t, err, target)
+			} else {
+				require.ErrorAs(t, err, row.want)
+			}
+		})
+	}
 }
 
-func TestTwoNewestAreKept(t *testing.T) {
-	disk := vfs.NewDisk(rand.New(rand.NewPCG(1, 1)))
-	fsys := disk.Mount()
-	_, _, err := Load(fsys, "/", testID)
-	if !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	for _, index := range []uint64{10, 9, 200, 1000} {
-		img := testImage
-		img.Index = index
-		must(t, Save(fsys, "/", testID, img))
-	}
-	disk.Crash(vfs.LoseAll)
-	fsys = disk.Mount()
-	if files := disk.Files(); len(files) != 3 { // the last removal need not be durable
-		t.Fatalf("files %v", files)
-	}
-	img, passed, err := Load(fsys, "/", testID)
-	must(t, err)
-	if img.Index != 1000 || len(passed) != 0 {
-		t.Fatalf("image %d, passed %v", img.Index, passed)
-	}
-	must(t, disk.Flip("/"+fileName(1000), 82, 1))
-	img, passed, err = Load(fsys, "/", testID)
-	must(t, err)
-	if img.Index != 200 || len(passed) != 1 || passed[0].File != "/"+fileName(1000) {
-		t.Fatalf("image %d, passed %v", img.Index, passed)
+// TestCrashOrErrorWhileSaving: under the name there is the whole image or nothing, and what an error left takes no room.
+func TestCrashOrErrorWhileSaving(t *testing.T) {
+	for _, fault := range []error{vfs.ErrCrashed, syscall.EIO, syscall.ENOSPC} {
+		for n := 1; n < 100; n++ {
+			disk := newTestDisk(uint64(n))
+			count := 0
+			disk.OnOp(func(op vfs.Op) error {
+				if !op.Kind.Changes() {
+					return nil
+				}
+				if count++; count != n%10 {
+					return nil
+				}
+				if errors.Is(fault, vfs.ErrCrashed) {
+					disk.Crash(vfs.CrashModes()[n%5])
+				}
+				return fault
+			})
+			info, err := Save(disk.Mount(), "/", testID, 7, &testImage)
+			disk.OnOp(nil)
+			files := disk.Files()
+			if err == nil {
+				require.Equal(t, []string{"/" + info.Name()}, files)
+			}
+			if errors.Is(fault, vfs.ErrCrashed) {
+				files = slices.DeleteFunc(files, func(name string) bool { return name == "/0000000007.image"+vfs.TempSuffix })
+			}
+			for _, name := range files {
+				require.Equal(t, "/0000000007.image", name, "operation %d", n)
+				p, err := vfs.ReadFile(disk.Mount(), name)
+				require.NoError(t, err)
+				_, err = decode(name, testID, p)
+				require.NoError(t, err)
+			}
+		}
 	}
 }
 

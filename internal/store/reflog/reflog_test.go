@@ -1,130 +1,290 @@
 package reflog
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/opencmq/cmq/internal/vfs"
 )
 
-// model is the obvious map.
-type model map[Key][]Ref
-
-func TestAgainstModel(t *testing.T) {
+// Two replicas do the same, but one restarts now and then and fails to merge: both say what the map in memory says, and their
+// files are equal.
+func TestSaysWhatTheMapInMemorySays(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l, m := New(), model{}
-		low := map[Key]uint64{}
-		index, now := uint64(0), int64(1000)
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			k := Key{Shard: rapid.Uint64Range(1, 3).Draw(t, "shard"), Lane: rapid.Int64Range(0, 2).Draw(t, "lane")}
-			switch rapid.IntRange(0, 9).Draw(t, "op") {
+		a, b := newWorld(testOptions()), newWorld(testOptions())
+		both := func(f func(w *world)) { f(a); f(b) }
+		for range rapid.IntRange(1, 120).Draw(t, "steps") {
+			shard := rapid.Uint64Range(1, 4).Draw(t, "shard")
+			k := Key{Shard: shard}
+			if rapid.Bool().Draw(t, "delayed") {
+				k.Lane = rapid.Int64Range(1, 12).Draw(t, "lane") * 1000
+			}
+			switch op := rapid.IntRange(0, 19).Draw(t, "op"); op {
 			case 0:
-				to := low[k] + rapid.Uint64Range(0, 5).Draw(t, "drop")
-				to = min(to, uint64(len(m[k])))
-				l.DropBelow(k, to)
-				low[k] = max(low[k], to)
-			case 1:
-				parsed, err := ParseImage(l.AppendImage(nil))
-				require.NoError(t, err)
-				require.Equal(t, l.Runs(), parsed.Runs())
-				l = parsed
+				if rapid.IntRange(0, 4).Draw(t, "really") == 0 {
+					both(func(w *world) { w.drop(shard) })
+				}
+			case 1, 2, 3:
+				n := rapid.Uint64Range(0, 40).Draw(t, "take")
+				if _, ok := a.low[k]; ok {
+					both(func(w *world) { w.take(k, n) })
+				}
+			case 4, 5, 6:
+				if a.frozen == nil {
+					if rapid.IntRange(0, 3).Draw(t, "fail") == 0 {
+						b.freeze()
+						b.entry()
+						a.entry()
+						a.entry()
+						stop := rapid.IntRange(0, 5).Draw(t, "stop")
+						if b.merge(func(int) error { stop--; return onlyIf(stop < 0, errStop) }) != nil {
+							b.check(t)
+						}
+						b.abandon()
+						b.check(t)
+						a.index, b.index = max(a.index, b.index), max(a.index, b.index)
+					}
+					both(func(w *world) { w.freeze() })
+				} else {
+					a.check(t)
+					both(func(w *world) {
+						require.NoError(t, w.merge(nil))
+						w.check(t)
+						require.NoError(t, w.install())
+					})
+					require.Equal(t, a.image, b.image)
+					require.Equal(t, a.files, b.files)
+					for _, f := range a.files {
+						x, err := vfs.ReadFile(a.fs, dir+"/"+f.Name)
+						require.NoError(t, err)
+						y, err := vfs.ReadFile(b.fs, dir+"/"+f.Name)
+						require.NoError(t, err)
+						require.Equal(t, x, y)
+						require.Len(t, x, int(f.Size))
+					}
+				}
+			case 7:
+				if b.frozen == nil {
+					require.NoError(t, b.reopen(testOptions()))
+					b.check(t)
+				}
 			default:
-				index += rapid.Uint64Range(0, 1).Draw(t, "index") + uint64(b2i(len(m[k]) == 0))
-				now += rapid.Int64Range(0, 3).Draw(t, "time")
-				n := rapid.IntRange(1, 4).Draw(t, "n")
-				slot := nextSlot(m[k], index)
-				l.Add(k, uint64(len(m[k])), index, slot, n, timeOf(m[k], index, now))
-				for i := range n {
-					m[k] = append(m[k], Ref{Index: index, Slot: slot + uint16(i), Time: timeOf(m[k], index, now)})
+				for range rapid.IntRange(1, 20).Draw(t, "sends") {
+					n, later := rapid.IntRange(1, 3).Draw(t, "n"), rapid.Int64Range(0, 4).Draw(t, "later")
+					both(func(w *world) {
+						if later > 0 {
+							w.entry()
+						}
+						w.send(k, n, later, uint32(n)*10)
+					})
 				}
 			}
-			check(t, l, m, low)
 		}
+		both(func(w *world) { w.check(t) })
 	})
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
+func onlyIf(is bool, err error) error {
+	if is {
+		return err
 	}
-	return 0
+	return nil
 }
 
-func nextSlot(refs []Ref, index uint64) uint16 {
-	if n := len(refs); n > 0 && refs[n-1].Index == index {
-		return refs[n-1].Slot + 1
-	}
-	return 0
-}
-
-func timeOf(refs []Ref, index uint64, now int64) int64 {
-	if n := len(refs); n > 0 && refs[n-1].Index == index {
-		return refs[n-1].Time
-	}
-	return now
-}
-
-func check(t *rapid.T, l *Log, m model, low map[Key]uint64) {
-	for k, refs := range m {
-		for seq, want := range refs {
-			got, ok := l.Resolve(k, uint64(seq))
-			if uint64(seq) >= low[k] {
-				require.True(t, ok, "%v %d", k, seq)
-			}
-			if ok {
-				require.Equal(t, want, got)
+// The same with chunks and blocks of the size they really have.
+func TestSizesAsTheyAre(t *testing.T) {
+	opt := Options{Cluster: 7, Set: 3}
+	w := newWorld(opt)
+	rng := rand.New(rand.NewPCG(8, 8))
+	for range 3 {
+		for range 5000 {
+			w.entry()
+			w.send(Key{Shard: 1 + rng.Uint64N(3)}, 1+rng.IntN(3), 1, 100)
+			w.send(Key{Shard: 1 + rng.Uint64N(3), Lane: 1000 * (1 + rng.Int64N(400))}, 1, 1, 100)
+		}
+		for _, shard := range w.low.shards() {
+			for _, k := range w.low.lanes(shard) {
+				w.take(k, rng.Uint64N(8))
 			}
 		}
-		end := uint64(len(refs))
-		_, ok := l.Resolve(k, end)
-		require.False(t, ok)
-		require.Equal(t, end, l.SeqAt(k, 1<<60, end))
-		for seq := low[k]; seq < end; seq++ {
-			at := l.SeqAt(k, refs[seq].Time, end)
-			require.LessOrEqual(t, at, seq)
-			require.True(t, at == 0 || at <= low[k] || refs[at-1].Time < refs[seq].Time)
-			got, ok := l.TimeAt(k, seq)
-			require.True(t, ok)
-			require.Equal(t, refs[seq].Time, got)
-		}
+		w.checkpoint(t)
 	}
+	v := w.l.current()
+	require.NotZero(t, v.levels[0].file)
+	require.Greater(t, len(v.levels[0].blocks), 3)
+	require.Greater(t, len(v.lane(1).chunks), 3)
+	require.NoError(t, w.reopen(opt))
+	w.check(t)
 }
 
-func TestLowest(t *testing.T) {
-	l := New()
-	_, ok := l.Lowest()
-	require.False(t, ok)
-	a, b := Key{1, 0}, Key{2, 5000}
-	l.Add(a, 0, 7, 0, 3, 10)
-	l.Add(b, 0, 9, 0, 1, 12)
-	l.Add(a, 3, 11, 0, 2, 13)
-	lowest, ok := l.Lowest()
-	require.True(t, ok)
-	require.EqualValues(t, 7, lowest)
-	l.DropBelow(a, 3)
-	lowest, _ = l.Lowest()
-	require.EqualValues(t, 9, lowest)
-	l.DropShard(2)
-	lowest, _ = l.Lowest()
-	require.EqualValues(t, 11, lowest)
-	require.Equal(t, 1, l.Runs())
-	l.Retain(1, func(int64) bool { return false })
-	require.Zero(t, l.Runs())
-	l.Shards(func(uint64) { t.Fatal("a shard is left") })
+// Who reads a lane from its beginning finds the next chunk in the cache.
+func TestReadAhead(t *testing.T) {
+	opt := testOptions()
+	fetched := 0
+	opt.Go = func(work func()) { fetched++; work() }
+	w := newWorld(opt)
+	k := Key{Shard: 1}
+	for range 80 {
+		w.entry()
+		w.send(k, 1, 1, 10)
+	}
+	w.checkpoint(t)
+	m := w.l.current().lane(1)
+	for seq := range uint64(40) {
+		_, ok, err := w.l.Resolve(k, seq)
+		require.True(t, ok)
+		require.NoError(t, err)
+		require.NotNil(t, w.l.cache.get(m.sourceID(m.at(seq)+1)), "%d", seq)
+	}
+	require.Equal(t, 5, fetched)
+	fetched = 0
+	w.l.cache.empty()
+	_, _, err := w.l.Resolve(k, 30)
+	require.NoError(t, err)
+	require.Zero(t, fetched, "nobody reads on from here as far as is known")
 }
 
-func FuzzParseImage(f *testing.F) {
-	l := New()
-	l.Add(Key{1, 0}, 0, 7, 0, 3, 10)
-	l.Add(Key{1, 0}, 3, 9, 1, 1, 12)
-	l.Add(Key{300, 90_000}, 0, 9, 2, 1, 12)
-	f.Add(l.AppendImage(nil))
-	f.Add([]byte{imageVersion, 0xff, 0xff})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		parsed, err := ParseImage(data)
-		if err == nil {
-			_, err = ParseImage(parsed.AppendImage(nil))
+// On the loop nothing touches the disk.
+func TestTheLoopDoesNotTouchTheDisk(t *testing.T) {
+	w, _ := filled(t)
+	w.disk.OnOp(func(op vfs.Op) error { panic(fmt.Sprint("the disk is touched: ", op)) })
+	for k, low := range w.low {
+		w.l.cache.empty()
+		sent, found, ready := w.l.TimeAt(k, low+3)
+		ref, ok := w.old.Resolve(k, low+3)
+		require.True(t, found)
+		require.True(t, !ready && (!ok || sent <= ref.Time) || sent == ref.Time)
+		seq, ready := w.l.SeqAt(k, w.now-100, w.tail[k])
+		require.True(t, ready || seq <= w.old.SeqAt(k, w.now-100, w.tail[k]))
+	}
+	w.entry()
+	w.send(Key{Shard: 1}, 1, 1, 10)
+	f := w.l.Freeze()
+	w.send(Key{Shard: 1}, 1, 1, 10)
+	w.l.Abandon(f)
+	w.l.DropShard(1)
+	require.NotEmpty(t, w.l.Files())
+	require.NotZero(t, w.l.Pending())
+}
+
+// A shard that is dropped has nothing at once, wherever it was; one that comes back has only what was added since.
+func TestDroppedShard(t *testing.T) {
+	w, _ := filled(t)
+	gone := needed{}
+	for k, low := range w.low {
+		gone[k] = low
+	}
+	w.freeze()
+	w.drop(1)
+	check := func() {
+		for k, low := range gone {
+			if k.Shard != 1 {
+				continue
+			}
+			_, ok, err := w.l.Resolve(k, low+20)
 			require.NoError(t, err)
+			require.False(t, ok)
+			seq, ready := w.l.SeqAt(k, 0, 77)
+			require.True(t, ready && (seq == 0 || seq == 77))
 		}
-	})
+		w.check(t)
+	}
+	check()
+	w.send(Key{Shard: 1}, 3, 1, 10)
+	w.send(Key{Shard: 1, Lane: 1000}, 3, 1, 10)
+	check()
+	require.NoError(t, w.merge(nil))
+	check()
+	require.NoError(t, w.install())
+	check()
+	w.checkpoint(t)
+	check()
+	require.NoError(t, w.reopen(testOptions()))
+	check()
+}
+
+// Files are joined and merged: there are few, and what is deleted gives its space back.
+func TestFewFiles(t *testing.T) {
+	w := newWorld(testOptions())
+	for i := range 400 {
+		for range 30 {
+			w.entry()
+			w.send(Key{Shard: 1 + w.index%3, Lane: int64(w.index%2) * 1000 * int64(w.index)}, 1, 1, 10)
+		}
+		if i == 200 {
+			for k := range w.low {
+				w.take(k, 1<<20)
+			}
+		}
+		w.checkpoint(t)
+		require.LessOrEqual(t, len(w.files), 20)
+		require.LessOrEqual(t, len(w.l.current().levels), 10)
+		if i == 202 {
+			require.Less(t, w.disk.Used(), int64(8000))
+		}
+	}
+	for _, f := range w.files {
+		require.True(t, strings.HasPrefix(f.Name, "refs-") && strings.HasSuffix(f.Name, ".chunk"))
+	}
+	w.check(t)
+}
+
+// Readers look things up while the loop adds and checkpoints come and go.
+func TestReadersBesideTheLoop(t *testing.T) {
+	w, _ := filled(t)
+	type at struct {
+		k    Key
+		seq  uint64
+		want Ref
+	}
+	var all []at
+	for k, low := range w.low {
+		for seq := low; seq < w.tail[k]; seq++ {
+			ref, _ := w.old.Resolve(k, seq)
+			all = append(all, at{k, seq, ref})
+		}
+	}
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for n := range 4 {
+		readers.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(n), 1))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				a := all[rng.IntN(len(all))]
+				got, ok, err := w.l.Resolve(a.k, a.seq)
+				if err != nil || !ok || got != a.want {
+					t.Errorf("%v: %v, %v, %v", a, got, ok, err)
+					return
+				}
+				if err := w.l.LoadTimeAt(a.k, a.seq); err != nil {
+					t.Error(err)
+				}
+				if err := w.l.Runs(a.k, a.seq, a.seq+30, func(Run) error { return nil }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 60 {
+		for range 40 {
+			w.entry()
+			w.send(Key{Shard: 1 + w.index%3, Lane: int64(w.index%4) * 1000}, 1, 1, 10)
+			w.send(Key{Shard: 1 + w.index%3, Lane: int64(w.index%4) * 1000}, 1, 1, 10)
+		}
+		w.checkpoint(t)
+	}
+	close(stop)
+	readers.Wait()
+	w.check(t)
 }

@@ -19,6 +19,9 @@ func (l *Log) Append(entries []Entry, hs HardState, sync bool) error {
 	if l.err != nil {
 		return l.err
 	}
+	if n := l.lost.Load(); n > 0 {
+		panic(fmt.Sprintf("BUG: append to a log that lacks %d entries", n))
+	}
 	l.check(entries)
 	next, voted := l.nextHardState(entries, hs)
 	sync = sync || voted
@@ -32,6 +35,9 @@ func (l *Log) Append(entries []Entry, hs HardState, sync bool) error {
 	need := batchSize(entries)
 	if !l.active().fits(need, len(entries)) {
 		if err := l.roll(need, len(entries)); err != nil {
+			if mutant.On(mutant.NoSpaceHole) && errors.Is(err, ErrNoSpace) {
+				return nil
+			}
 			return err
 		}
 	}
@@ -45,10 +51,16 @@ func (l *Log) Append(entries []Entry, hs HardState, sync bool) error {
 	return nil
 }
 
+// setSynced notes up to where the active segment is durable.
+func (l *Log) setSynced(end int64) {
+	l.synced = end
+	l.syncedEnd.Store(end)
+}
+
 // died makes an error stick.
 func (l *Log) died(err error) error {
 	if err != nil {
-		l.err = fmt.Errorf("log in %s: %w", l.dir, err)
+		l.err = fmt.Errorf("%w in %s: %w", ErrFailed, l.dir, err)
 	}
 	return l.err
 }
@@ -100,7 +112,7 @@ func (l *Log) flush(sync bool) error {
 	if err := s.file.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", s.path, err)
 	}
-	l.synced = s.end
+	l.setSynced(s.end)
 	return nil
 }
 
@@ -202,36 +214,50 @@ func (l *Log) roll(need int64, n int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.segs = append(l.segs, next)
-	l.synced = next.end
+	l.setSynced(next.end)
 	return nil
 }
 
-// noSpaceOrDied tells a full disk, which passes, from a failing one.
+// noSpaceOrDied tells what passes, a full disk or table of the system, from a failing disk. It is asked only about making a
+// segment that is no part of the log yet.
 func (l *Log) noSpaceOrDied(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.EROFS} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
 	}
 	return l.died(err)
 }
 
 // seal writes the footer behind a segment's batches, all durable, and cuts the file off there.
 func (l *Log) seal(s *segment) error {
+	size, err := l.writeFooter(s)
+	if err != nil {
+		return fmt.Errorf("seal %s: %w", s.path, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.size = size
+	return nil
+}
+
+// sealFile is seal for a file that is no part of the log yet.
+func (l *Log) sealFile(s *segment) (err error) {
+	s.size, err = l.writeFooter(s)
+	return err
+}
+
+func (l *Log) writeFooter(s *segment) (size int64, err error) {
 	e := &l.enc
 	e.reset(s.head.salt, s.end)
 	last, term := l.end(s)
 	e.add(record{typ: typeFooter, index: last, term: term, payload: s.table.encodeFooter()})
 	bufs := e.commit(last, term, l.hs, s.end, 0)
 	if err := s.file.WritevAt(bufs, s.end); err != nil {
-		return fmt.Errorf("seal %s: %w", s.path, err)
+		return 0, err
 	}
 	if err := s.file.Sync(); err != nil {
-		return fmt.Errorf("seal %s: %w", s.path, err)
+		return 0, err
 	}
-	if err := s.file.Truncate(e.off); err != nil {
-		return fmt.Errorf("seal %s: %w", s.path, err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s.size = e.off
-	return nil
+	return e.off, s.file.Truncate(e.off)
 }

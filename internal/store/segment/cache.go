@@ -108,6 +108,18 @@ func (c *readCache) get(index uint64, read func() (Entry, error)) (Entry, error)
 	return r.entry, r.err
 }
 
+// peek returns an entry that is kept.
+func (c *readCache) peek(index uint64) (Entry, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	el := c.byIndex[index]
+	if el == nil {
+		return Entry{}, false
+	}
+	c.recent.MoveToFront(el)
+	return el.Value.(*cached).entry, true
+}
+
 func (c *readCache) addLocked(e Entry) {
 	c.byIndex[e.Index] = c.recent.PushFront(&cached{e})
 	c.bytes += int64(len(e.Data)) + entryOverhead

@@ -292,6 +292,48 @@ func TestFullDiskPasses(t *testing.T) {
 	wantEntries(t, l, entries(1, 500, span(1, next+1)...))
 }
 
+// TestWantOfDescriptorsAndInodesPasses: whatever keeps the next segment from being made, nothing has happened to the log.
+func TestWantOfDescriptorsAndInodesPasses(t *testing.T) {
+	for name, row := range map[string]struct {
+		begin, end func(d *vfs.Disk)
+		want       error
+	}{
+		"descriptors": {func(d *vfs.Disk) { d.FailOpens(-1, syscall.EMFILE) }, func(d *vfs.Disk) { d.FailOpens(0, nil) }, syscall.EMFILE},
+		"files":       {func(d *vfs.Disk) { d.FailOpens(-1, syscall.ENFILE) }, func(d *vfs.Disk) { d.FailOpens(0, nil) }, syscall.ENFILE},
+		"inodes":      {func(d *vfs.Disk) { d.SetInodes(0) }, func(d *vfs.Disk) { d.SetInodes(-1) }, syscall.ENOSPC},
+	} {
+		disk := newTestDisk(1)
+		l := mustCreate(t, disk.Mount(), crashOptions(), 1, 0)
+		row.begin(disk)
+		var err error
+		next := uint64(1)
+		for ; err == nil && next < 100; next++ {
+			err = l.Append(entries(1, 500, next), HardState{}, true)
+		}
+		next--
+		wantErr(t, err, ErrNoSpace)
+		wantErr(t, err, row.want)
+		row.end(disk)
+		must(t, l.Append(entries(1, 500, next), HardState{}, true))
+		wantEntries(t, l, entries(1, 500, span(1, next+1)...))
+		if bites := disk.Bites(); bites.Opens+bites.Inodes == 0 {
+			t.Errorf("%s: %+v", name, bites)
+		}
+	}
+}
+
+// TestReadOnlyDiskIsFatal: a disk that refuses a write may have refused a part of it only.
+func TestReadOnlyDiskIsFatal(t *testing.T) {
+	disk := newTestDisk(1)
+	l := mustCreate(t, disk.Mount(), crashOptions(), 1, 0)
+	disk.SetReadOnly(true)
+	err := l.Append(entries(1, 50, 1), HardState{}, true)
+	wantErr(t, err, syscall.EROFS)
+	wantErr(t, err, ErrFailed)
+	disk.SetReadOnly(false)
+	wantErr(t, l.Append(entries(1, 50, 1), HardState{}, true), ErrFailed)
+}
+
 // TestRecoveryOnAFullDisk: a restart needs little room for the copy of the tail; without it Open fails, changes nothing, and works later.
 func TestRecoveryOnAFullDisk(t *testing.T) {
 	disk := newTestDisk(1)

@@ -14,6 +14,8 @@ var (
 	// ErrNoSpace: there is no room for another segment. Nothing was written, the log is as before, and the same Append
 	// may be tried again later.
 	ErrNoSpace = errors.New("no space for another log segment")
+	// ErrFailed: something was being written when the disk failed. Nobody knows what is on it, so the log is dead.
+	ErrFailed = errors.New("the log failed")
 	// ErrClosed: the log has been closed.
 	ErrClosed = errors.New("log is closed")
 )

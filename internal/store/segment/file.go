@@ -35,6 +35,12 @@ type segment struct {
 	table table
 	end   int64 // where the batches that count end
 	size  int64 // of the file
+
+	// doubt is set while a damaged log is opened: entries from here on, in older segments too, may have been replaced by
+	// something that is lost. 0: none.
+	doubt uint64
+	// sure is an entry whose term a COMMIT says, though the entry may be lost. Index 0: none.
+	sure run
 }
 
 // newSalt reads a salt for a new segment.
@@ -94,3 +100,6 @@ func (s *segment) fits(need int64, n int) bool {
 	footer := footerSize(len(s.table.offsets)+n, len(s.table.runs)+n)
 	return s.end+need+int64(footer)+commitSize <= s.size
 }
+
+// FileNumber is the number of the segment with this file name; ok is false if it is no segment's name.
+func FileNumber(name string) (number uint64, ok bool) { return fileNumber(name) }

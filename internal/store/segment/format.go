@@ -156,6 +156,7 @@ const (
 	typeTruncate = uint8(2) // entries from index on are gone; term: of the entry before index; no payload
 	typeCommit   = uint8(3) // ends a batch; index, term: of the log's last entry; payload: commit
 	typeFooter   = uint8(4) // footer.go
+	typePad      = uint8(5) // zeros, so that a segment that was written anew ends where the old one did
 )
 
 // record is one record of a batch.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencmq/cmq/internal/vfs"
 )
@@ -38,6 +39,18 @@ type Options struct {
 	Cluster uint64
 	Set     uint16
 	Replica uint64
+
+	// First is the number of the log's first segment, as the caller's root says. Files with lower numbers are not the
+	// log's. 0: the side file says it.
+	First uint64
+
+	// Root is the sequence number of the caller's root, for a side file that must be made anew.
+	Root uint32
+	// CheckRoot, if not nil, is told by Open, before it changes anything, the newest root that the side file knows.
+	CheckRoot func(known uint32) error
+	// VerifyFrom is the lowest entry that will be read at once: segments with entries from there on are read as a whole by
+	// Open. Of older ones only the tables are.
+	VerifyFrom uint64
 
 	SegmentSize    int64 // bytes preallocated; 64 MiB if 0; a larger batch makes a larger segment
 	CacheBytes     int64 // newest entries kept in memory; 16 MiB if 0
@@ -104,6 +117,10 @@ type Log struct {
 	durable uint64 // last entry that is durable
 	tail    tailCache
 	shut    bool
+	given   map[uint64]Entry // lost entries that came back, until their segment is whole
+
+	syncedEnd atomic.Int64 // synced, for Verify
+	lost      atomic.Int64 // entries that are lost
 
 	read readCache
 }
@@ -157,7 +174,7 @@ func mustBeEmpty(fsys vfs.FS, dir string) error {
 // start makes the log ready, with its segments known.
 func (l *Log) start(segs []*segment) {
 	l.segs = segs
-	l.synced = l.active().end
+	l.setSynced(l.active().end)
 	l.durable = l.lastLocked()
 	l.tail = newTailCache(l.opt.CacheBytes, l.lastLocked()+1)
 	l.read.limit = l.opt.ReadCacheBytes
@@ -214,7 +231,13 @@ func (l *Log) termLocked(index uint64) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return s.table.term(index), nil
+	if term := s.table.term(index); term != 0 {
+		return term, nil
+	}
+	if e, ok := l.given[index]; ok {
+		return e.Term, nil
+	}
+	return 0, s.lostEntry(index)
 }
 
 // findLocked finds the segment that holds an entry.
@@ -246,7 +269,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	err := l.closeSpare()
-	if l.err == nil {
+	if l.err == nil && l.lost.Load() == 0 {
 		err = errors.Join(err, l.writeClean(l.active()))
 	}
 	l.err = fmt.Errorf("log in %s: %w", l.dir, ErrClosed)
@@ -254,10 +277,7 @@ func (l *Log) Close() error {
 	l.shut = true
 	segs := l.segs
 	l.mu.Unlock()
-	for _, s := range segs {
-		err = errors.Join(err, s.file.Close())
-	}
-	return errors.Join(err, l.slots.close())
+	return errors.Join(err, closeAll(segs), l.slots.close())
 }
 
 // writeClean marks that all before has been synced and nothing comes after. It must be durable in this order: a mark

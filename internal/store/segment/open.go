@@ -19,13 +19,11 @@ import (
 func Open(fsys vfs.FS, dir string, opt Options) (*Log, error) {
 	opt = opt.withDefaults()
 	l := &Log{fs: fsys, dir: dir, opt: opt}
-	sl, err := openSlots(fsys, dir, opt.identity())
-	if err != nil {
-		return nil, l.withoutSlots(err)
-	}
-	l.slots = sl
 	o := &opening{log: l}
-	err = o.read()
+	if err := o.openSlots(); err != nil {
+		return nil, err
+	}
+	err := o.read()
 	if err == nil {
 		err = o.settle()
 	}
@@ -33,7 +31,40 @@ func Open(fsys vfs.FS, dir string, opt Options) (*Log, error) {
 		return nil, errors.Join(err, o.close())
 	}
 	l.start(o.segs)
+	l.countLost()
+	if holes := l.Holes(); len(holes) > 0 && opt.First == 0 {
+		return nil, errors.Join(l.segs[0].lostEntry(holes[0].Lo), o.close())
+	}
+	if o.salvaged && l.lost.Load() == 0 {
+		if err := l.restore(l.active(), nil); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
 	return l, nil
+}
+
+// openSlots opens the side file. One that is lost or says nothing can be made anew: see readHardState.
+func (o *opening) openSlots() error {
+	l := o.log
+	sl, err := openSlots(l.fs, l.dir, l.opt.identity())
+	if err == nil {
+		l.slots = sl
+		if l.opt.CheckRoot != nil {
+			if err := l.opt.CheckRoot(sl.last.root); err != nil {
+				return errors.Join(err, sl.close())
+			}
+		}
+		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = l.withoutSlots(err)
+	}
+	var damage *DamageError
+	if !errors.As(err, &damage) || l.opt.First == 0 {
+		return err
+	}
+	o.withoutSlots = damage
+	return nil
 }
 
 // withoutSlots explains why the side file cannot be opened.
@@ -70,6 +101,11 @@ type opening struct {
 	sealed  bool
 	torn    bool // something unreadable was behind the tail
 	hs      HardState
+
+	salvaged     bool         // it is damaged and must be written anew
+	short        bool         // it is lost, and nobody knows how far it went
+	doubts       uint32       // to be recorded
+	withoutSlots *DamageError // the side file is lost
 }
 
 func (o *opening) close() error {
@@ -78,9 +114,14 @@ func (o *opening) close() error {
 		err = o.spare.file.Close()
 	}
 	for _, s := range o.segs {
-		err = errors.Join(err, s.file.Close())
+		if s.file != nil {
+			err = errors.Join(err, s.file.Close())
+		}
 	}
-	return errors.Join(err, o.log.slots.close())
+	if o.log.slots != nil {
+		err = errors.Join(err, o.log.slots.close())
+	}
+	return err
 }
 
 // read finds out what there is. It changes nothing.
@@ -110,23 +151,33 @@ func (o *opening) list() error {
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	first := l.slots.last.first
+	rooted := l.opt.First != 0
+	first := l.opt.First
+	if !rooted {
+		first = l.slots.last.first
+	}
 	next := first
 	for _, name := range names {
 		path := filepath.Join(l.dir, name)
 		number, ok := fileNumber(name)
 		switch {
-		case strings.HasSuffix(name, suffix+vfs.TempSuffix) || ok && number < first:
+		case strings.HasSuffix(name, suffix+vfs.TempSuffix) || ok && number < first && !rooted:
 			o.dead = append(o.dead, path)
 			continue
-		case !ok:
+		case !ok || number < first:
 			continue
-		case l.slots.torn >= 0 && len(o.segs) == 0:
+		case !rooted && l.slots.torn >= 0 && len(o.segs) == 0:
 			next = number // the unreadable slot may have been the one that let older segments go
-		case number != next:
-			return missing(filepath.Join(l.dir, fileName(next)))
+		}
+		for ; next < number; next++ {
+			o.segs = append(o.segs, o.lostSegment(next))
 		}
 		s, err := o.open(path, number)
+		var damage *DamageError
+		if errors.As(err, &damage) {
+			l.opt.Logger.Error("a segment cannot be used", "segment", path, "why", damage.Why)
+			s, err = o.lostSegment(number), nil
+		}
 		if err != nil {
 			return err
 		}
@@ -134,13 +185,31 @@ func (o *opening) list() error {
 		next = number + 1
 	}
 	if len(o.segs) == 0 {
-		return missing(filepath.Join(l.dir, fileName(first)))
+		o.segs = append(o.segs, o.lostSegment(first))
 	}
-	return nil
+	return o.dropUnfinished()
 }
 
-func missing(path string) error {
-	return &DamageError{File: path, Why: "the segment is missing, but the log goes on behind it or needs it", Fix: fixRejoin}
+// dropUnfinished leaves out a segment that Fresh made and that never became the log: it is begun without a predecessor
+// and is not the first.
+func (o *opening) dropUnfinished() error {
+	for i, s := range o.segs {
+		if i == 0 || s.file == nil || !s.begun || s.begin.prevSalt != 0 || s.begin.prevEnd != 0 {
+			continue
+		}
+		for _, f := range o.segs[i:] {
+			o.dead = append(o.dead, f.path)
+			if f.file == nil {
+				continue
+			}
+			if err := f.file.Close(); err != nil {
+				return err
+			}
+		}
+		o.segs = o.segs[:i]
+		return nil
+	}
+	return nil
 }
 
 // open opens a segment and reads its header and, if it has one, its begin block.
@@ -190,10 +259,11 @@ func (s *segment) scanner(end int64) *scanner {
 }
 
 // split sets the spare apart: the last segment, if it has not been begun. A segment whose first batch was torn counts
-// as not begun, but is not used again; one in which something was promised is damaged.
+// as not begun, but is not used again; one in which something was promised, or behind which the log goes on, has lost its begin
+// block and with it everything.
 func (o *opening) split() error {
 	for i, s := range o.segs {
-		if s.begun {
+		if s.begun || s.file == nil {
 			continue
 		}
 		promise, zero, err := s.scanner(s.size).rest(beginAt)
@@ -201,7 +271,11 @@ func (o *opening) split() error {
 			return err
 		}
 		if i != len(o.segs)-1 || i == 0 || promise > headerSize {
-			return damage(s.path, beginAt, "the block that says how the segment continues the log is unreadable")
+			if err := s.file.Close(); err != nil {
+				return err
+			}
+			o.segs[i] = o.lostSegment(s.head.number)
+			continue
 		}
 		o.spare, o.spareUsed = s, !zero
 	}
@@ -211,24 +285,111 @@ func (o *opening) split() error {
 	return nil
 }
 
-// readSealed reads the tables of all segments but the last.
+// readSealed reads the tables of all segments but the last, oldest first.
 func (o *opening) readSealed() error {
 	for i, s := range o.segs[:len(o.segs)-1] {
 		next := o.segs[i+1]
-		if next.begin.prevSalt != s.head.salt {
-			return damage(s.path, 0, "this is not the segment that segment %d was written behind", next.head.number)
+		if s.file != nil && next.file != nil && next.begin.prevSalt != s.head.salt {
+			o.log.opt.Logger.Error("this is not the segment that the next was written behind", "segment", s.path)
+			if err := s.file.Close(); err != nil {
+				return err
+			}
+			s = o.lostSegment(s.head.number)
+			o.segs[i] = s
 		}
+		if s.file == nil {
+			if err := o.standIn(i); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := o.readOneSealed(s, next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readOneSealed reads the table of one segment; if that or the segment is damaged, what is left of it.
+func (o *opening) readOneSealed(s, next *segment) error {
+	known := next.file != nil
+	if known {
 		s.end = next.begin.prevEnd
-		if s.size < s.end {
-			return damage(s.path, s.size, "the file ends before offset %d, up to where it was synced", s.end)
-		}
+	} else if err := s.findEnd(); err != nil {
+		return err
+	}
+	if s.size >= s.end {
 		ok, err := s.readFooter()
+		if ok && s.table.last() >= o.log.opt.VerifyFrom && o.log.opt.VerifyFrom != 0 {
+			ok = false
+		}
 		if err == nil && !ok {
 			err = s.rebuild()
 		}
+		var damage *DamageError
+		if !errors.As(err, &damage) {
+			return err
+		}
+		o.log.opt.Logger.Error("a segment is damaged", "segment", s.path, "offset", damage.Offset, "why", damage.Why)
+	}
+	if _, err := s.salvage(min(s.end, s.size)); err != nil {
+		return err
+	}
+	for i := s.table.last() + 1; known && i < next.begin.first; i++ {
+		s.table.lose(i)
+	}
+	return nil
+}
+
+// findEnd finds where the footer of a sealed segment begins, or where what can be read ends.
+func (s *segment) findEnd() error {
+	sc := s.scanner(s.size)
+	s.end = headerSize
+	for {
+		b, why, _, err := sc.next(s.end)
+		if err != nil || why != "" || len(b.records) == 1 && b.records[0].typ == typeFooter {
+			return err
+		}
+		s.end = b.end
+	}
+}
+
+// standIn gives a lost segment, which is not the last, the entries between its neighbours.
+func (o *opening) standIn(i int) error {
+	s, next := o.segs[i], o.segs[i+1]
+	first, prevTerm := uint64(0), uint64(0)
+	if i > 0 {
+		older := o.segs[i-1]
+		first = older.table.last() + 1
+		if n := len(older.table.offsets); n > 0 {
+			prevTerm = older.table.term(older.table.last())
+		}
+		s.begin.prevEnd, s.begin.prevSalt = older.end, older.head.salt
+		c, err := older.lastCommit()
 		if err != nil {
 			return err
 		}
+		s.doubt = older.begin.hs.Commit + 1
+		if c != nil {
+			s.doubt = c.hs.Commit + 1
+		}
+	}
+	if next.file == nil { // the next stands for this one's entries too
+		if first == 0 {
+			first = max(o.log.opt.VerifyFrom, 1)
+		}
+		s.begin.first, s.begin.prevTerm = first, prevTerm
+		s.startTable()
+		return nil
+	}
+	if first == 0 {
+		first = min(max(o.log.opt.VerifyFrom, 1), next.begin.first)
+	}
+	s.begin.first, s.begin.prevTerm = first, prevTerm
+	s.head.salt, s.end = next.begin.prevSalt, next.begin.prevEnd
+	s.startTable()
+	for i := first; i < next.begin.first; i++ {
+		s.table.lose(i)
 	}
 	return nil
 }
@@ -280,7 +441,7 @@ func (s *segment) apply(b *batch) error {
 				return damage(s.path, r.off, "entry %d follows entry %d", r.index, s.table.last())
 			}
 			s.table.add(r.index, r.term, r.off)
-		case typeFooter:
+		case typeFooter, typePad:
 		default:
 			return damage(s.path, r.off, "record of unknown type %d", r.typ)
 		}
@@ -292,36 +453,60 @@ func (s *segment) apply(b *batch) error {
 func (o *opening) join() error {
 	for i := len(o.segs) - 1; i > 0; i-- {
 		s, older := o.segs[i], o.segs[i-1]
-		if older.table.last()+1 < s.begin.first || older.table.last()+1 < s.table.first {
-			return damage(s.path, beginAt, "entries %d to %d are missing before it", older.table.last()+1, s.begin.first-1)
+		for i := older.table.last() + 1; i < max(s.begin.first, s.table.first); i++ {
+			older.table.lose(i)
 		}
 		older.table.limit(s.table.first, s.table.prevTerm)
-		if n := len(older.table.offsets); n > 0 && older.table.term(older.table.last()) != s.table.prevTerm {
-			return damage(s.path, beginAt, "it continues a log of another term")
+		if s.doubt != 0 {
+			for i := max(s.doubt, older.table.first); i <= older.table.last(); i++ {
+				older.table.lose(i)
+			}
+			older.doubts(s.doubt)
+		}
+		if n := len(older.table.offsets); n > 0 && s.table.prevTerm != 0 {
+			if last := older.table.last(); !older.table.lost(last) && older.table.term(last) != s.table.prevTerm {
+				return damage(s.path, beginAt, "it continues a log of another term")
+			}
 		}
 	}
 	return nil
 }
 
-// readHardState combines the last segment's hard state with the side file's.
+// readHardState combines the last segment's hard state with the side file's. A log that was closed in order knows both term and
+// vote; else nobody does if the side file is lost, or if the two contradict each other.
 func (o *opening) readHardState() error {
 	l := o.log
 	s := o.segs[len(o.segs)-1]
+	if o.withoutSlots != nil {
+		l.opt.Logger.Error("the side file of the log is lost", "file", o.withoutSlots.File, "why", o.withoutSlots.Why)
+		if !o.clean {
+			o.doubts |= doubtVote
+		}
+		sl, err := replaceSlots(l.fs, l.dir, l.opt.identity(), slot{term: o.hs.Term, vote: o.hs.Vote, first: o.segs[0].head.number, doubts: o.doubts, root: l.opt.Root})
+		if err != nil {
+			return err
+		}
+		l.slots = sl
+	}
 	kept := l.slots.last
 	switch {
 	case l.slots.torn >= 0 && o.torn:
-		return &DamageError{File: filepath.Join(l.dir, slotsName), Offset: int64(l.slots.torn) * slotStride,
-			Why: "one of its slots is unreadable and the log's tail is torn, so term and vote are not known", Fix: fixRejoin}
+		o.doubts |= doubtVote
 	case kept.term > o.hs.Term:
 		o.hs.Term, o.hs.Vote = kept.term, kept.vote
 	case kept.term == o.hs.Term && o.hs.Vote == 0:
 		o.hs.Vote = kept.vote
 	case kept.term == o.hs.Term && kept.vote != 0 && kept.vote != o.hs.Vote:
-		return &DamageError{File: filepath.Join(l.dir, slotsName),
-			Why: fmt.Sprintf("it says that the vote of term %d went to %d, the log says to %d", kept.term, kept.vote, o.hs.Vote), Fix: fixRejoin}
+		o.doubts |= doubtVote
 	}
-	if last := s.table.last(); o.hs.Commit > last {
-		return damage(s.path, s.end, "entries up to %d were committed, but the log ends at %d", o.hs.Commit, last)
+	for i := s.table.last() + 1; i <= o.hs.Commit; i++ { // they were there once
+		s.table.lose(i)
+	}
+	if o.short {
+		o.doubts |= doubtEnd
+	}
+	if o.doubts != 0 && l.opt.First == 0 {
+		return &DamageError{File: filepath.Join(l.dir, slotsName), Why: "term and vote, or the end of the log, are in doubt", Fix: fixRejoin}
 	}
 	l.hs = o.hs
 	return nil

@@ -54,6 +54,9 @@ func (l *Log) cachedLocked(index uint64) (e Entry, ok bool, err error) {
 	if _, err := l.findLocked(index); err != nil {
 		return e, false, err
 	}
+	if e, ok = l.given[index]; ok {
+		return e, true, nil
+	}
 	e, ok = l.tail.get(index)
 	return e, ok, nil
 }
@@ -96,8 +99,16 @@ func (l *Log) gone(index uint64) error {
 	return err
 }
 
+// lostEntry is the error for an entry that was promised and cannot be read.
+func (s *segment) lostEntry(index uint64) error {
+	return damage(s.path, 0, "entry %d is lost", index)
+}
+
 // read reads the entry at off, which must have that index and term.
 func (s *segment) read(off int64, index, term uint64) (Entry, error) {
+	if off == 0 {
+		return Entry{}, s.lostEntry(index)
+	}
 	var head [recordSize]byte
 	if n, err := s.file.ReadAt(head[:], off); n < len(head) {
 		return Entry{}, s.readError(off, err)

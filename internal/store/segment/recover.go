@@ -11,6 +11,9 @@ import (
 // readLast scans the last segment that was begun, finds its tail, and tells a torn tail from damage.
 func (o *opening) readLast() error {
 	s := o.segs[len(o.segs)-1]
+	if s.file == nil {
+		return o.lostLast()
+	}
 	o.hs = s.begin.hs
 	s.startTable()
 	o.promise = headerSize
@@ -35,7 +38,62 @@ func (o *opening) readLast() error {
 	}
 	s.end = off
 	o.low = lowest(touched, o.promise, s.table.last()+1)
-	return o.judge(sc, why, bad)
+	err := o.judge(sc, why, bad)
+	var damage *DamageError
+	if !errors.As(err, &damage) || o.log.opt.First == 0 {
+		return err
+	}
+	return o.salvageLast(damage)
+}
+
+// salvageLast reads what is left of a damaged last segment. It is written anew when nothing of it is lost any more.
+func (o *opening) salvageLast(damage *DamageError) error {
+	s := o.segs[len(o.segs)-1]
+	o.log.opt.Logger.Error("the last segment is damaged", "segment", s.path, "offset", damage.Offset, "why", damage.Why)
+	last, err := s.salvage(s.size)
+	if err != nil {
+		return err
+	}
+	if last != nil {
+		o.hs = last.hs
+	}
+	o.salvaged, o.clean, o.torn = true, false, false
+	return nil
+}
+
+// lostLast stands in for a last segment that is lost. The log goes on behind the one before, and how far the lost one went, nobody
+// knows.
+func (o *opening) lostLast() error {
+	n := len(o.segs)
+	s := o.segs[n-1]
+	o.short, o.clean = true, false
+	first := max(o.log.opt.VerifyFrom, 1)
+	if n > 1 {
+		older := o.segs[n-2]
+		first = older.table.last() + 1
+		if len(older.table.offsets) > 0 {
+			s.begin.prevTerm = older.table.term(older.table.last())
+		}
+		s.begin.prevEnd, s.begin.prevSalt = older.end, older.head.salt
+		if c, err := older.lastCommit(); err != nil {
+			return err
+		} else if c != nil {
+			o.hs = c.hs
+		}
+		s.doubt = o.hs.Commit + 1
+	}
+	s.begin.first = first
+	s.startTable()
+	return nil
+}
+
+// lastCommit reads the newest COMMIT of a segment, nil if there is none.
+func (s *segment) lastCommit() (*commit, error) {
+	if s.file == nil {
+		return nil, nil
+	}
+	probe := *s
+	return probe.salvage(s.end)
 }
 
 // touch says that the batch at offset start changed the log from index on.
@@ -91,7 +149,7 @@ func (o *opening) judge(sc *scanner, why string, bad int64) error {
 		return damage(s.path, s.size, "the file is shorter than the %d bytes it was made with", s.head.size)
 	}
 	if o.sealed && o.spare == nil {
-		return missing(filepath.Join(o.log.dir, fileName(s.head.number+1)))
+		return o.lostNext()
 	}
 	o.torn = !zero
 	o.clean = o.clean && zero
@@ -99,6 +157,19 @@ func (o *opening) judge(sc *scanner, why string, bad int64) error {
 		s.end = o.mark
 	}
 	return nil
+}
+
+// lostNext finds that the last segment there is was sealed, so that another was made behind it.
+func (o *opening) lostNext() error {
+	s := o.segs[len(o.segs)-1]
+	if o.log.opt.First == 0 {
+		return &DamageError{File: filepath.Join(o.log.dir, fileName(s.head.number+1)), Why: "the segment is missing, but the log goes on behind it or needs it", Fix: fixRejoin}
+	}
+	if err := s.findEnd(); err != nil {
+		return err
+	}
+	o.segs = append(o.segs, o.lostSegment(s.head.number+1))
+	return o.lostLast()
 }
 
 // settle makes everything durable that the log shows, and removes leftovers. The tail comes first: the new segment
@@ -110,7 +181,10 @@ func (o *opening) settle() error {
 		return err
 	}
 	first := o.segs[0].head.number
-	err := l.slots.write(func(next *slot) { next.term, next.vote, next.first = o.hs.Term, o.hs.Vote, first })
+	err := l.slots.write(func(next *slot) {
+		next.term, next.vote, next.first = o.hs.Term, o.hs.Vote, first
+		next.doubts |= o.doubts
+	})
 	if err != nil {
 		return err
 	}
@@ -126,12 +200,23 @@ func (o *opening) settle() error {
 func (o *opening) settleTail() error {
 	l := o.log
 	s := o.segs[len(o.segs)-1]
+	switch {
+	case o.short:
+		return o.beginAgain()
+	case o.salvaged: // Fill or Open writes it anew
+		return o.keepSpare()
+	}
 	if !o.clean {
 		l.opt.Logger.Warn("the log was not closed; copying its tail", "segment", s.path, "promised", o.promise, "end", s.end, "torn", o.torn)
 		return o.copyTail()
 	}
+	return o.keepSpare()
+}
+
+// keepSpare uses the segment that was made ahead, unless there was something in it.
+func (o *opening) keepSpare() error {
 	if !o.spareUsed {
-		l.spare, o.spare = o.spare, nil
+		o.log.spare, o.spare = o.spare, nil
 	}
 	if o.spare == nil {
 		return nil
@@ -139,6 +224,23 @@ func (o *opening) settleTail() error {
 	spare := o.spare
 	o.spare = nil
 	return spare.file.Close()
+}
+
+// beginAgain makes an empty segment in the place of the lost last one. That there was another is recorded first.
+func (o *opening) beginAgain() error {
+	l := o.log
+	if err := l.slots.write(func(next *slot) { next.doubts |= doubtEnd }); err != nil {
+		return err
+	}
+	n := len(o.segs) - 1
+	s := o.segs[n]
+	s.begin.hs = o.hs
+	fresh, err := o.make(s.head.number, s, nil)
+	if err != nil {
+		return err
+	}
+	o.segs[n] = fresh
+	return o.keepSpare()
 }
 
 // copyTail ends the last segment at its last promise and copies what is behind it to a new one. If nothing was promised in the last
@@ -206,7 +308,7 @@ func (o *opening) make(number uint64, next *segment, entries []Entry) (*segment,
 func (l *Log) makeClosed(head header, like *segment, entries []Entry) (*segment, error) {
 	return makeFile(l.fs, l.dir, head, func(s *segment) error {
 		s.begin, s.table = like.begin, like.table
-		l.synced = headerSize
+		l.setSynced(headerSize)
 		bufs, off := l.encode(s, entries, l.hs)
 		if err := s.file.WritevAt(bufs, off); err != nil {
 			return err

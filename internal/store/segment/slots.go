@@ -27,8 +27,9 @@ import (
 //	24  sequence  u64
 //	32  term      u64
 //	40  vote      u64
-//	48  first     u64   number of the first live segment
-//	56  zeros
+//	48  first     u32   number of the first live segment
+//	52  doubts    u32   bit 0: term and vote are in doubt; bit 1: entries behind the log's end were lost
+//	56  root      u32   low half of the sequence number of the caller's root
 //	60  crc32c    u32   of bytes 0 to 59
 const (
 	slotsName  = "hardstate"
@@ -41,7 +42,14 @@ type slot struct {
 	sequence   uint64
 	term, vote uint64
 	first      uint64
+	root       uint32
+	doubts     uint32
 }
+
+const (
+	doubtVote = 1 << iota
+	doubtEnd
+)
 
 func (s *slot) encode(p []byte, id identity) {
 	le.PutUint32(p, slotMagic)
@@ -52,7 +60,9 @@ func (s *slot) encode(p []byte, id identity) {
 	le.PutUint64(p[24:], s.sequence)
 	le.PutUint64(p[32:], s.term)
 	le.PutUint64(p[40:], s.vote)
-	le.PutUint64(p[48:], s.first)
+	le.PutUint32(p[48:], uint32(s.first))
+	le.PutUint32(p[52:], s.doubts)
+	le.PutUint32(p[56:], s.root)
 	le.PutUint32(p[60:], checksum(p[:60]))
 }
 
@@ -111,7 +121,7 @@ func (s *slots) read(name string) error {
 		if have != s.id {
 			return &ForeignError{File: name, Have: have.String(), Want: s.id.String()}
 		}
-		one := slot{sequence: le.Uint64(p[24:]), term: le.Uint64(p[32:]), vote: le.Uint64(p[40:]), first: le.Uint64(p[48:])}
+		one := slot{sequence: le.Uint64(p[24:]), term: le.Uint64(p[32:]), vote: le.Uint64(p[40:]), first: uint64(le.Uint32(p[48:])), doubts: le.Uint32(p[52:]), root: le.Uint32(p[56:])}
 		if !found || one.sequence > s.last.sequence {
 			found, s.last = true, one
 		}
@@ -150,3 +160,41 @@ func (s *slots) writeHardState(hs HardState) error {
 }
 
 func (s *slots) close() error { return s.file.Close() }
+
+// NoteRoot records the sequence number of the root that was just made durable, and Root gives the low half of the newest
+// recorded: a root with a lower number is an old copy. They may be called by any goroutine.
+func (l *Log) NoteRoot(sequence uint64) error {
+	return l.slots.write(func(next *slot) { next.root = uint32(sequence) })
+}
+
+// Root is described at NoteRoot.
+func (l *Log) Root() uint32 {
+	l.slots.mu.Lock()
+	defer l.slots.mu.Unlock()
+	return l.slots.last.root
+}
+
+// Amnesia reports whether nobody knows in which terms, and for whom, this replica voted: the side file was lost and the log
+// was not closed. HardState is what the log says. It stays so, over restarts, until Certain.
+func (l *Log) Amnesia() bool { return l.doubts()&doubtVote != 0 }
+
+// Short reports whether the log may lack entries behind its end that were promised: its last segment is lost. It stays so, over
+// restarts, until Certain.
+func (l *Log) Short() bool { return l.doubts()&doubtEnd != 0 }
+
+func (l *Log) doubts() uint32 {
+	l.slots.mu.Lock()
+	defer l.slots.mu.Unlock()
+	return l.slots.last.doubts
+}
+
+// Doubt says that the caller has found out that both are the case: another replica knows of entries this one promised and does
+// not have.
+func (l *Log) Doubt() error {
+	return l.slots.write(func(next *slot) { next.doubts = doubtVote | doubtEnd })
+}
+
+// Certain says that the caller has found out, or made harmless, what Amnesia and Short are about.
+func (l *Log) Certain() error {
+	return l.slots.write(func(next *slot) { next.doubts = 0 })
+}

@@ -4,6 +4,8 @@ import "sort"
 
 // table says which entries a segment holds, where, and of which terms: 4 bytes an entry and 16 a change of term.
 //
+// An entry that was promised and cannot be read has offset 0 and, if nothing says it, term 0: it is lost.
+//
 // Invariant: the entries are contiguous from first; offsets grow.
 type table struct {
 	first    uint64
@@ -56,4 +58,33 @@ func (t *table) limit(index, prevTerm uint64) {
 	if t.first > index {
 		t.first, t.prevTerm = index, prevTerm
 	}
+}
+
+// lose notes that the entry is lost. It may be the one behind the last.
+func (t *table) lose(index uint64) {
+	if index == t.last()+1 {
+		t.offsets = append(t.offsets, 0)
+		if n := len(t.runs); n == 0 || t.runs[n-1].term != 0 {
+			t.runs = append(t.runs, run{index, 0})
+		}
+		return
+	}
+	t.offsets[index-t.first] = 0
+}
+
+func (t *table) lost(index uint64) bool { return t.offsets[index-t.first] == 0 }
+
+// holes lists the lost entries, [lo, hi) each.
+func (t *table) holes() (list [][2]uint64) {
+	for i := t.first; i <= t.last(); i++ {
+		if !t.lost(i) {
+			continue
+		}
+		if n := len(list); n > 0 && list[n-1][1] == i {
+			list[n-1][1]++
+		} else {
+			list = append(list, [2]uint64{i, i + 1})
+		}
+	}
+	return list
 }

@@ -1,0 +1,243 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/set"
+	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/store/reflog"
+)
+
+// Fill reads the messages of an Unread result from this replica's files, which check them. Any goroutine may call it. If it
+// reports false, some could not be read and Mend must be called before the reply is used.
+func (m *Machine) Fill(r *Result) (whole bool) {
+	all := make([]int, len(r.at))
+	for i := range all {
+		all[i] = i
+	}
+	m.read(r, all)
+	if len(r.trouble) > 0 {
+		return false
+	}
+	r.at = nil
+	return true
+}
+
+// read resolves the positions with these places in the reply and reads their messages. What fails is in r.trouble.
+func (m *Machine) read(r *Result, places []int) {
+	log := m.refs.Load()
+	refs, found := make([]store.Ref, 0, len(places)), make([]int, 0, len(places))
+	for _, i := range places {
+		p := r.at[i]
+		ref, ok, err := log.Resolve(reflog.Key{Shard: uint64(r.shard), Lane: p.Lane}, p.Seq)
+		if err == nil && !ok {
+			err = fmt.Errorf("%w: position %d of lane %d is not held", errNotHeld, p.Seq, p.Lane)
+		}
+		if err != nil {
+			r.trouble = append(r.trouble, trouble{i: i, err: err})
+			continue
+		}
+		refs, found = append(refs, store.Ref{Index: ref.Index, Slot: ref.Slot}), append(found, i)
+	}
+	if len(refs) == 0 {
+		return
+	}
+	m.cfg.Messages(refs, func(k int, msg store.Message, err error) {
+		if err != nil {
+			r.trouble = append(r.trouble, trouble{i: found[k], ref: refs[k], known: true, err: err})
+			return
+		}
+		m.put(r, found[k], refs[k], &msg)
+	})
+}
+
+// errNotHeld is a position that the references do not know. It is no error if the message is gone.
+var errNotHeld = errors.New("no reference")
+
+// put completes a message of the reply.
+func (m *Machine) put(r *Result, i int, ref store.Ref, msg *store.Message) {
+	out := &r.Reply.Messages[i]
+	out.Body, out.ID, out.Enqueued = msg.Body, cmq.MsgID(msg.Origin), at(msg.Time)
+	if out.ID == 0 {
+		out.ID = m.id(ref)
+	}
+}
+
+func (m *Machine) id(ref store.Ref) cmq.MsgID { return cmq.NewMsgID(m.cfg.Set, ref.Index, ref.Slot) }
+
+// mend is a result of which some messages could not be read here.
+//
+// A message that is gone was deleted, or expired, between the entry that handed it out and the reading: maintenance
+// takes away what no state needs. The state tells that apart from damage, for only a message that is still this
+// delivery's, or still in its place in the dead list, must be there. That comes from the other replicas. If no
+// replica has it, nobody will ever read it, and it is deleted in the way all replicas will see: through the log.
+type mend struct {
+	m    *Machine
+	r    *Result
+	done func(error)
+	err  error // why a message that is there could not be had
+}
+
+// Mend completes a result that Fill could not. Messages that are gone or lost are left out of the reply, and so are
+// those that cannot be had now unless nothing else is left: then done gets an error. What is left out stays locked, as
+// if its consumer had died. done is called on the loop, possibly before Mend returns.
+func (m *Machine) Mend(r *Result, done func(error)) {
+	w := &mend{m: m, r: r, done: done}
+	m.mends = append(m.mends, w)
+	w.step()
+}
+
+// step sorts the trouble: references are repaired first, then messages are asked for.
+func (w *mend) step() {
+	w.r.trouble = slices.DeleteFunc(w.r.trouble, func(t trouble) bool { return !w.m.wanted(w.r, t.i) && w.drop(&t) })
+	for i := range w.r.trouble {
+		t := &w.r.trouble[i]
+		var damage *reflog.DamageError
+		if !t.known && errors.As(t.err, &damage) && w.r.tries < maxRepairs {
+			w.r.tries++
+			w.m.repairRefs(damage, w.readAgain)
+			return
+		}
+	}
+	w.fetch()
+}
+
+// maxRepairs is how many damaged pieces of references are repaired for one result: its messages may come from as many
+// chunks as it has messages.
+const maxRepairs = 16
+
+// drop leaves a message out.
+func (w *mend) drop(t *trouble) bool {
+	w.r.at[t.i].Seq = gone
+	return true
+}
+
+// gone marks a message to be left out; no position is that high.
+const gone = 1<<64 - 1
+
+// wanted reports whether the message at this place of the result is still there to be read.
+func (m *Machine) wanted(r *Result, i int) bool {
+	if !r.dead {
+		return m.b.Holds(r.shard, r.Reply.Messages[i].Handle)
+	}
+	number, at := m.b.DeadHead(r.shard, len(r.at))
+	return number == r.Reply.Number && i < len(at) && at[i] == r.at[i]
+}
+
+// readAgain reads once more what could not be read, with references that were repaired.
+func (w *mend) readAgain(err error) {
+	if err != nil {
+		w.fetch()
+		return
+	}
+	places := make([]int, len(w.r.trouble))
+	for i := range places {
+		places[i] = w.r.trouble[i].i
+	}
+	w.m.cfg.Go(func() {
+		w.r.trouble = nil
+		w.m.read(w.r, places)
+	}, w.step)
+}
+
+// fetch asks the other replicas for what is known to be stored and cannot be read.
+func (w *mend) fetch() {
+	var refs []store.Ref
+	for i := range w.r.trouble {
+		t := &w.r.trouble[i]
+		if t.known {
+			w.m.cfg.Logger.Warn("a message cannot be read here; asking other replicas",
+				"set", w.m.cfg.Set, "shard", w.r.shard, "msg_id", w.m.id(t.ref), "err", t.err)
+			refs = append(refs, t.ref)
+		} else {
+			w.err = t.err
+		}
+	}
+	if len(refs) == 0 {
+		w.fetched(nil, nil)
+		return
+	}
+	w.m.cfg.Fetch(refs, w.fetched)
+}
+
+// fetched takes what the other replicas gave.
+func (w *mend) fetched(got []store.Message, err error) {
+	lost := errors.Is(err, set.ErrLost)
+	for i := range w.r.trouble {
+		t := &w.r.trouble[i]
+		k := slices.IndexFunc(got, func(msg store.Message) bool { return msg.Ref == t.ref })
+		switch {
+		case !t.known:
+			w.drop(t)
+		case k >= 0:
+			w.m.stats.Mended.Add(1)
+			w.m.put(w.r, t.i, t.ref, &got[k])
+		case lost && w.m.quarantine(w.r, t):
+			w.drop(t)
+		default:
+			w.err = fmt.Errorf("set %d: message %v: %w", w.m.cfg.Set, w.m.id(t.ref), errors.Join(t.err, err))
+			w.drop(t)
+		}
+	}
+	w.end(nil)
+}
+
+// quarantine deletes through the log a message that no replica can give. It reports false if that is not for this replica
+// to do any more. Of the dead list only the first can be taken out; the others get there.
+func (m *Machine) quarantine(r *Result, t *trouble) bool {
+	req := &cmq.Request{Kind: cmq.KindDelete, Shard: r.shard}
+	switch {
+	case !m.leading:
+		return false
+	case !m.wanted(r, t.i) || r.dead && t.i > 0:
+		return true
+	case r.dead:
+		req.Kind, req.Number = cmq.KindForget, r.Reply.Number+1
+	default:
+		req.Handles = []cmq.Handle{r.Reply.Messages[t.i].Handle}
+	}
+	id := m.id(t.ref)
+	m.enqueue(&Call{req: req, size: sizeOf(req), done: func(res *Result, err error) {
+		if err != nil || len(res.Reply.Errors) > 0 && res.Reply.Errors[0] != nil {
+			return // not this time; whoever receives it next finds the same
+		}
+		m.stats.Quarantined.Add(1)
+		m.cfg.Logger.Error("a message is damaged on every replica and was deleted",
+			"set", m.cfg.Set, "queue", r.shard.Queue(), "shard", r.shard, "msg_id", id, "index", t.ref.Index, "slot", t.ref.Slot, "err", t.err)
+	}})
+	return true
+}
+
+// end hands over the result, or tells why there is none; then the result is left alone, as it may still be read into.
+func (w *mend) end(err error) {
+	i := slices.Index(w.m.mends, w)
+	if i < 0 {
+		return
+	}
+	w.m.mends = slices.Delete(w.m.mends, i, i+1)
+	if err == nil {
+		err = w.finish()
+	}
+	w.done(err)
+}
+
+// finish leaves out what has to be. The error says why nothing is left, if that is not because all are gone.
+func (w *mend) finish() error {
+	r := w.r
+	messages := r.Reply.Messages[:0]
+	for i := range r.at {
+		if r.at[i].Seq != gone {
+			messages = append(messages, r.Reply.Messages[i])
+		} else if r.dead {
+			break // numbers are given to them one after the other
+		}
+	}
+	r.Reply.Messages, r.at, r.trouble = messages, nil, nil
+	if len(messages) == 0 {
+		return w.err
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"errors"
+	"math"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/broker"
+	"github.com/opencmq/cmq/internal/store/reflog"
+)
+
+// errEnough ends a walk over runs.
+var errEnough = errors.New("enough")
+
+// Runs implements set.References.
+func (m *Machine) Runs(key reflog.Key, lo, hi uint64, limit int) (runs []reflog.Run, err error) {
+	err = m.refs.Load().Runs(key, lo, hi, func(r reflog.Run) error {
+		if len(runs) == limit {
+			return errEnough
+		}
+		runs = append(runs, r)
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return runs, err
+}
+
+// VerifyRefs implements set.References.
+func (m *Machine) VerifyRefs(throttle func(bytes int) error, report func(key reflog.Key, lo, hi uint64)) error {
+	return m.refs.Load().Verify(throttle, func(d *reflog.DamageError) {
+		m.cfg.Logger.Warn("references are damaged", "set", m.cfg.Set, "err", d)
+		if d.Key == d.Last {
+			if d.Lo < d.Hi {
+				report(d.Key, d.Lo, d.Hi)
+			}
+			return
+		}
+		for _, k := range m.lanesBetween(d.Key, d.Last) {
+			lo, hi := uint64(0), uint64(math.MaxUint64)
+			if k == d.Key {
+				lo = d.Lo
+			}
+			if k == d.Last {
+				hi = d.Hi
+			}
+			report(k, lo, hi)
+		}
+	})
+}
+
+// lanesBetween lists the lanes from first to last that have anything.
+func (m *Machine) lanesBetween(first, last reflog.Key) (keys []reflog.Key) {
+	m.cfg.Exec(func() {
+		m.b.Shards(func(id cmq.ShardID) bool {
+			shard := uint64(id)
+			if shard < first.Shard || shard > last.Shard {
+				return shard < first.Shard
+			}
+			from := int64(0)
+			if shard == first.Shard {
+				from = first.Lane
+			}
+			m.b.LanesFrom(id, from, func(l broker.LaneInfo) bool {
+				if shard == last.Shard && l.Lane > last.Lane {
+					return false
+				}
+				keys = append(keys, reflog.Key{Shard: shard, Lane: l.Lane})
+				return true
+			})
+			return true
+		})
+	})
+	return keys
+}
+
+// RepairRefs implements set.References.
+func (m *Machine) RepairRefs(key reflog.Key, lo, hi uint64, runs []reflog.Run) {
+	m.refs.Load().Repair(key, lo, hi, runs)
+}

@@ -1,0 +1,13 @@
+package engine
+
+import (
+	"github.com/opencmq/cmq/internal/core/command"
+	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/store/segment"
+)
+
+// StoredMessage finds a message in the data of an entry, as store.Options want it.
+func StoredMessage(entry segment.Payload, slot uint16) (store.Message, error) {
+	st, err := command.ReadSlot(entry, slot)
+	return store.Message{Origin: uint64(st.ID), Time: st.Time, Body: st.Body}, err
+}

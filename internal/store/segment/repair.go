@@ -1,0 +1,355 @@
+package segment
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/opencmq/cmq/internal/vfs"
+)
+
+// A segment of which something was lost is written anew, whole, beside the old file, and takes its name: same number, same
+// salt, same begin block, and the batches end where the next segment's begin block says. So its neighbours need not change.
+
+// Holes lists the entries that were promised and cannot be read, as Open found them. Until Fill has given them back nothing
+// can be appended.
+func (l *Log) Holes() []Hole {
+	if l.lost.Load() == 0 {
+		return nil
+	}
+	l.mu.RLock()
+	var holes []Hole
+	for _, s := range l.segs {
+		for _, h := range s.table.holes() {
+			for lo := h[0]; lo < h[1]; {
+				for ; lo < h[1] && l.isGiven(lo); lo++ {
+				}
+				hi := lo
+				for ; hi < h[1] && !l.isGiven(hi); hi++ {
+				}
+				if lo < hi {
+					holes = append(holes, Hole{Lo: lo, Hi: hi, File: s.path, Why: "it cannot be read"})
+				}
+				lo = hi
+			}
+		}
+	}
+	l.mu.RUnlock()
+	for i := range holes {
+		l.anchor(&holes[i], holes[i].Hi)
+	}
+	return holes
+}
+
+func (l *Log) isGiven(index uint64) bool {
+	_, ok := l.given[index]
+	return ok
+}
+
+// Fill gives lost entries back. Segments of which nothing is lost any more are written anew and durable when it returns. It belongs
+// to the appending goroutine. After ErrNoSpace the same entries may be given again.
+func (l *Log) Fill(entries []Entry) error {
+	if l.err != nil {
+		return l.err
+	}
+	l.mu.Lock()
+	if l.given == nil {
+		l.given = map[uint64]Entry{}
+	}
+	for _, e := range entries {
+		if s, err := l.findLocked(e.Index); err == nil && s.table.lost(e.Index) {
+			l.given[e.Index] = e
+		}
+	}
+	segs := slices.Clone(l.segs)
+	l.mu.Unlock()
+	for _, s := range segs {
+		if holes := s.table.holes(); len(holes) == 0 || !l.allGiven(holes) {
+			continue
+		}
+		err := l.restore(s, func(index uint64) (Entry, error) {
+			if e, ok := l.given[index]; ok {
+				return e, nil
+			}
+			l.mu.Lock() // more of the segment is lost than was known
+			s.table.lose(index)
+			l.mu.Unlock()
+			return Entry{}, s.lostEntry(index)
+		})
+		if err != nil && !errors.As(err, new(*DamageError)) {
+			return l.noSpaceOrDied(err)
+		}
+	}
+	l.countLost()
+	return nil
+}
+
+func (l *Log) allGiven(holes [][2]uint64) bool {
+	for _, h := range holes {
+		for i := h[0]; i < h[1]; i++ {
+			if !l.isGiven(i) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// countLost counts the lost entries, for Holes.
+func (l *Log) countLost() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := int64(0)
+	for _, s := range l.segs {
+		for _, h := range s.table.holes() {
+			n += int64(h[1] - h[0])
+		}
+	}
+	l.lost.Store(n)
+	if n == 0 {
+		l.given = nil
+	}
+}
+
+// Roll goes on in a new segment, so that the active one is sealed and can be rebuilt. It belongs to the appending goroutine.
+func (l *Log) Roll() error {
+	if l.err != nil {
+		return l.err
+	}
+	return l.roll(commitSize, 0)
+}
+
+// Rebuild writes a sealed segment of the log anew. Entries that cannot be read come from get, which is asked for [lo, hi). It
+// belongs to the appending goroutine.
+func (l *Log) Rebuild(number uint64, get func(lo, hi uint64) ([]Entry, error)) error {
+	if l.err != nil {
+		return l.err
+	}
+	l.mu.RLock()
+	i := slices.IndexFunc(l.segs, func(s *segment) bool { return s.head.number == number })
+	last := len(l.segs) - 1
+	var s *segment
+	if i >= 0 {
+		s = l.segs[i]
+	}
+	l.mu.RUnlock()
+	switch {
+	case s == nil:
+		return nil // it has left the log
+	case i == last:
+		panic("BUG: the active segment cannot be rebuilt")
+	}
+	err := l.restore(s, func(index uint64) (Entry, error) {
+		entries, err := get(index, index+1)
+		if err != nil || len(entries) != 1 || entries[0].Index != index {
+			return Entry{}, errors.Join(s.lostEntry(index), err)
+		}
+		return entries[0], nil
+	})
+	if errors.As(err, new(*DamageError)) {
+		return err
+	}
+	return l.noSpaceOrDied(err)
+}
+
+// restore writes the segment's file anew. What cannot be read comes from get.
+func (l *Log) restore(s *segment, get func(index uint64) (Entry, error)) error {
+	var entries []Entry
+	for i := s.table.first; i <= s.table.last(); i++ {
+		e, err := s.read(s.table.offset(i), i, s.table.term(i))
+		if errors.As(err, new(*DamageError)) || errors.Is(err, os.ErrInvalid) {
+			e, err = get(i)
+		}
+		if err != nil {
+			return err
+		}
+		entries = append(entries, e)
+	}
+	if s.file == nil && s != l.segs[0] { // what stands in for a lost one does not know its past
+		term, _ := l.Term(s.begin.first - 1) // 0 if that is lost too
+		s.begin.prevTerm, s.table.prevTerm = term, term
+	}
+	isLast := s == l.active()
+	fresh, err := l.writeAgain(s, entries, isLast)
+	if err != nil {
+		return err
+	}
+	old, moved := s.file, !isLast && fresh.end != s.end
+	l.mu.Lock()
+	s.file, s.size, s.begun, s.end, s.head, s.begin = fresh.file, fresh.size, true, fresh.end, fresh.head, fresh.begin
+	s.table = fresh.table
+	l.read.truncate(s.table.first)
+	l.mu.Unlock()
+	if isLast {
+		l.setSynced(fresh.end)
+	}
+	if old != nil {
+		if err := old.Close(); err != nil {
+			l.opt.Logger.Warn("closing a damaged segment", "segment", s.path, "error", err)
+		}
+	}
+	if moved {
+		return l.follow(s, get)
+	}
+	return nil
+}
+
+// follow writes the segment behind s anew, because s does not end any more where that says. A crash in between shows at the next
+// Open as damage of s.
+func (l *Log) follow(s *segment, get func(index uint64) (Entry, error)) error {
+	i := slices.Index(l.segs, s)
+	next := l.segs[i+1]
+	next.begin.prevEnd, next.begin.prevSalt = s.end, s.head.salt
+	return l.restore(next, get)
+}
+
+// writeAgain makes the file. The last segment looks like one of a log that was closed; of any other the batches end where the
+// next begin block says, if they can.
+func (l *Log) writeAgain(s *segment, entries []Entry, isLast bool) (*segment, error) {
+	need := headerSize + batchSize(entries) + int64(footerSize(len(entries), len(entries))) + 2*commitSize
+	head := s.head
+	head.size = max(head.size, l.opt.SegmentSize, need)
+	if isLast {
+		synced := l.synced
+		fresh, err := l.makeClosed(head, &segment{begin: s.begin, table: table{first: s.table.first, prevTerm: s.table.prevTerm}}, entries)
+		l.setSynced(synced)
+		return fresh, err
+	}
+	return makeFile(l.fs, l.dir, head, func(f *segment) error {
+		f.begin, f.table = s.begin, table{first: s.table.first, prevTerm: s.table.prevTerm}
+		if err := f.writePadded(&l.enc, entries, l.HardState(), s.end); err != nil {
+			return err
+		}
+		return l.sealFile(f)
+	})
+}
+
+// writePadded writes the begin block and one batch that ends at end, or where it must if it is longer.
+func (s *segment) writePadded(e *encoder, entries []Entry, hs HardState, end int64) error {
+	e.reset(s.head.salt, s.end)
+	e.prefix(s.beginBytes())
+	last, term := s.table.first-1, s.table.prevTerm
+	for i := range entries {
+		en := &entries[i]
+		off := e.add(record{typ: typeEntry, flags: en.Type, index: en.Index, term: en.Term, payload: en.Data})
+		s.table.add(en.Index, en.Term, off)
+		last, term = en.Index, en.Term
+	}
+	if room := end - commitSize - e.off; room >= recordSize {
+		e.add(record{typ: typePad, index: last, term: term, payload: make([]byte, room-recordSize)})
+	}
+	bufs := e.commit(last, term, hs, s.end, 0)
+	if err := s.file.WritevAt(bufs, beginAt); err != nil {
+		return err
+	}
+	s.begun, s.end = true, e.off
+	return s.file.Sync()
+}
+
+// lostSegment stands for a segment whose file is missing or not readable at all.
+func (o *opening) lostSegment(number uint64) *segment {
+	return &segment{path: filepath.Join(o.log.dir, fileName(number)), head: header{number: number, id: o.log.opt.identity()}, end: headerSize}
+}
+
+// salvage reads the records of a damaged segment as far as they can be read, and makes a table with the lost entries marked. It
+// returns the last COMMIT.
+//
+// Behind a bad spot everything not yet committed before it is lost too: the bad spot may have held its replacement.
+func (s *segment) salvage(end int64) (last *commit, err error) {
+	s.startTable()
+	sc := s.scanner(end)
+	committed, bad := s.begin.hs.Commit, false
+	for off := int64(headerSize); off < end; {
+		r, _, why, err := sc.record(off)
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			bad = true
+			if off, err = sc.seek(off + align); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if bad {
+			s.resync(&r, committed)
+			bad = false
+		}
+		switch r.typ {
+		case typeTruncate:
+			s.table.limit(r.index, r.term)
+		case typeEntry:
+			s.table.limit(r.index, 0)
+			s.table.add(r.index, r.term, r.off)
+		case typeCommit:
+			if len(r.payload) == commitBody {
+				c := decodeCommit(r.payload)
+				committed, last = c.hs.Commit, &c
+				s.sure = run{first: r.index, term: r.term}
+				for i := s.table.last() + 1; i <= r.index; i++ {
+					s.table.lose(i)
+				}
+				s.table.limit(r.index+1, r.term)
+			}
+		}
+		off += r.size()
+	}
+	if bad {
+		s.doubts(committed + 1)
+		for i := max(committed+1, s.table.first); i <= s.table.last(); i++ {
+			s.table.lose(i)
+		}
+	}
+	return last, nil
+}
+
+// doubts notes that something is lost that may have replaced entries from index on.
+func (s *segment) doubts(index uint64) {
+	if s.doubt == 0 || index < s.doubt {
+		s.doubt = index
+	}
+}
+
+// resync marks what a bad spot before the record may have held.
+func (s *segment) resync(r *record, committed uint64) {
+	s.doubts(committed + 1)
+	for i := max(committed+1, s.table.first); i <= s.table.last(); i++ {
+		s.table.lose(i)
+	}
+	if r.typ != typeEntry {
+		return
+	}
+	for i := s.table.last() + 1; i < r.index; i++ {
+		s.table.lose(i)
+	}
+}
+
+// seek finds the next whole record at or behind off; the end if there is none.
+func (s *scanner) seek(off int64) (int64, error) {
+	for ; off < s.end; off += align {
+		p, err := s.bytes(off, recordSize)
+		if err != nil {
+			return 0, err
+		}
+		if p == nil {
+			return s.end, nil
+		}
+		if le.Uint32(p[24:]) != saltAt(s.salt, off) {
+			continue
+		}
+		if _, _, why, err := s.record(off); err != nil || why == "" {
+			return off, err
+		}
+	}
+	return s.end, nil
+}
+
+// replaceSlots makes a new side file when the old one says nothing: what the log says counts, and unless it was closed in order
+// nobody knows what was voted since.
+func replaceSlots(fsys vfs.FS, dir string, id identity, first slot) (*slots, error) {
+	if err := createSlots(fsys, dir, id, first); err != nil {
+		return nil, err
+	}
+	return openSlots(fsys, dir, id)
+}

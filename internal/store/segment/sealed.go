@@ -1,0 +1,289 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/opencmq/cmq/internal/vfs"
+)
+
+// Info says what a sealed segment is, for a root that lists it.
+type Info struct {
+	Number      uint64
+	First, Last uint64 // indexes of its entries; Last is First-1 if there are none
+	End         int64  // where its batches end and its footer begins
+	Size        int64  // of the file
+	Salt        uint32
+}
+
+// Name is the file's name.
+func (i *Info) Name() string { return fileName(i.Number) }
+
+func (s *segment) info() Info {
+	return Info{Number: s.head.number, First: s.table.first, Last: s.table.last(), End: s.end, Size: s.size, Salt: s.head.salt}
+}
+
+// Sealed lists the sealed segments of the log, oldest first. It belongs to the appending goroutine.
+func (l *Log) Sealed() []Info {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var list []Info
+	for _, s := range l.segs[:len(l.segs)-1] {
+		list = append(list, s.info())
+	}
+	return list
+}
+
+// FirstNumber is the number of the log's first segment: what a root must name.
+func (l *Log) FirstNumber() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.segs[0].head.number
+}
+
+// Forget lets the first n sealed segments leave the log: FirstIndex moves behind them. Their files stay, as the caller's, who
+// has said so in its root before. It belongs to the appending goroutine.
+func (l *Log) Forget(n int) error {
+	if n < 0 || n >= len(l.segs) {
+		panic(fmt.Sprintf("BUG: %d of %d segments leave the log", n, len(l.segs)))
+	}
+	if n == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	gone := l.segs[:n:n]
+	l.segs = append([]*segment(nil), l.segs[n:]...)
+	l.read.dropBefore(l.segs[0].table.first)
+	l.mu.Unlock()
+	l.countLost()
+	return closeAll(gone)
+}
+
+func closeAll(segs []*segment) error {
+	var err error
+	for _, s := range segs {
+		if s.file != nil { // a lost one has none
+			err = errors.Join(err, s.file.Close())
+		}
+	}
+	return err
+}
+
+// Payload is the data of one entry, read piece by piece. The entry's checksum is not looked at: the data has its own.
+type Payload interface {
+	io.ReaderAt
+	Size() int64
+}
+
+// Payload finds an entry's data. ErrCompacted, ErrUnavailable, ErrClosed, a *DamageError if the entry's record cannot be
+// recognized. A piece read from a segment that leaves the log meanwhile fails with os.ErrClosed.
+func (l *Log) Payload(index uint64) (Payload, error) {
+	l.mu.RLock()
+	e, ok, err := l.cachedLocked(index)
+	var s *segment
+	var off int64
+	var term uint64
+	if err == nil && !ok {
+		s, err = l.findLocked(index)
+		if err == nil {
+			off, term = s.table.offset(index), s.table.term(index)
+		}
+	}
+	l.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		return bytesPayload(e.Data), nil
+	}
+	if e, ok := l.read.peek(index); ok {
+		return bytesPayload(e.Data), nil
+	}
+	return s.payload(off, index, term)
+}
+
+// bytesPayload is data in memory.
+type bytesPayload []byte
+
+func (b bytesPayload) Size() int64 { return int64(len(b)) }
+
+func (b bytesPayload) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > int64(len(b)) {
+		return 0, io.EOF
+	}
+	n := copy(p, b[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// filePayload is data in a file.
+type filePayload struct {
+	file vfs.File
+	off  int64
+	size int64
+}
+
+func (f *filePayload) Size() int64 { return f.size }
+
+func (f *filePayload) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > f.size {
+		return 0, io.EOF
+	}
+	n := min(int64(len(p)), f.size-off)
+	got, err := f.file.ReadAt(p[:n], f.off+off)
+	if err == nil && n < int64(len(p)) {
+		err = io.EOF
+	}
+	return got, err
+}
+
+// payload recognizes the record of an entry and leaves its data unread.
+func (s *segment) payload(off int64, index, term uint64) (Payload, error) {
+	if off == 0 {
+		return nil, s.lostEntry(index)
+	}
+	var head [recordSize]byte
+	if n, err := s.file.ReadAt(head[:], off); n < len(head) {
+		return nil, s.readError(off, err)
+	}
+	r, why := decodeRecord(head[:], s.head.salt, off)
+	if why == "" && (r.typ != typeEntry || r.index != index || r.term != term || r.length > MaxEntry) {
+		why = fmt.Sprintf("another record is where entry %d of term %d should be", index, term)
+	}
+	if why != "" {
+		return nil, damage(s.path, off, "%s", why)
+	}
+	return &filePayload{file: s.file, off: off + recordSize, size: int64(r.length)}, nil
+}
+
+// Sealed is one sealed segment that has left the log. It may be used by any goroutine. Its file is opened with the first
+// use and its table read with the first look at an entry.
+type Sealed struct {
+	fs   vfs.FS
+	path string
+	id   identity
+	info Info
+
+	mu     sync.Mutex
+	seg    *segment // nil: not open
+	closed bool
+}
+
+// OpenSealed makes a reader for a segment as the root describes it. Nothing is read yet.
+func OpenSealed(fsys vfs.FS, dir string, opt Options, info Info) *Sealed {
+	return &Sealed{fs: fsys, path: filepath.Join(dir, info.Name()), id: opt.identity(), info: info}
+}
+
+// Info says which segment it is.
+func (s *Sealed) Info() Info { return s.info }
+
+// opened opens the file and reads its table, if that is not done.
+func (s *Sealed) opened() (*segment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, os.ErrClosed
+	}
+	if s.seg != nil {
+		return s.seg, nil
+	}
+	seg, err := s.open()
+	if err == nil {
+		s.seg = seg
+	}
+	return seg, err
+}
+
+func (s *Sealed) open() (*segment, error) {
+	f, err := s.fs.OpenFile(s.path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open segment: %w", err)
+	}
+	seg := &segment{path: s.path, file: f}
+	if err := s.check(seg); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return seg, nil
+}
+
+// check reads header and table and compares them with what the root says.
+func (s *Sealed) check(seg *segment) error {
+	if err := seg.readHead(s.info.Number, s.id); err != nil {
+		return err
+	}
+	if seg.head.salt != s.info.Salt || !seg.begun {
+		return damage(s.path, 0, "this is not the segment that was written under this name")
+	}
+	if seg.size < s.info.End {
+		return damage(s.path, seg.size, "the file ends before offset %d, up to where it was synced", s.info.End)
+	}
+	seg.end = s.info.End
+	ok, err := seg.readFooter()
+	if err == nil && !ok {
+		err = seg.rebuild()
+	}
+	if err != nil {
+		return err
+	}
+	if seg.table.first > s.info.First || seg.table.last() < s.info.Last {
+		return damage(s.path, seg.end, "it has entries %d to %d, but %d to %d belong to it", seg.table.first, seg.table.last(), s.info.First, s.info.Last)
+	}
+	return nil
+}
+
+func (s *Sealed) within(index uint64) error {
+	if index < s.info.First || index > s.info.Last {
+		return ErrUnavailable
+	}
+	return nil
+}
+
+// Payload is Log.Payload for the segment.
+func (s *Sealed) Payload(index uint64) (Payload, error) {
+	if err := s.within(index); err != nil {
+		return nil, err
+	}
+	seg, err := s.opened()
+	if err != nil {
+		return nil, err
+	}
+	return seg.payload(seg.table.offset(index), index, seg.table.term(index))
+}
+
+// Entry reads one entry and checks it. ErrUnavailable if it is not one of the segment's.
+func (s *Sealed) Entry(index uint64) (Entry, error) {
+	if err := s.within(index); err != nil {
+		return Entry{}, err
+	}
+	seg, err := s.opened()
+	if err != nil {
+		return Entry{}, err
+	}
+	return seg.read(seg.table.offset(index), index, seg.table.term(index))
+}
+
+// Release closes the file until it is needed again, and forgets its table.
+func (s *Sealed) Release() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seg := s.seg
+	s.seg = nil
+	if seg == nil {
+		return nil
+	}
+	return seg.file.Close()
+}
+
+// Close ends the reader; what is being read fails with os.ErrClosed.
+func (s *Sealed) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	return s.Release()
+}
