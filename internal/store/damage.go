@@ -67,12 +67,13 @@ func (s *Store) Scrub(throttle func(bytes int) error, report func(Damage)) error
 	}
 	for i := range m.images {
 		img := &m.images[i]
-		_, err := checkpoint.Load(s.fs, s.dir, identityOf(&s.opt), img.Info)
-		if err != nil && s.named(img.Number) {
+		var stop error
+		err := checkpoint.Verify(s.fs, s.dir, identityOf(&s.opt), img.Info, func(n int) error { stop = throttle(n); return stop })
+		switch {
+		case stop != nil:
+			return stop
+		case err != nil && s.named(img.Number):
 			report(damageOf(err, Damage{File: s.path(img.Name()), Kind: KindImage, Number: img.Number}))
-		}
-		if err := throttle(int(img.Size)); err != nil {
-			return err
 		}
 	}
 	for _, p := range s.shelf.pieces() {

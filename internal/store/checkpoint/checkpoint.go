@@ -12,6 +12,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"io"
+	"os"
 	"path/filepath"
 
 	"github.com/opencmq/cmq/internal/store/segment"
@@ -120,35 +122,58 @@ func encodeHead(id Identity, img *Image) []byte {
 	return p
 }
 
-// decode reads an image file. The returned slices share p.
-func decode(name string, id Identity, p []byte) (Image, error) {
+// head is what an image file's header says.
+type head struct {
+	index, term uint64
+	time        int64
+	conf, data  uint64 // lengths
+	body, sum   uint32
+}
+
+// decodeHead reads the header of a file of that many bytes.
+func decodeHead(name string, id Identity, p []byte, size int64) (h head, err error) {
 	if len(p) < headSize || string(p[:8]) != magic {
-		return Image{}, damaged(name, 0, "it does not begin with the mark of an image")
+		return h, damaged(name, 0, "it does not begin with the mark of an image")
 	}
 	if checksumOf(p[:76]) != le.Uint32(p[76:]) {
-		return Image{}, damaged(name, 0, "the header's checksum is wrong")
+		return h, damaged(name, 0, "the header's checksum is wrong")
 	}
 	if v := le.Uint32(p[8:]); v != version {
-		return Image{}, &segment.VersionError{File: name, Version: v, Known: version}
+		return h, &segment.VersionError{File: name, Version: v, Known: version}
 	}
 	have := Identity{Set: le.Uint16(p[12:]), Cluster: le.Uint64(p[16:]), Replica: le.Uint64(p[24:])}
 	if have != id {
-		return Image{}, &segment.ForeignError{File: name, Have: have.String(), Want: id.String()}
+		return h, &segment.ForeignError{File: name, Have: have.String(), Want: id.String()}
 	}
-	conf, data, body := le.Uint64(p[56:]), le.Uint64(p[64:]), p[headSize:]
-	if conf > uint64(len(body)) || data != uint64(len(body))-conf {
-		return Image{}, damaged(name, int64(len(p)), "the file has another length than its header says")
+	h = head{
+		index: le.Uint64(p[32:]), term: le.Uint64(p[40:]), time: int64(le.Uint64(p[48:])),
+		conf: le.Uint64(p[56:]), data: le.Uint64(p[64:]), body: le.Uint32(p[72:]), sum: le.Uint32(p[76:]),
 	}
-	if checksumOf(body) != le.Uint32(p[72:]) {
-		return Image{}, damaged(name, headSize, "the checksum is wrong")
+	if length := uint64(size) - headSize; h.conf > length || h.data != length-h.conf {
+		return h, damaged(name, size, "the file has another length than its header says")
 	}
-	return Image{
-		Index:     le.Uint64(p[32:]),
-		Term:      le.Uint64(p[40:]),
-		Time:      int64(le.Uint64(p[48:])),
-		ConfState: body[:conf:conf],
-		Parts:     [][]byte{body[conf:]},
-	}, nil
+	return h, nil
+}
+
+// is tells whether it is the header of the image that a root describes.
+func (h *head) is(name string, info Info) error {
+	if h.index != info.Index || h.term != info.Term || h.sum != info.Sum {
+		return damaged(name, 32, "it is another image than the one written under this name")
+	}
+	return nil
+}
+
+// decode reads an image file. The returned slices share p.
+func decode(name string, id Identity, p []byte) (Image, head, error) {
+	h, err := decodeHead(name, id, p, int64(len(p)))
+	if err != nil {
+		return Image{}, h, err
+	}
+	body := p[headSize:]
+	if checksumOf(body) != h.body {
+		return Image{}, h, damaged(name, headSize, "the checksum is wrong")
+	}
+	return Image{Index: h.index, Term: h.term, Time: h.time, ConfState: body[:h.conf:h.conf], Parts: [][]byte{body[h.conf:]}}, h, nil
 }
 
 func damaged(name string, off int64, why string) error {
@@ -181,9 +206,55 @@ func Load(fsys vfs.FS, dir string, id Identity, info Info) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("load image: %w", err)
 	}
-	img, err := decode(name, id, p)
-	if err == nil && (img.Index != info.Index || img.Term != info.Term || le.Uint32(p[76:]) != info.Sum) {
-		err = damaged(name, 32, "it is another image than the one written under this name")
+	img, h, err := decode(name, id, p)
+	if err == nil {
+		err = h.is(name, info)
 	}
 	return img, err
+}
+
+// verifyStep is how many bytes Verify reads at a time.
+const verifyStep = 256 << 10
+
+// Verify reads the image that a root describes and throws it away. throttle is told of the bytes read; its error ends the
+// reading. Otherwise the errors are those of Load.
+func Verify(fsys vfs.FS, dir string, id Identity, info Info, throttle func(bytes int) error) error {
+	name := filepath.Join(dir, info.Name())
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return fmt.Errorf("verify image: %w", err)
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return fmt.Errorf("verify image: %w", err)
+	}
+	p := make([]byte, headSize)
+	if _, err := f.ReadAt(p, 0); err != nil && err != io.EOF {
+		return fmt.Errorf("verify image: %w", err)
+	}
+	h, err := decodeHead(name, id, p, size)
+	if err == nil {
+		err = h.is(name, info)
+	}
+	if err != nil {
+		return err
+	}
+	p = make([]byte, verifyStep)
+	sum := uint32(0)
+	for off := int64(headSize); off < size; {
+		n, err := f.ReadAt(p[:min(verifyStep, size-off)], off)
+		if err != nil && (err != io.EOF || n == 0) {
+			return fmt.Errorf("verify image: %w", err)
+		}
+		sum = crc32.Update(sum, castagnoli, p[:n])
+		off += int64(n)
+		if err := throttle(n); err != nil {
+			return err
+		}
+	}
+	if sum != h.body {
+		return damaged(name, headSize, "the checksum is wrong")
+	}
+	return nil
 }

@@ -28,22 +28,22 @@ func encode(id Identity, img Image) []byte {
 
 func TestImageKeepsEveryField(t *testing.T) {
 	p := encode(testID, testImage)
-	img, err := decode("x", testID, p)
+	img, _, err := decode("x", testID, p)
 	require.NoError(t, err)
 	require.Equal(t, testImage, img)
 	for i := range p {
 		for bit := range 8 {
 			p[i] ^= 1 << bit
-			if _, err := decode("x", testID, p); err == nil {
+			if _, _, err := decode("x", testID, p); err == nil {
 				t.Errorf("bit %d of byte %d can flip unseen", bit, i)
 			}
 			p[i] ^= 1 << bit
 		}
-		if _, err := decode("x", testID, p[:i]); err == nil {
+		if _, _, err := decode("x", testID, p[:i]); err == nil {
 			t.Errorf("%d of %d bytes were accepted", i, len(p))
 		}
 	}
-	_, err = decode("x", testID, append(p, 0))
+	_, _, err = decode("x", testID, append(p, 0))
 	require.Error(t, err, "a byte too many")
 }
 
@@ -85,7 +85,25 @@ func TestEveryFlippedByteIsReported(t *testing.T) {
 		require.ErrorAs(t, err, &d, "offset %d", off)
 		require.Equal(t, "/"+info.Name(), d.File)
 		require.NotEmpty(t, d.Fix)
+		require.Equal(t, err, Verify(clone.Mount(), "/", testID, info, func(int) error { return nil }), "offset %d", off)
 	}
+}
+
+func TestVerifyReadsAllPieceByPiece(t *testing.T) {
+	disk := newTestDisk(1)
+	img := testImage
+	img.Parts = [][]byte{make([]byte, 3*verifyStep+5)}
+	info, err := Save(disk.Mount(), "/", testID, 7, &img)
+	require.NoError(t, err)
+	var pieces []int
+	require.NoError(t, Verify(disk.Mount(), "/", testID, info, func(n int) error { pieces = append(pieces, n); return nil }))
+	require.Equal(t, []int{verifyStep, verifyStep, verifyStep, 5 + len(img.ConfState)}, pieces)
+
+	stop := errors.New("enough")
+	require.ErrorIs(t, Verify(disk.Mount(), "/", testID, info, func(int) error { return stop }), stop)
+	require.NoError(t, disk.Flip(info.Name(), info.Size-1, 0))
+	var d *segment.DamageError
+	require.ErrorAs(t, Verify(disk.Mount(), "/", testID, info, func(int) error { return nil }), &d)
 }
 
 func TestImagesThatAreNotTheOneWritten(t *testing.T) {
@@ -164,7 +182,7 @@ func TestCrashOrErrorWhileSaving(t *testing.T) {
 				require.Equal(t, "/0000000007.image", name, "operation %d", n)
 				p, err := vfs.ReadFile(disk.Mount(), name)
 				require.NoError(t, err)
-				_, err = decode(name, testID, p)
+				_, _, err = decode(name, testID, p)
 				require.NoError(t, err)
 			}
 		}
@@ -178,11 +196,11 @@ func FuzzImage(f *testing.F) {
 		if len(p) >= headSize { // let the fuzzer get behind the header's checksum
 			le.PutUint32(p[76:], checksumOf(p[:76]))
 		}
-		img, err := decode("x", testID, p)
+		img, _, err := decode("x", testID, p)
 		if err != nil {
 			return
 		}
-		again, err := decode("x", testID, encode(testID, img))
+		again, _, err := decode("x", testID, encode(testID, img))
 		if err != nil || !reflect.DeepEqual(img, again) {
 			t.Fatalf("%+v became %+v, %v", img, again, err)
 		}
