@@ -138,6 +138,7 @@ func (n *Node) start() (err error) {
 	n.wg.Go(func() { n.reconciler.Run(n.ctx) })
 	n.wg.Go(n.balance)
 	n.wg.Go(n.watchSpace)
+	n.wg.Go(n.returnMemory)
 	n.wg.Go(n.register)
 	n.wg.Go(n.followPeers)
 	if !n.replicaOf(cmq.ControllerSet) {
