@@ -56,7 +56,7 @@ func startNode(_ context.Context, o nodeOptions) (process, error) {
 		Storage: node.Storage{
 			SegmentSize: int64(c.Storage.SegmentBytes), CacheBytes: int64(c.Storage.CacheBytes),
 			SoftFree: uint64(c.Storage.SoftFreeBytes), HardFree: uint64(c.Storage.HardFreeBytes),
-			FetchRate: int64(c.Storage.FetchRate), ScrubRate: int64(c.Storage.ScrubRate),
+			FetchRate: int64(c.Storage.FetchRate), ScrubRate: int64(c.Storage.ScrubRate), ScrubPause: c.Storage.ScrubPause,
 		},
 		Logger: o.logger,
 		Failed: p.fail,

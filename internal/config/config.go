@@ -73,12 +73,13 @@ type Log struct {
 
 // Storage says how the disk is used.
 type Storage struct {
-	SegmentBytes  int `koanf:"segment_bytes" doc:"Size of one file of the log, in bytes; files are made ahead, two for each replica."`
-	CacheBytes    int `koanf:"cache_bytes" doc:"Newest part of each replica's log that is kept in memory, in bytes."`
-	SoftFreeBytes int `koanf:"soft_free_bytes" doc:"When less than this is free on the disk of any node of a set, sends are refused until there is more. 0: a twentieth of the disk, at most 2 GiB."`
-	HardFreeBytes int `koanf:"hard_free_bytes" doc:"When less than this is free, receives are refused too; what is locked can still be deleted. 0: a sixteenth of storage.soft_free_bytes."`
-	FetchRate     int `koanf:"fetch_rate" doc:"Bytes a second at which a replica that is far behind or damaged fetches messages from the others."`
-	ScrubRate     int `koanf:"scrub_rate" doc:"Bytes a second at which each replica reads its files again to find damage. 0: never."`
+	SegmentBytes  int           `koanf:"segment_bytes" doc:"Size of one file of the log, in bytes; files are made ahead, two for each replica."`
+	CacheBytes    int           `koanf:"cache_bytes" doc:"Newest part of each replica's log that is kept in memory, in bytes."`
+	SoftFreeBytes int           `koanf:"soft_free_bytes" doc:"When less than this is free on the disk of any node of a set, sends are refused until there is more. 0: a twentieth of the disk, at most 2 GiB."`
+	HardFreeBytes int           `koanf:"hard_free_bytes" doc:"When less than this is free, receives are refused too; what is locked can still be deleted. 0: a sixteenth of storage.soft_free_bytes."`
+	FetchRate     int           `koanf:"fetch_rate" doc:"Bytes a second at which a replica that is far behind or damaged fetches messages from the others."`
+	ScrubRate     int           `koanf:"scrub_rate" doc:"Bytes a second at which each replica reads its files again to find damage. 0: never."`
+	ScrubPause    time.Duration `koanf:"scrub_pause" doc:"How long a replica waits after it has read all its files before it begins again."`
 }
 
 // Limits are the bounds an operator may move; all others are the published ones of the API.
@@ -104,7 +105,7 @@ func Default() Config {
 		Admin:    Listener{Addr: "127.0.0.1:7673"},
 		Auth:     Auth{ClockSkew: 2 * time.Hour},
 		Log:      Log{Level: "info", Format: "auto"},
-		Storage:  Storage{SegmentBytes: 64 << 20, CacheBytes: 32 << 20, FetchRate: 64 << 20, ScrubRate: 8 << 20},
+		Storage:  Storage{SegmentBytes: 64 << 20, CacheBytes: 32 << 20, FetchRate: 64 << 20, ScrubRate: 8 << 20, ScrubPause: 10 * time.Minute},
 		Limits:   Limits{QueuesPerOwner: 1000, RequestBytes: 4 << 20},
 		Shutdown: Shutdown{Deadline: 45 * time.Second},
 	}

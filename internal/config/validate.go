@@ -156,6 +156,9 @@ func (v *validator) storage() {
 	if s.ScrubRate != 0 {
 		between("storage.scrub_rate", s.ScrubRate, 64<<10, 1<<40)
 	}
+	if s.ScrubPause < time.Second || s.ScrubPause > 24*time.Hour {
+		v.report("storage.scrub_pause", "is %v; from 1s to 24h", s.ScrubPause)
+	}
 	between("storage.soft_free_bytes", s.SoftFreeBytes, 0, 1<<50)
 	between("storage.hard_free_bytes", s.HardFreeBytes, 0, 1<<50)
 	if s.SoftFreeBytes > 0 && s.HardFreeBytes >= s.SoftFreeBytes {

@@ -43,7 +43,7 @@ func (n *Node) open(s cmq.Set) (*hosted, error) {
 	h.store = st
 	r, err := set.NewReplica(set.Config{
 		Set: s.ID, Node: n.opt.ID, Machine: machine, Store: st, Logger: n.log, Replicas: s.Replicas,
-		FetchRate: int(n.opt.Storage.FetchRate), ScrubRate: n.scrubRate(),
+		FetchRate: int(n.opt.Storage.FetchRate), ScrubRate: n.scrubRate(), ScrubPause: n.opt.Storage.ScrubPause,
 	})
 	if err != nil {
 		st.Close()

@@ -35,10 +35,11 @@ type Options struct {
 
 // Storage says how the disk is used.
 type Storage struct {
-	SegmentSize int64  // bytes of one file of the log; 64 MiB if zero
-	CacheBytes  int64  // newest part of each set's log kept in memory; 32 MiB if zero
-	SoftFree    uint64 // less free bytes refuse sends; 0: a twentieth of the disk, at most 2 GiB
-	HardFree    uint64 // less free bytes refuse receives too; 0: a sixteenth of SoftFree
-	FetchRate   int64  // bytes a second fetched from other replicas; 64 MiB if zero
-	ScrubRate   int64  // bytes a second read by the search for damage, for each set; 0: it is off
+	SegmentSize int64         // bytes of one file of the log; 64 MiB if zero
+	CacheBytes  int64         // newest part of each set's log kept in memory; 32 MiB if zero
+	SoftFree    uint64        // less free bytes refuse sends; 0: a twentieth of the disk, at most 2 GiB
+	HardFree    uint64        // less free bytes refuse receives too; 0: a sixteenth of SoftFree
+	FetchRate   int64         // bytes a second fetched from other replicas; 64 MiB if zero
+	ScrubRate   int64         // bytes a second read by the search for damage, for each set; 0: it is off
+	ScrubPause  time.Duration // between two of them; 10 minutes if zero
 }

@@ -50,6 +50,8 @@ type Config struct {
 	// FetchRate, MaintainRate and ScrubRate are how many bytes a second may be fetched from other replicas, read and written by
 	// the maintenance of files, and read to check them; 0 means 64 MiB, 64 MiB and 8 MiB. A negative ScrubRate: no checking.
 	FetchRate, MaintainRate, ScrubRate int
+	// ScrubPause is how long to wait after all files have been checked; 0 means 10 minutes.
+	ScrubPause time.Duration
 	// DiskStall is how long one disk write may last before a leader hands over; 0 means 1 s.
 	DiskStall time.Duration
 }
@@ -216,6 +218,9 @@ func withDefaults(cfg Config) Config {
 	}
 	if cfg.ScrubRate == 0 {
 		cfg.ScrubRate = 8 << 20
+	}
+	if cfg.ScrubPause == 0 {
+		cfg.ScrubPause = 10 * time.Minute
 	}
 	if cfg.DiskStall == 0 {
 		cfg.DiskStall = time.Second

@@ -234,7 +234,7 @@ func (c *trio) boot(id cmq.NodeID) {
 	st, err := store.Open(m.fs, "set", c.options(id))
 	require.NoError(c.t, err)
 	m.st, m.m, m.jobs, m.up = st, &list{}, nil, true
-	m.r, err = NewReplica(Config{Set: 4, Node: id, Machine: m.m, Store: st, Logger: c.logger(), ImageBytes: c.images, KeepLag: 1, Replicas: []cmq.NodeID{1, 2, 3}})
+	m.r, err = NewReplica(Config{Set: 4, Node: id, Machine: m.m, Store: st, Logger: c.logger(), ImageBytes: c.images, ScrubPause: 30 * time.Second, KeepLag: 1, Replicas: []cmq.NodeID{1, 2, 3}})
 	require.NoError(c.t, err)
 }
 

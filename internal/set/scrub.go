@@ -12,8 +12,7 @@ import (
 )
 
 const (
-	// scrubPause is how long to wait after all files have been read, and scrubFirst before it is begun.
-	scrubPause = 30 * time.Second
+	// scrubFirst is how long to wait before the first reading of all files.
 	scrubFirst = 10 * time.Second
 	// maxSick is how many damaged files are treated at a time.
 	maxSick = 16
@@ -77,7 +76,7 @@ func (s *scrubber) tick(r *Replica, now Now) {
 			return refs.VerifyRefs(throttle, func(key reflog.Key, lo, hi uint64) { lanes = append(lanes, laneDamage{key, lo, hi}) })
 		},
 		done: func(now Now, err error) {
-			s.running, s.next = false, now.Mono+scrubPause
+			s.running, s.next = false, now.Mono+r.cfg.ScrubPause
 			s.stats.Passes++
 			s.found(r, now, found)
 			s.foundRefs(r, lanes)

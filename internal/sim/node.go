@@ -167,7 +167,7 @@ func (n *node) open(fs vfs.FS, id cmq.SetID) error {
 	p.m = &machine{p: p, Machine: engine.New(n.w.engineConfig(p))}
 	p.r, err = set.NewReplica(set.Config{
 		Set: id, Node: n.id, Machine: p.m, Store: st, Logger: n.w.logger,
-		ImageBytes: n.w.knobs.imageBytes, Replicas: n.w.nodeIDs(),
+		ImageBytes: n.w.knobs.imageBytes, ScrubPause: 30 * time.Second, Replicas: n.w.nodeIDs(),
 	})
 	if err != nil {
 		return err

@@ -230,6 +230,7 @@ func manyQueues(o *options) error {
 	}
 	fmt.Printf("%d queues with 3 messages each made in %v\n", o.queues, time.Since(begin).Round(time.Second))
 	p := c.nodes[0]
+	pause(context.Background(), 120*time.Second) // images are made and merged, twice at most, and the memory is given back
 	before := p.cpu()
 	pause(context.Background(), 30*time.Second)
 	idle := float64(p.cpu()-before) / float64(30*time.Second)
