@@ -56,7 +56,8 @@ var mayImport = map[string][]string{
 	"internal/sim":    {"internal/..."},
 	"internal/node":   {"internal/..."},
 
-	"test/e2e": {"client"},
+	"test/cluster": {"client"},
+	"test/e2e":     {"client", "test/cluster"},
 
 	"client":  {},
 	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/sim", "internal/check"},

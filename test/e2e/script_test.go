@@ -2,12 +2,10 @@ package e2e
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -15,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/opencmq/cmq/test/cluster"
 )
 
 // binary is where TestMain has built cmq.
@@ -31,10 +31,8 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "cmq")
-	build := exec.Command("go", "build", "-o", binary, "github.com/opencmq/cmq/cmd/cmq")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+	if binary, err = cluster.Build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
@@ -62,7 +60,7 @@ func waitPorts(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: ports DIR")
 	}
 	var ports []struct{ HTTP string }
-	err := eventually(60*time.Second, func() error {
+	err := cluster.Eventually(60*time.Second, func() error {
 		data, err := os.ReadFile(filepath.Join(ts.MkAbs(args[0]), "ports.json"))
 		if err != nil {
 			return err
@@ -95,22 +93,4 @@ func paste(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	ts.Fatalf("no curl line with %s in %s", args[1], args[0])
-}
-
-// eventually asks again until there is no error, and returns the last one when limit is over.
-func eventually(limit time.Duration, f func() error) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(limit)
-	for {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			return errors.Join(fmt.Errorf("not within %s", limit), err)
-		}
-	}
 }
