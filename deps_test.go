@@ -58,6 +58,7 @@ var mayImport = map[string][]string{
 
 	"test/cluster": {"client"},
 	"test/e2e":     {"client", "test/cluster"},
+	"test/faults":  {"test/cluster"},
 
 	"client":  {},
 	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/sim", "internal/check"},
@@ -70,6 +71,10 @@ var mayImport = map[string][]string{
 var neverImports = map[string][]string{
 	"internal/node": {"internal/sim", "internal/check", "internal/config", "internal/access/accesstest"},
 }
+
+// maySkip names the one file that may skip tests, and why: fault tests need root to mount file systems and to trace
+// processes. It says what is missing; make test-faults runs them.
+var maySkip = []string{"test/faults/privilege.go"}
 
 // pure says which packages are functions of their input: what they would need for anything else is not imported.
 const pure = "internal/core/"
@@ -173,7 +178,7 @@ func badCalls(all []source) (findings []string) {
 				if core && slices.Contains([]string{"time.Now", "time.Since", "time.Until", "time.After", "time.NewTimer", "time.AfterFunc", "time.Sleep"}, call) {
 					findings = append(findings, s.name+": calls "+call+", but the core is a function")
 				}
-				if s.test && slices.Contains([]string{"time.Sleep", "t.Skip", "t.Skipf", "t.SkipNow", "b.Skip"}, call) {
+				if (s.test || strings.HasPrefix(s.name, "test/")) && !slices.Contains(maySkip, s.name) && slices.Contains([]string{"time.Sleep", "t.Skip", "t.Skipf", "t.SkipNow", "b.Skip"}, call) {
 					findings = append(findings, s.name+": calls "+call+"; tests wait for events and are never skipped")
 				}
 			}
@@ -226,6 +231,8 @@ func TestChecksFindViolations(t *testing.T) {
 	write("internal/core/queue/a.go", "// Package queue is impure in every way that the check knows about.\npackage queue\nimport (\n\"os\"\n\"time\"\n)\nfunc f() { go f(); _ = time.Now(); _ = os.Args }\n")
 	write("internal/core/queue/a_test.go", "package queue\nimport \"time\"\nfunc g() { time.Sleep(1) }\n")
 	write("internal/node/a.go", "// Package node knows everything except the simulator and this is about that.\npackage node\nimport _ \""+module+"internal/sim\"\nimport _ \""+module+"internal/engine\"\n")
+	write("test/faults/a.go", "// Package faults may skip tests in one file only, and this is not that file.\npackage faults\nfunc f() { t.Skipf(`no`) }\n")
+	write("test/faults/privilege.go", "package faults\nfunc g() { t.Skipf(`not root`) }\n")
 	write("internal/strange/a.go", "// Package strange is not in the table and so has no place in the order.\npackage strange\n")
 	write("tools/a.go", "package broken because it is not looked at")
 	all := sources(t, root)
@@ -240,6 +247,7 @@ func TestChecksFindViolations(t *testing.T) {
 		"internal/core/queue/a.go: starts a goroutine, but the core is a function",
 		"internal/core/queue/a.go: calls time.Now, but the core is a function",
 		"internal/core/queue/a_test.go: calls time.Sleep; tests wait for events and are never skipped",
+		"test/faults/a.go: calls t.Skipf; tests wait for events and are never skipped",
 	}, badCalls(all))
 	require.Equal(t, []string{"internal/access/httpapi: package has no comment"}, withoutComment(all))
 }

@@ -1,0 +1,227 @@
+//go:build linux
+
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// shutdown is EXT4_IOC_SHUTDOWN, _IOR('X', 125, __u32); noLogFlush is EXT4_GOING_FLAGS_NOLOGFLUSH: what has not
+	// been written to the device, the journal's memory included, is gone.
+	shutdown   = 0x8004587D
+	noLogFlush = 2
+	// freeze is FIFREEZE, _IOWR('X', 119, int). Thawing is left to fsfreeze.
+	freeze = 0xC0045877
+	// longestFreeze is after how many seconds a frozen disk goes on in any case.
+	longestFreeze = 60
+)
+
+// DiskOptions say what a Disk is like.
+type DiskOptions struct {
+	Size   int64 // bytes; 0: 256 MiB
+	Inodes int   // 0: as mkfs thinks
+}
+
+// Disk is an ext4 file system in a file of its own. It goes with the test.
+type Disk struct {
+	Path string // where it is mounted
+
+	t     testing.TB
+	image string
+	thaw  func() // nil: not frozen
+}
+
+// NewDisk makes a file system and mounts it. Its file takes only as much room as was written to it.
+func NewDisk(t testing.TB, o DiskOptions) *Disk {
+	t.Helper()
+	Privileged(t)
+	if o.Size == 0 {
+		o.Size = 256 << 20
+	}
+	dir, err := os.MkdirTemp(place(), "disk-")
+	require.NoError(t, err)
+	d := &Disk{Path: filepath.Join(dir, "disk"), t: t, image: filepath.Join(dir, "image")}
+	t.Cleanup(func() {
+		d.Thaw()
+		if err := d.unmount(); err != nil {
+			t.Errorf("the disk stays mounted: %v", err)
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	require.NoError(t, os.Mkdir(d.Path, 0o700))
+	f, err := os.Create(d.image)
+	require.NoError(t, err)
+	require.NoError(t, errors.Join(f.Truncate(o.Size), f.Close()))
+	args := []string{"-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"}
+	if o.Inodes > 0 {
+		args = append(args, "-N", strconv.Itoa(o.Inodes))
+	}
+	require.NoError(t, run("mkfs.ext4", append(args, d.image)...))
+	d.mount()
+	return d
+}
+
+// mount uses a loop device that the kernel frees after umount.
+func (d *Disk) mount() {
+	d.t.Helper()
+	require.NoError(d.t, run("mount", "-o", "loop", d.image, d.Path))
+}
+
+// unmount waits as long as something uses the disk, up to a limit: a process that was killed may take a moment.
+func (d *Disk) unmount() error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(20 * time.Second)
+	for {
+		err := unix.Unmount(d.Path, 0)
+		if err == nil || errors.Is(err, unix.EINVAL) { // not mounted
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return fmt.Errorf("umount %s: %w", d.Path, err)
+		}
+	}
+}
+
+// Cut takes the power away: what was not synced is lost, and whoever writes gets errors. Call Restore when no process
+// uses the disk any more.
+func (d *Disk) Cut() {
+	d.t.Helper()
+	require.NoError(d.t, d.control(shutdown, noLogFlush))
+}
+
+// Restore mounts the disk again after a Cut, as a machine does that boots: the journal is replayed.
+func (d *Disk) Restore() {
+	d.t.Helper()
+	require.NoError(d.t, d.unmount())
+	d.mount()
+}
+
+// control is an ioctl on the mounted file system.
+func (d *Disk) control(request uintptr, arg uint32) error {
+	f, err := os.Open(d.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(&arg))); errno != 0 {
+		return fmt.Errorf("ioctl %#x of %s: %w", request, d.Path, errno)
+	}
+	return nil
+}
+
+// Freeze makes the disk hang: all writes and syncs wait until Thaw. It thaws by itself when the test or its process
+// ends, and after a minute.
+func (d *Disk) Freeze() {
+	d.t.Helper()
+	// The thawing process waits for its standard input to end, which the kernel does for us if need be. The shell must
+	// be there before the disk hangs.
+	thaw := exec.Command("bash", "-c", `echo; read -t "$1"; exec fsfreeze --unfreeze "$0"`, d.Path, strconv.Itoa(longestFreeze))
+	thaw.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stdin, err := thaw.StdinPipe()
+	require.NoError(d.t, err)
+	stdout, err := thaw.StdoutPipe()
+	require.NoError(d.t, err)
+	require.NoError(d.t, thaw.Start())
+	_, err = stdout.Read(make([]byte, 1))
+	require.NoError(d.t, err)
+	d.thaw = func() {
+		stdin.Close()
+		if err := thaw.Wait(); err != nil {
+			d.t.Errorf("the disk was not frozen any more, or does not thaw: %v", err)
+		}
+	}
+	require.NoError(d.t, d.control(freeze, 0))
+}
+
+// Thaw ends a Freeze.
+func (d *Disk) Thaw() {
+	if d.thaw != nil {
+		d.thaw()
+		d.thaw = nil
+	}
+}
+
+// Abort makes all writes fail with EROFS, also of files that are open, as ext4 does by itself after an error it cannot
+// live with. Restore ends it.
+func (d *Disk) Abort() {
+	d.t.Helper()
+	require.NoError(d.t, run("mount", "-o", "remount,abort", d.Path))
+}
+
+// ReadOnly mounts the disk for reading only. No file may be open for writing.
+func (d *Disk) ReadOnly() {
+	d.t.Helper()
+	require.NoError(d.t, run("mount", "-o", "remount,ro", d.Path))
+}
+
+// ReadWrite ends ReadOnly.
+func (d *Disk) ReadWrite() {
+	d.t.Helper()
+	require.NoError(d.t, run("mount", "-o", "remount,rw", d.Path))
+}
+
+// Fill takes all free bytes but this many with one file and returns what gives them back.
+func (d *Disk) Fill(leave int64) (free func()) {
+	d.t.Helper()
+	name := filepath.Join(d.Path, "filler")
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
+	require.NoError(d.t, err)
+	defer f.Close()
+	// The table of the file's own blocks needs some room too, so near the end the steps get smaller.
+	for size, step := int64(0), d.Free()-leave; step >= 4096; step = min(step, d.Free()-leave) {
+		switch err := unix.Fallocate(int(f.Fd()), 0, size, step); {
+		case errors.Is(err, unix.ENOSPC):
+			step /= 2
+		default:
+			require.NoError(d.t, err)
+			size += step
+		}
+	}
+	return func() { require.NoError(d.t, os.Remove(name)) }
+}
+
+// Free is how many bytes a process may still write.
+func (d *Disk) Free() int64 {
+	var s unix.Statfs_t
+	require.NoError(d.t, unix.Statfs(d.Path, &s))
+	return int64(s.Bavail) * s.Bsize
+}
+
+// FillInodes makes files until there are only so many inodes left, and returns what removes them.
+func (d *Disk) FillInodes(leave uint64) (free func()) {
+	d.t.Helper()
+	dir := filepath.Join(d.Path, "many")
+	require.NoError(d.t, os.Mkdir(dir, 0o700))
+	for n := 0; ; n++ {
+		var s unix.Statfs_t
+		require.NoError(d.t, unix.Statfs(d.Path, &s))
+		if s.Ffree <= leave {
+			break
+		}
+		err := os.WriteFile(filepath.Join(dir, strconv.Itoa(n)), nil, 0o600)
+		if errors.Is(err, unix.ENOSPC) {
+			break
+		}
+		require.NoError(d.t, err)
+	}
+	return func() { require.NoError(d.t, os.RemoveAll(dir)) }
+}
