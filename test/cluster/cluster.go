@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -163,12 +164,21 @@ func (c *Cluster) Kill(n *Node) {
 
 func (c *Cluster) end() {
 	for _, n := range c.Nodes {
+		if n.cmd != nil && c.t.Failed() {
+			text, err := Get("http://" + n.Admin + "/metrics")
+			c.t.Logf("figures of node %d: %v\n%s", n.ID, err, regexp.MustCompile(`(?m)^cmq_(set|messages)_.*\n`).FindAllString(text, -1))
+		}
+	}
+	for _, n := range c.Nodes {
 		if n.cmd != nil {
 			n.cmd.Process.Kill()
 			n.Ended()
 		}
-		if c.t.Failed() {
-			data := n.Log()
+		if data := n.Log(); c.t.Failed() {
+			if dir := os.Getenv("CMQ_LOGS"); dir != "" {
+				name := filepath.Join(dir, fmt.Sprintf("%s-n%d.log", strings.ReplaceAll(c.t.Name(), "/", "-"), n.ID))
+				c.t.Log(name, os.WriteFile(name, []byte(data), 0o600))
+			}
 			c.t.Logf("log of node %d ends with:\n%s", n.ID, data[max(0, len(data)-4000):])
 		}
 	}

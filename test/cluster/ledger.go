@@ -138,8 +138,8 @@ func (l *Ledger) Send(ctx context.Context, q *client.Queue, keys []string, size 
 	return nil
 }
 
-// Receive receives and deletes one batch and notes what it saw. Messages that leave says yes to are not deleted; nil:
-// all are. It returns the error of the receive or of the delete.
+// Receive receives and deletes one batch and notes what it saw. Messages that leave says yes to are not deleted
+// when they are seen for the first time; nil: all are deleted. It returns the error of the receive or of the delete.
 func (l *Ledger) Receive(ctx context.Context, q *client.Queue, wait time.Duration, leave func(key string) bool) error {
 	asked := time.Now()
 	messages, err := q.BatchReceive(ctx, client.MaxBatch, wait)
@@ -152,7 +152,7 @@ func (l *Ledger) Receive(ctx context.Context, q *client.Queue, wait time.Duratio
 	var handles, keys []string
 	l.mu.Lock()
 	for i := range messages {
-		if key := l.saw(&messages[i], asked); leave == nil || !leave(key) {
+		if key, first := l.saw(&messages[i], asked); leave == nil || !first || !leave(key) {
 			handles, keys = append(handles, messages[i].Handle), append(keys, key)
 			l.try(key)
 		}
@@ -184,14 +184,15 @@ func (l *Ledger) Receive(ctx context.Context, q *client.Queue, wait time.Duratio
 	return nil
 }
 
-// saw notes a delivery that was asked for at this time, and returns the key of the message.
-func (l *Ledger) saw(d *client.Message, asked time.Time) string {
-	key := keyOf(d.Body)
+// saw notes a delivery that was asked for at this time. It returns the key of the message and whether it had not been
+// seen before.
+func (l *Ledger) saw(d *client.Message, asked time.Time) (key string, first bool) {
+	key = keyOf(d.Body)
 	l.totals.Deliveries++
 	if d.Body != Body(key, len(d.Body)) {
 		l.totals.Damaged++
 		l.note("message %s has the wrong body %.200q", d.ID, d.Body)
-		return key
+		return key, false
 	}
 	m := l.of(key)
 	if m.id != "" && m.id != d.ID {
@@ -205,8 +206,9 @@ func (l *Ledger) saw(d *client.Message, asked time.Time) string {
 	case m.seen && !gone:
 		l.totals.Duplicates++
 	}
+	first = !m.seen
 	m.seen = true
-	return key
+	return key, first
 }
 
 // try notes that a delete is about to be sent.

@@ -14,7 +14,7 @@ type LoadOptions struct {
 	Senders, Receivers int           // clients; they begin with different nodes and go to the others when one is away
 	Every              time.Duration // how often one sender sends a batch; 0: as often as it is answered
 	Batch, Size        int           // messages in a batch, bytes of a message; 0: 4 and 1024
-	Leave              int           // one in so many messages is not deleted when it is received; 0: none is left
+	Leave              int           // one in so many messages is not deleted when it is received first; 0: none is left
 }
 
 // Load is clients that send, receive and delete until they are told to stop.
@@ -82,7 +82,7 @@ func send(ctx context.Context, l *Ledger, q *client.Queue, name string, o *LoadO
 	}
 }
 
-// Consume receives and deletes until ctx ends, except what leave says yes to; nil: nothing is left.
+// Consume receives and deletes until ctx ends. For leave see Ledger.Receive.
 func Consume(ctx context.Context, l *Ledger, q *client.Queue, leave func(key string) bool) {
 	for ctx.Err() == nil {
 		if l.Receive(ctx, q, time.Second, leave) != nil {
@@ -116,14 +116,15 @@ func (c *Cluster) Drain(ctx context.Context, queue string, l *Ledger, limit time
 	}
 	q := c.Client(0, true).Queue(queue)
 	err := Eventually(limit, func() error {
-		if n := l.Missing(); n > 0 {
-			return fmt.Errorf("%d confirmed messages did not come, among them %v", n, l.Lost())
-		}
 		a, err := q.Attributes(ctx)
-		if err == nil && a.ActiveMsgNum+a.InactiveMsgNum+a.DelayMsgNum != 0 {
-			err = fmt.Errorf("the queue still counts %d active, %d inactive, %d delayed", a.ActiveMsgNum, a.InactiveMsgNum, a.DelayMsgNum)
+		if err != nil {
+			return err
 		}
-		return err
+		if n := l.Missing(); n > 0 || a.ActiveMsgNum+a.InactiveMsgNum+a.DelayMsgNum != 0 {
+			return fmt.Errorf("%d confirmed messages did not come, among them %v; the queue counts %d active, %d inactive, %d delayed",
+				n, l.Lost(), a.ActiveMsgNum, a.InactiveMsgNum, a.DelayMsgNum)
+		}
+		return nil
 	})
 	cancel()
 	receivers.Wait()
