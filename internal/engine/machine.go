@@ -81,6 +81,9 @@ type Machine struct {
 
 // New makes the machine of an empty set.
 func New(cfg Config) *Machine {
+	if cfg.FS != nil {
+		cfg.FS = store.Readable(cfg.FS, cfg.Logger)
+	}
 	m := &Machine{cfg: cfg, builder: command.NewBuilder(), shards: make(map[cmq.ShardID]*shard)}
 	m.empty()
 	return m

@@ -199,8 +199,9 @@ func (r *Replica) fill(_ Now, holes []segment.Hole) {
 			h.AnchorIndex, h.AnchorTerm = log.LastIndex(), t
 		}
 	}
-	r.askEntries(h.Lo, h, min(2*n, maxFillTries)+fillTries, func(entries []segment.Entry) {
+	r.askEntries(h.Lo, h, min(2*n, maxFillTries)+fillTries, func(entries []segment.Entry) bool {
 		r.repairJob(Disk, func() error { return log.Fill(entries) }, func(Now) {})
+		return true
 	}, r.replace)
 }
 
@@ -214,14 +215,14 @@ func (r *Replica) replace(h segment.Hole) {
 	}
 }
 
-// askEntries asks for entries of a hole from index lo on. After some tries in vain it gives up.
-func (r *Replica) askEntries(lo uint64, h segment.Hole, tries int, give func([]segment.Entry), giveUp func(segment.Hole)) {
+// askEntries asks for entries of a hole from index lo on. give tells whether it could use them. After some tries in vain it
+// gives up.
+func (r *Replica) askEntries(lo uint64, h segment.Hole, tries int, give func([]segment.Entry) bool, giveUp func(segment.Hole)) {
 	p := r.repair
 	ask := Ask{Kind: AskEntries, Lo: lo, Hi: h.Hi, Anchor: h.AnchorIndex, AnchorTerm: h.AnchorTerm}
 	r.repairAsk(&question{Ask: ask, rounds: 1}, func(_ Now, _ cmq.NodeID, a *Answer, _ bool) {
-		if a != nil && within(a.Entries, lo, h.Hi) {
+		if a != nil && within(a.Entries, lo, h.Hi) && give(fromRaft(a.Entries)) {
 			p.tries = 0
-			give(fromRaft(a.Entries))
 			return
 		}
 		if p.tries++; p.tries < tries {
@@ -274,11 +275,11 @@ func (r *Replica) extend(_ Now) {
 }
 
 // appendMissing appends what the log does not have. Where it has something else, that was never committed: a leader that a
-// quorum has confirmed does not have it.
-func (r *Replica) appendMissing(entries []segment.Entry) {
+// quorum has confirmed does not have it. Entries that begin further on are of no use: whoever gave them has let go of the others.
+func (r *Replica) appendMissing(entries []segment.Entry) bool {
 	p, log := r.repair, r.storage.log()
 	if entries[0].Index != p.next {
-		return
+		return false
 	}
 	p.next = entries[len(entries)-1].Index + 1
 	for len(entries) > 0 && entries[0].Index <= log.LastIndex() {
@@ -290,6 +291,7 @@ func (r *Replica) appendMissing(entries []segment.Entry) {
 	if len(entries) > 0 {
 		r.repairJob(Disk, func() error { return log.Append(entries, segment.HardState{}, true) }, func(Now) {})
 	}
+	return true
 }
 
 // mend rebuilds the first of the damaged segments: it is read to find out what is lost, that is fetched, and the segment is
@@ -320,10 +322,12 @@ func (r *Replica) mend(now Now) {
 	for i := range p.wounds {
 		w := &p.wounds[i]
 		if w.next() < w.Hi {
-			r.askEntries(w.next(), w.Hole, fillTries, func(entries []segment.Entry) {
-				if entries[0].Index == w.next() {
-					w.entries = append(w.entries, entries...)
+			r.askEntries(w.next(), w.Hole, fillTries, func(entries []segment.Entry) bool {
+				if entries[0].Index != w.next() {
+					return false
 				}
+				w.entries = append(w.entries, entries...)
+				return true
 			}, r.retire)
 			return
 		}

@@ -148,8 +148,8 @@ func (w *world) whatWaits() string {
 		}
 		for _, p := range n.replicas {
 			st := p.r.Status(n.now())
-			s += fmt.Sprintf("node %d set %d: leader %d leading %t term %d log %d..%d commit %d applied %d fetching %t; ",
-				n.id, p.set, st.Leader, st.Leading, st.Term, st.First, st.Last, st.Committed, st.Applied, st.Fetching)
+			s += fmt.Sprintf("node %d set %d: leader %d leading %t term %d log %d..%d commit %d applied %d fetching %t in repair %t; ",
+				n.id, p.set, st.Leader, st.Leading, st.Term, st.First, st.Last, st.Committed, st.Applied, st.Fetching, st.Repairing)
 		}
 	}
 	for _, q := range w.queues {

@@ -50,7 +50,7 @@ type node struct {
 	abandoned     bool // stays down for ever
 
 	wound     *wound // damage that is not healed yet
-	sick      bool   // some of it are sectors that cannot be read
+	lying     bool   // the disk confirms writes that it does not do
 	detained  bool   // is not started for now
 	memories  map[cmq.SetID]memory
 	hampering int // faults at work that refuse the process something

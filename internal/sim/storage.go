@@ -162,7 +162,6 @@ func (f *fault) badSector() {
 		off, _ := f.place(n, name)
 		length := min(1+f.rng.Int64N(4096), n.disk.Size(name)-off)
 		f.say("node %d: %d bytes from %d of %s cannot be read", n.id, length, off, name)
-		n.sick = true
 		return n.disk.BadSectors(name, off, length) == nil
 	})
 }
@@ -250,6 +249,7 @@ func (f *fault) lie() {
 	n, times, elsewhere := f.node(), 1+f.rng.IntN(3), f.rng.chance(50)
 	f.hurt(n, false, func() bool {
 		f.say("node %d: %d writes are lost, elsewhere: %t", n.id, times, elsewhere)
+		n.lying = true
 		if elsewhere {
 			n.disk.MisdirectWrites(times, notOfTheLog)
 		} else {
@@ -257,7 +257,7 @@ func (f *fault) lie() {
 		}
 		return true
 	})
-	f.later(3*time.Second, func() { n.disk.LoseWrites(0, notOfTheLog) })
+	f.later(3*time.Second, n.stopLying)
 }
 
 func notOfTheLog(name string) bool {
@@ -309,12 +309,17 @@ func (n *node) unhamper() {
 	n.disk.FailOpens(0, nil)
 	n.disk.SetReadOnly(false)
 	n.disk.SetInodes(-1)
+	n.stopLying()
+}
+
+func (n *node) stopLying() {
+	n.lying = false
 	n.disk.LoseWrites(0, notOfTheLog)
 }
 
 // excused tells whether a process may end by itself.
 func (n *node) excused() bool {
-	return n.full || n.failing || n.sick || n.hampering > 0 || n.hampered == n.incarnation
+	return n.full || n.failing || n.disk.Sick() || n.hampering > 0 || n.hampered == n.incarnation
 }
 
 // files lists the files of the node's sets that accept takes.

@@ -199,7 +199,7 @@ func (w *world) watch(n *node) {
 		if n.wound.left = w.missing(n); n.wound.left == "" {
 			w.trace.say(w.now, "node %d is whole again after %v", n.id, w.now-n.wound.since)
 			w.stats.hit("nodes healed")
-			n.wound, n.sick = nil, false
+			n.wound = nil
 			return
 		}
 		w.watch(n)
@@ -208,6 +208,9 @@ func (w *world) watch(n *node) {
 
 // missing says what a node lacks of being whole; nothing if it is.
 func (w *world) missing(n *node) string {
+	if n.lying {
+		return "writes may yet be lost"
+	}
 	if !n.up || len(n.replicas) < w.knobs.sets {
 		return "it is down"
 	}

@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -144,7 +145,20 @@ func newStore(fsys vfs.FS, dir string, opt Options, lock io.Closer) *Store {
 	if opt.OpenFiles == 0 {
 		opt.OpenFiles = 128
 	}
-	return &Store{fs: fsys, dir: dir, opt: opt, lock: lock, next: 1, pins: map[uint64]int{}, dead: map[string]bool{}, loss: map[uint64]bool{}}
+	s := &Store{dir: dir, opt: opt, lock: lock, next: 1, pins: map[uint64]int{}, dead: map[string]bool{}, loss: map[uint64]bool{}}
+	s.fs = Readable(fsys, opt.Logger)
+	return s
+}
+
+// Readable is a file system in which what the disk cannot read is damage like any other: wrong bytes, which every format here
+// finds out.
+func Readable(fsys vfs.FS, logger *slog.Logger) vfs.FS {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return vfs.Patchy(fsys, func(name string, off int64, n int) {
+		logger.Error("the disk cannot read a part of a file", "file", name, "offset", off, "bytes", n)
+	})
 }
 
 // Create makes the directory of a new replica, which starts from the image boot; its log is empty and goes on behind

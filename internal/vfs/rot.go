@@ -61,6 +61,18 @@ func (d *Disk) BadSectors(name string, off, n int64) error {
 	return nil
 }
 
+// Sick tells whether there are unreadable sectors in any file.
+func (d *Disk) Sick() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range d.walk() {
+		if len(n.bad) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Shorten cuts a file off at size.
 func (d *Disk) Shorten(name string, size int64) error {
 	d.mu.Lock()
