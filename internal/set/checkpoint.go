@@ -16,6 +16,8 @@ const (
 	sliceBytes = 256 << 10
 	// maxMissing is how many missing messages one look finds; the next one finds the rest.
 	maxMissing = 16 << 10
+	// pressedEvery is the time between images while the own disk is full: what is dead must go soon.
+	pressedEvery = 2 * time.Second
 )
 
 // errStop ends a background job that is in somebody's way.
@@ -46,7 +48,11 @@ func (c *checkpoints) due(r *Replica, now Now) bool {
 	if r.pull != nil && r.pull.done || r.repair != nil || r.failed != nil || r.applied == 0 {
 		return false
 	}
-	waited := now.Mono-c.since >= r.cfg.ImageEvery
+	every := r.cfg.ImageEvery
+	if r.disks.own > SpaceOK {
+		every = min(every, pressedEvery)
+	}
+	waited := now.Mono-c.since >= every
 	switch {
 	case c.wanted > 0:
 		return true

@@ -34,6 +34,19 @@ func TestLeaderHearsOfTheFullestDisk(t *testing.T) {
 	require.Equal(t, SpaceSoft, l.m.space)
 }
 
+func TestFullDiskHasImagesMadeSoonerSoThatTheLogCanGo(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.tick(int(pressedEvery/TickInterval) + 2)
+	before := l.r.Status(c.clock())
+	require.Less(t, before.ImageIndex, before.Applied, "no image is due yet")
+	l.r.SetSpace(SpaceSoft)
+	c.tick(2 * (int(pressedEvery/TickInterval) + 2))
+	after := l.r.Status(c.clock())
+	require.Equal(t, after.Applied, after.ImageIndex)
+	require.Less(t, c.members[2].r.Status(c.clock()).ImageIndex, after.Applied, "the disks of the others are not full")
+}
+
 func TestNewLeaderLearnsTheLevelAgain(t *testing.T) {
 	c := newTrio(t)
 	l := c.elect(1)
