@@ -123,8 +123,9 @@ func (l *Log) write(entries []Entry, hs HardState, voted, sync bool) error {
 	if err := s.file.WritevAt(bufs, off); err != nil {
 		return fmt.Errorf("write %s: %w", s.path, err)
 	}
-	s.begun = true
-	s.end = l.enc.off
+	l.mu.Lock()
+	s.begun, s.end = true, l.enc.off
+	l.mu.Unlock()
 	if err := l.flush(sync); err != nil {
 		return err
 	}

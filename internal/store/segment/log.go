@@ -123,6 +123,8 @@ type Log struct {
 	lost      atomic.Int64 // entries that are lost
 
 	read readCache
+
+	healing sync.Mutex // held while a file is replaced
 }
 
 // Create makes an empty log in dir, which must exist: its first entry will have index firstIndex, and prevTerm is the

@@ -36,7 +36,8 @@ func Open(fsys vfs.FS, dir string, opt Options) (*Log, error) {
 		return nil, errors.Join(l.segs[0].lostEntry(holes[0].Lo), o.close())
 	}
 	if o.salvaged && l.lost.Load() == 0 {
-		if err := l.restore(l.active(), nil); err != nil {
+		restored := func(s *segment, index uint64) (Entry, error) { return Entry{}, s.lostEntry(index) }
+		if err := l.restore(len(l.segs)-1, restored); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 	}

@@ -61,42 +61,41 @@ func (l *Log) cachedLocked(index uint64) (e Entry, ok bool, err error) {
 	return e, ok, nil
 }
 
-// load reads an entry from the disk. The segment may be dropped meanwhile.
+// load reads an entry from the disk. The segment may be dropped or written anew meanwhile.
 func (l *Log) load(index uint64) (Entry, error) {
-	l.mu.RLock()
-	s, err := l.findLocked(index)
-	var off int64
-	var term uint64
-	if err == nil {
-		off, term = s.table.offset(index), s.table.term(index)
+	for {
+		s, off, term, err := l.place(index)
+		if err != nil {
+			return Entry{}, err
+		}
+		e, err := s.read(off, index, term)
+		if err == nil || !l.moved(index, s, err) {
+			return e, err
+		}
 	}
-	shut := l.shut
-	l.mu.RUnlock()
-	if shut {
-		return Entry{}, ErrClosed
-	}
-	if err != nil {
-		return Entry{}, err
-	}
-	e, err := s.read(off, index, term)
-	if errors.Is(err, os.ErrClosed) {
-		return Entry{}, l.gone(index)
-	}
-	return e, err
 }
 
-// gone says why a file was closed under a reader.
-func (l *Log) gone(index uint64) error {
+// place is where an entry lies on the disk.
+func (l *Log) place(index uint64) (s *segment, off int64, term uint64, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.shut {
-		return ErrClosed
+		return nil, 0, 0, ErrClosed
 	}
-	_, err := l.findLocked(index)
-	if err == nil {
+	if s, err = l.findLocked(index); err != nil {
+		return nil, 0, 0, err
+	}
+	return s, s.table.offset(index), s.table.term(index), nil
+}
+
+// moved tells whether a read of s failed because the entry is not there any more: its file was closed, or had the damage for
+// which it was written anew.
+func (l *Log) moved(index uint64, s *segment, failed error) bool {
+	now, _, _, err := l.place(index)
+	if err == nil && now == s && errors.Is(failed, os.ErrClosed) {
 		panic("BUG: a live segment was closed")
 	}
-	return err
+	return err != nil || now != s
 }
 
 // lostEntry is the error for an entry that was promised and cannot be read.

@@ -2,7 +2,6 @@ package segment
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -62,13 +61,12 @@ func (l *Log) Fill(entries []Entry) error {
 			l.given[e.Index] = e
 		}
 	}
-	segs := slices.Clone(l.segs)
 	l.mu.Unlock()
-	for _, s := range segs {
-		if holes := s.table.holes(); len(holes) == 0 || !l.allGiven(holes) {
+	for i := range l.segs {
+		if holes := l.segs[i].table.holes(); len(holes) == 0 || !l.allGiven(holes) {
 			continue
 		}
-		err := l.restore(s, func(index uint64) (Entry, error) {
+		err := l.restore(i, func(s *segment, index uint64) (Entry, error) {
 			if e, ok := l.given[index]; ok {
 				return e, nil
 			}
@@ -126,21 +124,14 @@ func (l *Log) Rebuild(number uint64, get func(lo, hi uint64) ([]Entry, error)) e
 	if l.err != nil {
 		return l.err
 	}
-	l.mu.RLock()
 	i := slices.IndexFunc(l.segs, func(s *segment) bool { return s.head.number == number })
-	last := len(l.segs) - 1
-	var s *segment
-	if i >= 0 {
-		s = l.segs[i]
-	}
-	l.mu.RUnlock()
-	switch {
-	case s == nil:
+	switch i {
+	case -1:
 		return nil // it has left the log
-	case i == last:
+	case len(l.segs) - 1:
 		panic("BUG: the active segment cannot be rebuilt")
 	}
-	err := l.restore(s, func(index uint64) (Entry, error) {
+	err := l.restore(i, func(s *segment, index uint64) (Entry, error) {
 		entries, err := get(index, index+1)
 		if err != nil || len(entries) != 1 || entries[0].Index != index {
 			return Entry{}, errors.Join(s.lostEntry(index), err)
@@ -153,71 +144,86 @@ func (l *Log) Rebuild(number uint64, get func(lo, hi uint64) ([]Entry, error)) e
 	return l.noSpaceOrDied(err)
 }
 
-// restore writes the segment's file anew. What cannot be read comes from get.
-func (l *Log) restore(s *segment, get func(index uint64) (Entry, error)) error {
-	var entries []Entry
-	for i := s.table.first; i <= s.table.last(); i++ {
-		e, err := s.read(s.table.offset(i), i, s.table.term(i))
-		if errors.As(err, new(*DamageError)) || errors.Is(err, os.ErrInvalid) {
-			e, err = get(i)
-		}
-		if err != nil {
+// restore writes the i-th segment's file anew. What cannot be read comes from get. Who reads the old file meanwhile finds it closed,
+// and the new one in the list.
+func (l *Log) restore(i int, get func(s *segment, index uint64) (Entry, error)) error {
+	l.healing.Lock()
+	defer l.healing.Unlock()
+	for moved := true; moved; i++ {
+		var err error
+		if moved, err = l.restoreOne(i, get); err != nil {
 			return err
 		}
-		entries = append(entries, e)
-	}
-	if s.file == nil && s != l.segs[0] { // what stands in for a lost one does not know its past
-		term, _ := l.Term(s.begin.first - 1) // 0 if that is lost too
-		s.begin.prevTerm, s.table.prevTerm = term, term
-	}
-	isLast := s == l.active()
-	fresh, err := l.writeAgain(s, entries, isLast)
-	if err != nil {
-		return err
-	}
-	old, moved := s.file, !isLast && fresh.end != s.end
-	l.mu.Lock()
-	s.file, s.size, s.begun, s.end, s.head, s.begin = fresh.file, fresh.size, true, fresh.end, fresh.head, fresh.begin
-	s.table = fresh.table
-	l.read.truncate(s.table.first)
-	l.mu.Unlock()
-	if isLast {
-		l.setSynced(fresh.end)
-	}
-	if old != nil {
-		if err := old.Close(); err != nil {
-			l.opt.Logger.Warn("closing a damaged segment", "segment", s.path, "error", err)
-		}
-	}
-	if moved {
-		return l.follow(s, get)
 	}
 	return nil
 }
 
-// follow writes the segment behind s anew, because s does not end any more where that says. A crash in between shows at the next
-// Open as damage of s.
-func (l *Log) follow(s *segment, get func(index uint64) (Entry, error)) error {
-	i := slices.Index(l.segs, s)
-	next := l.segs[i+1]
-	next.begin.prevEnd, next.begin.prevSalt = s.end, s.head.salt
-	return l.restore(next, get)
+// restoreOne tells whether the segment ends elsewhere now than the next one says, so that this must be written anew too. A crash
+// in between shows at the next Open as damage of the i-th.
+func (l *Log) restoreOne(i int, get func(s *segment, index uint64) (Entry, error)) (moved bool, err error) {
+	old := l.segs[i]
+	var entries []Entry
+	for at := old.table.first; at <= old.table.last(); at++ {
+		e, err := old.read(old.table.offset(at), at, old.table.term(at))
+		if errors.As(err, new(*DamageError)) {
+			e, err = get(old, at)
+		}
+		if err != nil {
+			return false, err
+		}
+		entries = append(entries, e)
+	}
+	isLast := i == len(l.segs)-1
+	fresh, err := l.writeAgain(old, l.again(i), entries, isLast)
+	if err != nil {
+		return false, err
+	}
+	fresh.sure = old.sure
+	l.mu.Lock()
+	l.segs = slices.Clone(l.segs)
+	l.segs[i] = fresh
+	l.read.truncate(fresh.table.first)
+	if isLast {
+		l.setSynced(fresh.end)
+	}
+	l.mu.Unlock()
+	if old.file != nil {
+		if err := old.file.Close(); err != nil {
+			l.opt.Logger.Warn("closing a damaged segment", "segment", old.path, "error", err)
+		}
+	}
+	return !isLast && fresh.end != old.end, nil
+}
+
+// again is what the i-th segment begins with when it is written anew.
+func (l *Log) again(i int) *segment {
+	s := l.segs[i]
+	like := &segment{begin: s.begin, table: table{first: s.table.first, prevTerm: s.table.prevTerm}}
+	if i == 0 {
+		return like
+	}
+	if s.file == nil { // what stands in for a lost one does not know its past
+		term, _ := l.Term(s.begin.first - 1) // 0 if that is lost too
+		like.begin.prevTerm, like.table.prevTerm = term, term
+	}
+	like.begin.prevEnd, like.begin.prevSalt = l.segs[i-1].end, l.segs[i-1].head.salt
+	return like
 }
 
 // writeAgain makes the file. The last segment looks like one of a log that was closed; of any other the batches end where the
 // next begin block says, if they can.
-func (l *Log) writeAgain(s *segment, entries []Entry, isLast bool) (*segment, error) {
+func (l *Log) writeAgain(s, like *segment, entries []Entry, isLast bool) (*segment, error) {
 	need := headerSize + batchSize(entries) + int64(footerSize(len(entries), len(entries))) + 2*commitSize
 	head := s.head
 	head.size = max(head.size, l.opt.SegmentSize, need)
 	if isLast {
 		synced := l.synced
-		fresh, err := l.makeClosed(head, &segment{begin: s.begin, table: table{first: s.table.first, prevTerm: s.table.prevTerm}}, entries)
+		fresh, err := l.makeClosed(head, like, entries)
 		l.setSynced(synced)
 		return fresh, err
 	}
 	return makeFile(l.fs, l.dir, head, func(f *segment) error {
-		f.begin, f.table = s.begin, table{first: s.table.first, prevTerm: s.table.prevTerm}
+		f.begin, f.table = like.begin, like.table
 		if err := f.writePadded(&l.enc, entries, l.HardState(), s.end); err != nil {
 			return err
 		}

@@ -84,15 +84,6 @@ type Payload interface {
 func (l *Log) Payload(index uint64) (Payload, error) {
 	l.mu.RLock()
 	e, ok, err := l.cachedLocked(index)
-	var s *segment
-	var off int64
-	var term uint64
-	if err == nil && !ok {
-		s, err = l.findLocked(index)
-		if err == nil {
-			off, term = s.table.offset(index), s.table.term(index)
-		}
-	}
 	l.mu.RUnlock()
 	if err != nil {
 		return nil, err
@@ -103,7 +94,25 @@ func (l *Log) Payload(index uint64) (Payload, error) {
 	if e, ok := l.read.peek(index); ok {
 		return bytesPayload(e.Data), nil
 	}
-	return s.payload(off, index, term)
+	return l.stored(index)
+}
+
+// stored is Payload for an entry that is not in memory.
+func (l *Log) stored(index uint64) (Payload, error) {
+	for {
+		s, off, term, err := l.place(index)
+		if err != nil {
+			return nil, err
+		}
+		p, err := s.payload(off, index, term)
+		if err == nil {
+			p.log, p.index, p.term = l, index, term
+			return p, nil
+		}
+		if !l.moved(index, s, err) {
+			return nil, err
+		}
+	}
 }
 
 // bytesPayload is data in memory.
@@ -122,11 +131,14 @@ func (b bytesPayload) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// filePayload is data in a file.
+// filePayload is data in a file. If that is of the log, it may be written anew.
 type filePayload struct {
 	file vfs.File
 	off  int64
 	size int64
+
+	log         *Log
+	index, term uint64
 }
 
 func (f *filePayload) Size() int64 { return f.size }
@@ -137,14 +149,29 @@ func (f *filePayload) ReadAt(p []byte, off int64) (int, error) {
 	}
 	n := min(int64(len(p)), f.size-off)
 	got, err := f.file.ReadAt(p[:n], f.off+off)
+	if f.log != nil && errors.Is(err, os.ErrClosed) {
+		return f.readAgain(p, off)
+	}
 	if err == nil && n < int64(len(p)) {
 		err = io.EOF
 	}
 	return got, err
 }
 
+// readAgain reads where the entry is now, if it is still in the log.
+func (f *filePayload) readAgain(p []byte, off int64) (int, error) {
+	if term, err := f.log.Term(f.index); err != nil || term != f.term {
+		return 0, os.ErrClosed
+	}
+	now, err := f.log.stored(f.index)
+	if err != nil {
+		return 0, os.ErrClosed
+	}
+	return now.ReadAt(p, off)
+}
+
 // payload recognizes the record of an entry and leaves its data unread.
-func (s *segment) payload(off int64, index, term uint64) (Payload, error) {
+func (s *segment) payload(off int64, index, term uint64) (*filePayload, error) {
 	if off == 0 {
 		return nil, s.lostEntry(index)
 	}
@@ -253,7 +280,11 @@ func (s *Sealed) Payload(index uint64) (Payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seg.payload(seg.table.offset(index), index, seg.table.term(index))
+	p, err := seg.payload(seg.table.offset(index), index, seg.table.term(index))
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // Entry reads one entry and checks it. ErrUnavailable if it is not one of the segment's.

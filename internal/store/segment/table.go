@@ -1,6 +1,9 @@
 package segment
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // table says which entries a segment holds, where, and of which terms: 4 bytes an entry and 16 a change of term.
 //
@@ -16,6 +19,12 @@ type table struct {
 
 // run is a stretch of entries of one term, up to the next run.
 type run struct{ first, term uint64 }
+
+func (t *table) clone() table {
+	c := *t
+	c.offsets, c.runs = slices.Clone(t.offsets), slices.Clone(t.runs)
+	return c
+}
 
 func (t *table) last() uint64 { return t.first + uint64(len(t.offsets)) - 1 }
 

@@ -33,16 +33,19 @@ func (l *Log) Numbers() (first, last uint64) {
 // up to where it was synced last. None if there is no such segment (any more). throttle is told of the bytes read; its error
 // ends the reading. Any goroutine may call it.
 func (l *Log) Verify(number uint64, throttle func(bytes int) error) ([]Hole, error) {
-	probe := l.probe(number)
-	if probe == nil {
+	probe, s := l.probe(number)
+	if s == nil {
 		return nil, nil
 	}
 	holes, err := l.verify(probe, throttle)
 	if len(holes) == 0 || err != nil {
 		return nil, err
 	}
-	if l.probe(number) == nil { // it left the log and may have been removed meanwhile
-		return nil, nil
+	l.healing.Lock()
+	_, now := l.probe(number)
+	l.healing.Unlock()
+	if now != s { // it left the log and may have been removed meanwhile, or it was written anew
+		return l.Verify(number, throttle)
 	}
 	for i := range holes {
 		l.anchor(&holes[i], max(holes[i].Hi, 1)-1)
@@ -51,21 +54,20 @@ func (l *Log) Verify(number uint64, throttle func(bytes int) error) ([]Hole, err
 }
 
 // probe is a copy of what is known of a segment, for reading it beside the log.
-func (l *Log) probe(number uint64) *segment {
+func (l *Log) probe(number uint64) (p, of *segment) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for i, s := range l.segs {
 		if s.head.number != number || l.shut {
 			continue
 		}
-		p := &segment{path: s.path, head: s.head, begin: s.begin, begun: s.begun, table: s.table, size: s.size}
-		p.end = s.end
+		p = &segment{path: s.path, head: s.head, begin: s.begin, begun: s.begun, table: s.table.clone(), size: s.size, end: s.end}
 		if i == len(l.segs)-1 {
 			p.end, p.size = l.syncedEnd.Load(), 0
 		}
-		return p
+		return p, s
 	}
-	return nil
+	return nil, nil
 }
 
 func (l *Log) verify(probe *segment, throttle func(int) error) ([]Hole, error) {
@@ -146,15 +148,16 @@ func (v *verification) damaged(lo, hi uint64, off int64, why string) {
 	v.holes = append(v.holes, Hole{Lo: lo, Hi: hi, File: v.s.path, Offset: off, Why: why})
 }
 
-// head checks the first 4 KiB, which say what the file is: nothing else may be in them.
+// head checks the first 4 KiB, which say what the file is: nothing else may be in them. Of a segment that has not been begun, a
+// part: it may be begun just now.
 func (v *verification) head() error {
 	s := v.s
-	want := make([]byte, headerSize)
+	want := make([]byte, beginAt, headerSize)
 	s.head.encode(want)
 	if s.begun {
-		copy(want[beginAt:], s.beginBytes())
+		want = append(want, s.beginBytes()...)
 	}
-	have := make([]byte, headerSize)
+	have := make([]byte, len(want))
 	if n, err := s.file.ReadAt(have, 0); n < len(have) {
 		return fmt.Errorf("read %s: %w", s.path, err)
 	}
