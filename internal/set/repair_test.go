@@ -300,3 +300,38 @@ func TestHoleBeforeTheImageGoesWithTheLogsBeginning(t *testing.T) {
 	c.tick(1000) // the scrubber finds what the archive took over
 	c.whole()
 }
+
+// TestLogThatEndsBeforeItsImageIsRepaired lets the very last batch of a log rot, which looks as if it had never been confirmed. But
+// there is an image of its entry.
+func TestLogThatEndsBeforeItsImageIsRepaired(t *testing.T) {
+	rows := map[string]func(c *trio, l *member){
+		"the others have the entry":     func(*trio, *member) {},
+		"the others go on":              func(c *trio, l *member) { c.fillUp(l, 10) },
+		"the others have an image only": func(c *trio, l *member) { c.fillUp(l, 1000) },
+	}
+	for name, meanwhile := range rows {
+		t.Run(name, func(t *testing.T) {
+			c := smallImages(t)
+			l := c.elect(1)
+			c.fillUp(l, 50)
+			c.tick(2)
+			c.fillUp(l, 1)
+			m := c.members[2]
+			m.r.checkpoint.want(1)
+			c.work()
+			last := m.st.Log().LastIndex()
+			require.Equal(t, last, m.st.NewestIndex())
+			c.crash(2)
+			meanwhile(c, l)
+			c.bootDamaged(2, span{lo: last, hi: last + 1})
+			require.NotNil(t, m.r.repair)
+			c.silent(2)
+			c.tick(200)
+			require.Nil(t, m.r.repair)
+			require.False(t, m.st.Log().Short())
+			c.fillUp(c.leader(), 5)
+			c.tick(1000)
+			c.whole()
+		})
+	}
+}

@@ -375,8 +375,6 @@ func (s *Store) fits() error {
 		switch term, err := log.Term(img.Index); {
 		case log.FirstIndex() > img.Index+1:
 			why = fmt.Sprintf("the image is of entry %d, but the log begins at %d", img.Index, log.FirstIndex())
-		case log.LastIndex() < img.Index:
-			why = fmt.Sprintf("the image is of entry %d, but the log ends at %d", img.Index, log.LastIndex())
 		case err == nil && term != img.Term:
 			why = fmt.Sprintf("the image is of entry %d of term %d, but in the log that has term %d", img.Index, img.Term, term)
 		}

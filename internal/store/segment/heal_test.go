@@ -17,6 +17,7 @@ type healRig struct {
 	twin  []Entry // entries 1 to n
 	names []string
 	clean bool
+	from  uint64 // Options.VerifyFrom; 0: 1
 }
 
 func newHealRig(t testing.TB, clean bool) *healRig {
@@ -47,7 +48,7 @@ func newHealRig(t testing.TB, clean bool) *healRig {
 
 func (r *healRig) open(t testing.TB, disk *vfs.Disk) (*Log, error) {
 	opt := testOptions()
-	opt.First, opt.VerifyFrom = 1, 1
+	opt.First, opt.VerifyFrom = 1, max(r.from, 1)
 	return Open(disk.Mount(), "log", opt)
 }
 
@@ -152,4 +153,40 @@ func TestEveryFlippedByteHeals(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestEndThatWasThereOnceIsLost flips bytes of the last segment, of which the caller knows that all its entries were durable: none is
+// taken for torn.
+func TestEndThatWasThereOnceIsLost(t *testing.T) {
+	rig := newHealRig(t, false)
+	rig.from = uint64(len(rig.twin)) + 1
+	name := rig.names[len(rig.names)-1]
+	if n, _ := fileNumber(name); n == 0 {
+		name = rig.names[len(rig.names)-2] // the other is the side file
+	}
+	lost := 0
+	for _, name := range []string{name, fmt.Sprintf("%010d.seg", mustNumber(t, name)-1)} {
+		for off := int64(0); off < rig.disk.Size("/log/"+name); off += 7 {
+			disk := rig.disk.Clone(rand.New(rand.NewPCG(uint64(off), 3)))
+			must(t, disk.Flip("/log/"+name, off, uint(off%8)))
+			l, err := rig.open(t, disk)
+			require.NoError(t, err, "%s, byte %d", name, off)
+			require.Equal(t, uint64(len(rig.twin)), l.LastIndex())
+			if len(l.Holes()) == 0 {
+				continue
+			}
+			lost++
+			require.Panics(t, func() { _ = l.Append(nil, HardState{}, true) })
+			rig.heal(t, l)
+			must(t, l.Certain())
+			rig.later(t, l, disk)
+		}
+	}
+	require.Positive(t, lost)
+}
+
+func mustNumber(t *testing.T, name string) uint64 {
+	n, ok := fileNumber(name)
+	require.True(t, ok)
+	return n
 }

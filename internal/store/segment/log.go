@@ -49,7 +49,8 @@ type Options struct {
 	// CheckRoot, if not nil, is told by Open, before it changes anything, the newest root that the side file knows.
 	CheckRoot func(known uint32) error
 	// VerifyFrom is the lowest entry that will be read at once: segments with entries from there on are read as a whole by
-	// Open. Of older ones only the tables are.
+	// Open. Of older ones only the tables are. All entries before it were durable once: where the log ends earlier, it has lost
+	// its end.
 	VerifyFrom uint64
 
 	SegmentSize    int64 // bytes preallocated; 64 MiB if 0; a larger batch makes a larger segment

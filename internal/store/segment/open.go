@@ -500,8 +500,12 @@ func (o *opening) readHardState() error {
 	case kept.term == o.hs.Term && kept.vote != 0 && kept.vote != o.hs.Vote:
 		o.doubts |= doubtVote
 	}
-	for i := s.table.last() + 1; i <= o.hs.Commit; i++ { // they were there once
-		s.table.lose(i)
+	if once := max(o.hs.Commit+1, l.opt.VerifyFrom); s.table.last()+1 < once { // they were there once, and perhaps more
+		l.opt.Logger.Error("the log has lost its end", "segment", s.path, "last", s.table.last(), "once", once-1)
+		for i := s.table.last() + 1; i < once; i++ {
+			s.table.lose(i)
+		}
+		o.salvaged, o.doubts = true, o.doubts|doubtEnd
 	}
 	if o.short {
 		o.doubts |= doubtEnd
