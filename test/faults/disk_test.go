@@ -3,6 +3,9 @@
 package faults
 
 import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -62,6 +65,44 @@ func TestCutUnderAProcess(t *testing.T) {
 	info, err := os.Stat(file)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, info.Size())
+}
+
+// A power cut keeps what was synced, also what is being synced when it comes: a sync that the cut overtakes says so.
+func TestCutKeepsWhatWasSynced(t *testing.T) {
+	d := NewDisk(t, DiskOptions{Size: 32 << 20})
+	for range 300 {
+		file := filepath.Join(d.Path, "file")
+		p := startVictim(t, file)
+		_, err := fmt.Fprintln(p.in, "stream")
+		require.NoError(t, err)
+		promised := make(chan uint64)
+		first := make(chan struct{})
+		go func() {
+			var last uint64
+			defer func() { promised <- last }()
+			for {
+				line, err := p.out.ReadString('\n')
+				if err != nil || line != fmt.Sprintln("synced", last+1) {
+					return
+				}
+				if last++; last == 1 {
+					close(first)
+				}
+			}
+		}()
+		<-first
+		<-time.After(rand.N(5 * time.Millisecond))
+		d.Cut()
+		last := <-promised
+		require.NoError(t, p.cmd.Process.Kill())
+		d.Restore()
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for n := range last {
+			require.Equal(t, n+1, binary.BigEndian.Uint64(data[n*record:]), "of %d promised", last)
+		}
+		require.NoError(t, os.Remove(file))
+	}
 }
 
 func TestFullDisk(t *testing.T) {

@@ -4,6 +4,7 @@ package faults
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -19,8 +20,8 @@ import (
 	"github.com/opencmq/cmq/test/cluster"
 )
 
-// binary is where TestMain has built cmq.
-var binary string
+// cmq is where TestMain has built cmq.
+var cmq string
 
 // victim in the environment makes the test binary a plain program to which faults are done, see runVictim.
 const victim = "CMQ_FAULTS_VICTIM"
@@ -41,7 +42,7 @@ func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "cmq-faults-")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		binary, err = cluster.Build(dir)
+		cmq, err = cluster.Build(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -68,11 +69,38 @@ func runVictim(file string) {
 			err = unix.Fdatasync(int(f.Fd()))
 		case "open":
 			_, err = syscall.Open(file, os.O_RDONLY, 0) // and keep it
+		case "stream":
+			err = stream(f)
 		}
 		var errno syscall.Errno
 		errors.As(err, &errno)
 		fmt.Println(int(errno))
 	}
+}
+
+// record is how many bytes one number takes in a stream.
+const record = 5000
+
+// stream writes numbers into preallocated room, syncs each and says so, until that fails.
+func stream(f *os.File) error {
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, 4<<20); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	for n := range uint64(4 << 20 / record) {
+		b := make([]byte, record)
+		binary.BigEndian.PutUint64(b, n+1)
+		if _, err := f.WriteAt(b, int64(n*record)); err != nil {
+			return err
+		}
+		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+			return err
+		}
+		fmt.Println("synced", n+1)
+	}
+	return nil
 }
 
 // program is a running victim.

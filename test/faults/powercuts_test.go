@@ -26,7 +26,7 @@ func onDisks(t *testing.T, o DiskOptions, config string) (*cluster.Cluster, []*D
 	for range 3 {
 		disks = append(disks, NewDisk(t, o))
 	}
-	c := cluster.Start(t, cluster.Options{Binary: binary, Dir: func(id int) string { return disks[id-1].Path + "/data" }, Config: config})
+	c := cluster.Start(t, cluster.Options{Binary: cmq, Dir: func(id int) string { return disks[id-1].Path + "/data" }, Config: config})
 	return c, disks
 }
 
