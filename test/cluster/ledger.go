@@ -22,6 +22,7 @@ const maxWrong = 20
 type Ledger struct {
 	mu      sync.Mutex
 	byKey   map[string]*message
+	keys    map[string]string // id to key, of confirmed messages
 	totals  Totals
 	missing int      // confirmed, and no delete was tried
 	wrong   []string // what must not happen
@@ -32,6 +33,7 @@ type Ledger struct {
 type message struct {
 	id      string    // "": the send was not confirmed
 	seen    bool      // was received
+	came    string    // the id it was received with first
 	tried   bool      // a delete was sent, so that it may be gone
 	deleted time.Time // when the delete was confirmed; zero: it was not
 }
@@ -50,7 +52,7 @@ type Totals struct {
 
 // NewLedger makes an empty one.
 func NewLedger() *Ledger {
-	return &Ledger{byKey: make(map[string]*message), changed: make(chan struct{}, 1)}
+	return &Ledger{byKey: make(map[string]*message), keys: make(map[string]string), changed: make(chan struct{}, 1)}
 }
 
 // Changed gets a value when something was confirmed or seen; several changes may be one value.
@@ -129,6 +131,10 @@ func (l *Ledger) Send(ctx context.Context, q *client.Queue, keys []string, size 
 	for i, k := range keys {
 		m := l.of(k)
 		m.id = ids[i]
+		if other, used := l.keys[m.id]; used {
+			l.note("id %s was given to message %s and to message %s: what was confirmed first is not in the log any more", m.id, other, k)
+		}
+		l.keys[m.id] = k
 		l.totals.Confirmed++
 		if !m.tried {
 			l.missing++
@@ -202,11 +208,13 @@ func (l *Ledger) saw(d *client.Message, asked time.Time) (key string, first bool
 	switch gone := !m.deleted.IsZero(); {
 	case gone && m.deleted.Before(asked):
 		l.totals.Returned++
-		l.note("message %s (%s) came after its delete was confirmed", key, d.ID)
+		l.note("message %s (%s, sent as %q, received first as %s) came after its delete was confirmed", key, d.ID, m.id, m.came)
 	case m.seen && !gone:
 		l.totals.Duplicates++
 	}
-	first = !m.seen
+	if first = !m.seen; first {
+		m.came = d.ID
+	}
 	m.seen = true
 	return key, first
 }

@@ -1,0 +1,49 @@
+//go:build linux
+
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opencmq/cmq/test/cluster"
+)
+
+// Stop stops a process for good: when it returns, none of its threads runs any more, and one that is still in a system call will
+// not come back from it. A machine whose power fails computes nothing more and answers nobody; after Disk.Cut alone its
+// processes would go on for a while. A process that is gone is stopped, too.
+func Stop(t testing.TB, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
+		require.NoError(t, err)
+	}
+	require.NoError(t, cluster.Eventually(10*time.Second, func() error {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil {
+			return err
+		}
+		for _, task := range tasks {
+			stat, err := os.ReadFile(task)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+				continue // the thread has ended
+			}
+			if err != nil {
+				return err
+			}
+			_, state, _ := strings.Cut(string(stat), ") ")
+			if state == "" || !strings.ContainsAny(state[:1], "TtDZX") {
+				return fmt.Errorf("thread %s is not stopped: %.1s", task, state)
+			}
+		}
+		return nil
+	}))
+}
