@@ -35,6 +35,7 @@ func TestRefusal(t *testing.T) {
 		DeleteQueue: cmq.ErrDeleteQueue, RewindQueue: cmq.ErrInternal, ClearQueue: cmq.ErrInternal, ListDeadLetterSourceQueues: cmq.ErrListQueue,
 		UnbindDeadLetterQueue: cmq.ErrSetQueue, QueryQueueRoute: cmq.ErrInternal, SendMessage: cmq.ErrSendFailed, BatchSendMessage: cmq.ErrSendFailed,
 		ReceiveMessage: cmq.ErrReceive, BatchReceiveMessage: cmq.ErrReceive, DeleteMessage: cmq.ErrDelete, BatchDeleteMessage: cmq.ErrDelete,
+		ChangeMessageVisibility: cmq.ErrRelock, BatchChangeMessageVisibility: cmq.ErrRelock,
 	} {
 		if got, internal := Refusal(action, broken); got != want || !internal {
 			t.Errorf("%v: %v, %v", action, got, internal)

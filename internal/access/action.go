@@ -23,6 +23,8 @@ const (
 	BatchReceiveMessage
 	DeleteMessage
 	BatchDeleteMessage
+	ChangeMessageVisibility      // ours
+	BatchChangeMessageVisibility // ours
 
 	ActionEnd // one more than the last action
 )
@@ -62,6 +64,10 @@ func (a Action) String() string {
 		return "DeleteMessage"
 	case BatchDeleteMessage:
 		return "BatchDeleteMessage"
+	case ChangeMessageVisibility:
+		return "ChangeMessageVisibility"
+	case BatchChangeMessageVisibility:
+		return "BatchChangeMessageVisibility"
 	}
 	return "unknown action"
 }
@@ -114,6 +120,8 @@ func (a Action) failure() *cmq.Error {
 		return cmq.ErrReceive
 	case DeleteMessage, BatchDeleteMessage:
 		return cmq.ErrDelete
+	case ChangeMessageVisibility, BatchChangeMessageVisibility:
+		return cmq.ErrRelock
 	}
 	return cmq.ErrInternal
 }

@@ -51,13 +51,17 @@ type Backend interface {
 	Send(ctx context.Context, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error)
 
 	// Receive gives up to max messages as soon as there is one, after waiting for at most *wait, or the queue's
-	// PollingWait if wait is nil. No message in that time: an empty list, or ErrNoMessage. It refuses with
-	// ErrTooMany and ErrDiskFull.
-	Receive(ctx context.Context, owner, name string, max int, wait *time.Duration) ([]cmq.Message, error)
+	// PollingWait if wait is nil, and locks them for lock, or the queue's VisibilityTimeout if that is 0. No message in
+	// that time: an empty list, or ErrNoMessage. It refuses with ErrTooMany and ErrDiskFull.
+	Receive(ctx context.Context, owner, name string, max int, wait *time.Duration, lock time.Duration) ([]cmq.Message, error)
 
 	// Delete gives one error per handle (there may be none), in order; nil means deleted, otherwise
 	// ErrHandleInvalid.
 	Delete(ctx context.Context, owner, name string, handles []cmq.Handle) ([]*cmq.Error, error)
+
+	// Relock changes when the locks of deliveries end: lock from now, at once if it is 0; that delivery counts, and the
+	// message can be received again. It gives one error per handle, like Delete.
+	Relock(ctx context.Context, owner, name string, handles []cmq.Handle, lock time.Duration) ([]*cmq.Error, error)
 
 	// Release undoes receives whose answer nobody got: the messages are active again and the receives do not
 	// count. Handles that are not valid (any more) are passed over.

@@ -106,9 +106,10 @@ type message struct {
 type delivery struct {
 	*Delivery
 	op       *Op
-	deleted  *Op // first Delete that was carried out
-	maybe    *Op // a Delete of unknown outcome
-	released *Op // a Release not failed
+	deleted  *Op   // first Delete that was carried out
+	maybe    *Op   // a Delete of unknown outcome
+	released *Op   // a Release not failed
+	relocks  []*Op // not failed, this handle not refused
 }
 
 func (c *checker) broken(rule, format string, args ...any) {
@@ -138,7 +139,7 @@ func (c *checker) index() {
 		c.indexOp(op, c.queue(op.Queue))
 	}
 	for _, op := range c.h.Ops {
-		if op.Kind == Delete || op.Kind == Release {
+		if op.Kind == Delete || op.Kind == Release || op.Kind == Relock {
 			c.indexHandles(op)
 		}
 	}
@@ -267,11 +268,15 @@ func (c *checker) indexHandles(op *Op) {
 		d := c.byHandle[handleKey{op.Queue, h}]
 		done := op.Outcome == OK && i < len(op.Done) && op.Done[i]
 		switch {
-		case d == nil && done && op.Kind == Delete:
-			c.broken("I6", "%s: delete %d: handle %d, which nobody was given, was accepted", op.Queue, op.ID, h)
+		case d == nil && done && op.Kind != Release:
+			c.broken("I6", "%s: %s %d: handle %d, which nobody was given, was accepted", op.Queue, op.Kind, op.ID, h)
 		case d == nil:
 		case op.Kind == Release:
 			d.released = op
+		case op.Kind == Relock:
+			if done || op.Outcome == Info {
+				d.relocks = append(d.relocks, op)
+			}
 		case op.Outcome == Info:
 			d.maybe = op
 		case done && d.deleted == nil:

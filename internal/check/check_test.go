@@ -60,6 +60,10 @@ func (st *story) delete(at time.Duration, receive *Op) *Op {
 	return st.add(&Op{Kind: Delete, Queue: receive.Queue, Call: at, Handles: []cmq.Handle{receive.Messages[0].Handle}, Done: []bool{true}}, OK)
 }
 
+func (st *story) relock(at time.Duration, receive *Op, lock time.Duration) *Op {
+	return st.add(&Op{Kind: Relock, Queue: receive.Queue, Call: at, Handles: []cmq.Handle{receive.Messages[0].Handle}, Lock: lock, Done: []bool{true}}, OK)
+}
+
 func (st *story) drain(at time.Duration, send *Op, place, count int) *Op {
 	op := st.receive(at, send, place, count)
 	op.Phase = PhaseDrain

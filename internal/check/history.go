@@ -16,6 +16,7 @@ const (
 	Receive Kind = "receive" // Max, Lock → Messages
 	Delete  Kind = "delete"  // Handles → Done
 	Release Kind = "release" // Handles → Done
+	Relock  Kind = "relock"  // Handles, Lock (from now; 0: at once) → Done
 	Rewind  Kind = "rewind"  // To
 	Clear   Kind = "clear"
 	Set     Kind = "set"    // Settings; the first one creates the queue

@@ -29,16 +29,38 @@ func (c *checker) exclusive(d, next *delivery) {
 	if d.op.Lock == 0 {
 		return
 	}
-	earliest := d.op.Call + d.op.Lock - Eps(d.op.Lock) - c.ahead(d.op.Call, next.op.Return)
+	earliest := d.heldUntil() - c.ahead(d.op.Call, next.op.Return)
 	if next.op.Return < earliest {
-		c.broken("I5", "%s: message %d was received by client %d at %v (receive %d) while client %d held its lock of %v since %v (receive %d)",
-			d.op.Queue, d.ID, next.op.Client, next.op.Return, next.op.ID, d.op.Client, d.op.Lock, d.op.Call, d.op.ID)
+		c.broken("I5", "%s: message %d was received by client %d at %v (receive %d) while client %d held its lock of %v since %v (receive %d), changed %d times, until %v",
+			d.op.Queue, d.ID, next.op.Client, next.op.Return, next.op.ID, d.op.Client, d.op.Lock, d.op.Call, d.op.ID, len(d.relocks), earliest)
 		return
 	}
-	if next.op.Lock > 0 && next.Until-next.op.Lock.Milliseconds() < d.Until {
+	if len(d.relocks) == 0 && next.op.Lock > 0 && next.Until-next.op.Lock.Milliseconds() < d.Until {
 		c.broken("I5", "%s: message %d was delivered again at cluster time %d (receive %d), before the lock of receive %d ended at %d",
 			d.op.Queue, d.ID, next.Until-next.op.Lock.Milliseconds(), next.op.ID, d.op.ID, d.Until)
 	}
+}
+
+// heldUntil is the moment up to which the lock surely held, if nobody deleted or released the message: the end that the
+// receive or a confirmed change asked for, unless a change that may have come later asked for an earlier one.
+func (d *delivery) heldUntil() time.Duration {
+	end := func(op *Op) time.Duration { return op.Call + op.Lock - Eps(op.Lock) }
+	least := func(of *Op) time.Duration {
+		at := end(of)
+		for _, op := range d.relocks {
+			if op != of && op.Return > of.Call {
+				at = min(at, end(op))
+			}
+		}
+		return at
+	}
+	until := least(d.op)
+	for _, op := range d.relocks {
+		if op.Outcome == OK {
+			until = max(until, least(op))
+		}
+	}
+	return until
 }
 
 // final checks what may follow a delivery whose delete was confirmed. If the later delivery was known before the
@@ -100,7 +122,7 @@ func (q *queue) maxReceives() int {
 	return most
 }
 
-// handles checks that a delete within the lock, with the only handle there is, is not refused (I6). A delete or release
+// handles checks that a delete or relock within the lock, with the only handle there is, is not refused (I6). A delete or release
 // with the same handle that was called before this one returned may have come first.
 func (c *checker) handles() {
 	users := map[handleKey][]*Op{}
@@ -112,7 +134,7 @@ func (c *checker) handles() {
 		}
 	}
 	for _, op := range c.h.Ops {
-		if op.Kind != Delete || op.Outcome != OK {
+		if op.Kind != Delete && op.Kind != Relock || op.Outcome != OK {
 			continue
 		}
 		for i, h := range op.Handles {
@@ -139,12 +161,12 @@ func (c *checker) refused(del *Op, d *delivery) {
 	}
 	q := c.queue(del.Queue)
 	ahead := c.ahead(d.op.Call, del.Return)
-	inTime := del.Return < d.op.Call+d.op.Lock-Eps(d.op.Lock)-ahead
+	inTime := del.Return < d.heldUntil()-ahead
 	shortest, _ := q.retention()
 	age := del.Return - d.op.Call + ahead + time.Duration(d.Until-d.op.Lock.Milliseconds()-d.Enqueued)*time.Millisecond
 	if !inTime || q.clearedSince(d.op.Call) || shortest > 0 && age >= shortest-Eps(shortest) {
 		return
 	}
-	c.broken("I6", "%s: delete %d with the handle of receive %d was refused %v after the receive began; the lock lasts %v",
-		del.Queue, del.ID, d.op.ID, del.Return-d.op.Call, d.op.Lock)
+	c.broken("I6", "%s: %s %d with the handle of receive %d was refused %v after the receive began; the lock lasts %v",
+		del.Queue, del.Kind, del.ID, d.op.ID, del.Return-d.op.Call, d.heldUntil()-d.op.Call)
 }

@@ -106,6 +106,27 @@ func badLocks() []badHistory {
 			st.rewind(30*ms, 0)
 			st.receive(60*ms, s, 0, 1)
 		}),
+		bad("I5", "an extended lock ends when it would have without", func(st *story, s *Op) {
+			st.relock(60*ms, st.receive(20*ms, s, 0, 1), 500*ms)
+			st.receive(130*ms, s, 0, 2)
+		}),
+		bad("I5", "a lock extended after it was shortened ends as if not", func(st *story, s *Op) {
+			r := st.receive(20*ms, s, 0, 1)
+			st.relock(30*ms, r, 50*ms)
+			st.relock(60*ms, r, 500*ms)
+			st.receive(130*ms, s, 0, 2)
+		}),
+		bad("I6", "a delete within the extended lock is refused", func(st *story, s *Op) {
+			r := st.receive(20*ms, s, 0, 1)
+			st.relock(60*ms, r, 500*ms)
+			st.delete(300*ms, r).Done[0] = false
+		}),
+		bad("I6", "a lock that is held cannot be extended", func(st *story, s *Op) {
+			st.relock(60*ms, st.receive(20*ms, s, 0, 1), 500*ms).Done[0] = false
+		}),
+		bad("I6", "old handle extends a lock", func(st *story, s *Op) {
+			st.add(&Op{Kind: Relock, Queue: "q", Call: 30 * ms, Handles: []cmq.Handle{99}, Lock: time.Second, Done: []bool{true}}, OK)
+		}),
 		bad("I6", "old handle deletes", func(st *story, s *Op) {
 			old := st.receive(20*ms, s, 0, 1)
 			st.receive(130*ms, s, 0, 2)
@@ -222,6 +243,31 @@ func goodHistories() []goodHistory {
 			st.delete(140*ms, old).Done[0] = false
 			st.drain(time.Second, s, 0, 3)
 			st.dry(2*time.Second, "q")
+		}),
+		good("a lock given back at once and one shortened, delivered again early", Settings{}, func(st *story, s *Op) {
+			r := st.receive(20*ms, s, 0, 1)
+			st.relock(30*ms, r, 0)
+			again := st.receive(40*ms, s, 0, 2)
+			st.delete(50*ms, r).Done[0] = false
+			st.relock(60*ms, r, time.Second).Done[0] = false
+			st.relock(70*ms, again, 20*ms)
+			st.drain(time.Second, s, 0, 3)
+			st.dry(2*time.Second, "q")
+		}),
+		good("a lock that may have been shortened", Settings{}, func(st *story, s *Op) {
+			r := st.receive(20*ms, s, 0, 1)
+			st.add(&Op{Kind: Relock, Queue: "q", Call: 30 * ms, Handles: []cmq.Handle{r.Messages[0].Handle}, Lock: 10 * ms}, Info)
+			st.relock(35*ms, r, time.Second)
+			st.receive(60*ms, s, 0, 2)
+			st.drain(2*time.Second, s, 0, 3)
+			st.dry(3*time.Second, "q")
+		}),
+		good("a long lock kept by extending it", Settings{}, func(st *story, s *Op) {
+			r := st.receive(20*ms, s, 0, 1)
+			st.relock(100*ms, r, 100*ms)
+			st.relock(180*ms, r, 100*ms)
+			st.delete(250*ms, r)
+			st.dry(time.Second, "q")
 		}),
 		good("answer of a receive lost", Settings{}, func(st *story, s *Op) {
 			st.add(&Op{Kind: Receive, Queue: "q", Call: 20 * ms, Max: 1, Lock: 100 * ms}, Info)

@@ -86,6 +86,14 @@ var (
 // says so, and has numbers of its own for programs to tell it from what their own doing can end.
 var ErrDiskFull = &Error{6080, 10800, "the disks of the server are full, please try later"}
 
+// Errors of the change of a lock's end, which the published service does not have: for all handles, for some of
+// them, and when the server failed.
+var (
+	ErrRelock      = &Error{6000, 10810, "change message visibility failed"}
+	ErrRelockPart  = &Error{6010, 10820, "change message visibility partially failed"}
+	ErrRelockBatch = &Error{6020, 10830, "batch change message visibility failed"}
+)
+
 // ErrTransaction answers the wish for a transactional queue, which this server does not offer.
 var ErrTransaction = &Error{4490, 10790, "transaction message is not supported"}
 

@@ -12,14 +12,15 @@ type Limits struct {
 	QueuesPerOwner            int // ErrQueueLimit beyond
 	SourcesPerDeadLetterQueue int // queues that may name one dead-letter queue; ErrDeadLetterBinds beyond
 
-	BatchEntries int // messages or handles in one batch call
-	BatchBytes   int // sum of the bodies of one batch
-	RequestBytes int // one HTTP request's body or query, still url-encoded
-	Parameters   int // in one HTTP request
+	BatchEntries   int // messages or handles in one batch call
+	ReceiveEntries int // messages of one receive through a door whose protocol has no limit of its own
+	BatchBytes     int // sum of the bodies of one batch
+	RequestBytes   int // one HTTP request's body or query, still url-encoded
+	Parameters     int // in one HTTP request
 
 	MaxMsgHeapNum       Range
 	PollingWaitSeconds  Range
-	VisibilityTimeout   Range
+	VisibilityTimeout   Range // of a queue or a receive; a lock may also be changed to end at once
 	MaxMsgSize          Range
 	MsgRetentionSeconds Range
 	RewindSeconds       Range
@@ -38,6 +39,7 @@ func DefaultLimits() Limits {
 		QueuesPerOwner:            1000,
 		SourcesPerDeadLetterQueue: 6,
 		BatchEntries:              16,
+		ReceiveEntries:            256,
 		BatchBytes:                1 << 20,
 		RequestBytes:              4 << 20,
 		Parameters:                256,

@@ -20,6 +20,9 @@ const (
 	KindTransfer                  // From, Number, IDs, Bodies: arrivals from From's dead list → Number: next one wanted
 	KindForget                    // Number: transfers below it have arrived
 	KindMeta                      // Payload: a command or query of the controller → Payload
+	KindRelock                    // Handles, Lock: locks end that much from now (0: now) → Errors, one per handle
+
+	KindEnd // one more than the last kind
 )
 
 // Request is one call to the leader of a set. Which fields count depends on Kind.
@@ -29,7 +32,7 @@ type Request struct {
 	Bodies     [][]byte
 	Delay      time.Duration
 	Max        int
-	Lock       time.Duration // 0: the queue's VisibilityTimeout
+	Lock       time.Duration // Receive: 0 is the queue's VisibilityTimeout
 	Wait       time.Duration // how long a receive may wait for a message
 	Handles    []Handle
 	Time       time.Time

@@ -9,7 +9,8 @@ import (
 // Result is the outcome of a request. If it is Unread, the messages of the reply are not in it yet: Fill reads them away
 // from the loop.
 type Result struct {
-	Reply cmq.Reply
+	Reply   cmq.Reply
+	Surplus []cmq.Handle // delivered, but left out of the reply by Fill
 
 	shard   cmq.ShardID
 	at      []command.LaneSeq // positions of Reply.Messages

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -260,6 +261,26 @@ func TestSendReceiveDelete(t *testing.T) {
 	require.Equal(t, start, st.MinMsgTime.UnixMilli())
 }
 
+// TestLongReplyIsCut: of 20 messages of 1 MiB as many are given as fit, and the caller is told of the others.
+func TestLongReplyIsCut(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	for range 20 {
+		r.send(strings.Repeat("x", 1<<20))
+	}
+	a, _ := r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 256})
+	r.settle()
+	require.Len(t, a.got.Reply.Messages, 16)
+	require.Len(t, a.got.Surplus, 4)
+	require.Len(t, a.got.Reply.Messages[15].Body, 1<<20)
+	require.Nil(t, r.do(&cmq.Request{Kind: cmq.KindRelease, Handles: a.got.Surplus}).Err)
+	require.Len(t, r.receive(16), 4)
+	for range 300 {
+		r.send("small")
+	}
+	require.Len(t, r.receive(256), 256)
+}
+
 func TestEmptyReceiveIsNotProposed(t *testing.T) {
 	r := newRig(t)
 	r.open(nil)
@@ -347,6 +368,35 @@ func TestCancelledReceiveNotYetCutTakesNothing(t *testing.T) {
 	require.Equal(t, 1, got.n)
 	require.Empty(t, got.got.Reply.Messages)
 	require.Equal(t, []string{"kept"}, bodies(r.receive(1)))
+}
+
+func (r *rig) relock(lock time.Duration, handles ...cmq.Handle) []*cmq.Error {
+	return r.do(&cmq.Request{Kind: cmq.KindRelock, Lock: lock, Handles: handles}).Errors
+}
+
+func TestRelockMovesTheEndOfALock(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	r.send("x")
+	h := r.receive(1)[0].Handle
+	poll, _ := r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 1, Wait: time.Hour})
+	r.pass(29 * time.Second)
+	require.Equal(t, []*cmq.Error{nil, cmq.ErrHandleInvalid}, r.relock(time.Minute, h, 77))
+	r.pass(59_999 * time.Millisecond)
+	require.Zero(t, poll.n, "the lock was extended")
+	require.Equal(t, []*cmq.Error{nil}, r.relock(5*time.Second, h))
+	r.pass(4_999 * time.Millisecond)
+	require.Zero(t, poll.n)
+	r.pass(time.Millisecond)
+	require.Equal(t, 1, poll.n, "the alarm is where the lock ends now")
+	h = poll.got.Reply.Messages[0].Handle
+
+	poll, _ = r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 1, Wait: time.Minute})
+	require.Equal(t, []*cmq.Error{nil}, r.relock(0, h))
+	r.settle()
+	require.Equal(t, 1, poll.n, "given back at once")
+	require.Equal(t, 3, poll.got.Reply.Messages[0].DequeueCount)
+	require.Equal(t, []*cmq.Error{cmq.ErrHandleInvalid}, r.relock(time.Minute, h))
 }
 
 func TestReleaseUndoesTheReceive(t *testing.T) {

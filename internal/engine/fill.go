@@ -13,7 +13,10 @@ import (
 
 // Fill reads the messages of an Unread result from this replica's files, which check them. Any goroutine may call it. If it
 // reports false, some could not be read and Mend must be called before the reply is used.
+//
+// A reply that would be too long is cut: the handles of what is left out are in Surplus then, for the caller to release.
 func (m *Machine) Fill(r *Result) (whole bool) {
+	m.cutReply(r)
 	all := make([]int, len(r.at))
 	for i := range all {
 		all[i] = i
@@ -24,6 +27,31 @@ func (m *Machine) Fill(r *Result) (whole bool) {
 	}
 	r.at = nil
 	return true
+}
+
+// Bodies of one reply are at most about so many bytes together, or as many messages as any door's own batches have.
+const (
+	maxReplyBytes = 16 << 20
+	surelyFits    = 16
+)
+
+// cutReply leaves out the messages for which there is no room.
+func (m *Machine) cutReply(r *Result) {
+	if len(r.at) <= surelyFits || r.dead {
+		return
+	}
+	log, bytes := m.refs.Load(), uint64(0)
+	for i, p := range r.at {
+		ref, _, _ := log.Resolve(reflog.Key{Shard: uint64(r.shard), Lane: p.Lane}, p.Seq) // what fails here fails when it is read
+		if bytes += uint64(ref.Bytes); bytes <= maxReplyBytes || i < surelyFits {
+			continue
+		}
+		for _, msg := range r.Reply.Messages[i:] {
+			r.Surplus = append(r.Surplus, msg.Handle)
+		}
+		r.at, r.Reply.Messages = r.at[:i], r.Reply.Messages[:i]
+		return
+	}
 }
 
 // read resolves the positions with these places in the reply and reads their messages. What fails is in r.trouble.

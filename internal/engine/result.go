@@ -36,6 +36,8 @@ func (m *Machine) complete(c *Call, index uint64, r *broker.Result) {
 			}
 		}
 		c.finish(&Result{Reply: cmq.Reply{Err: r.Err, Errors: append([]*cmq.Error(nil), r.Errors...)}}, nil)
+	case cmq.KindRelock:
+		c.finish(&Result{Reply: cmq.Reply{Err: r.Err, Errors: append([]*cmq.Error(nil), r.Errors...)}}, nil)
 	case cmq.KindRelease:
 		m.stats.Released.Add(uint64(len(c.req.Handles)))
 		c.finish(&Result{Reply: cmq.Reply{Err: r.Err}}, nil)

@@ -47,7 +47,7 @@ func (s *Service) try(ctx context.Context, req *cmq.Request, until *int64) (repl
 	ch := make(chan outcome, 1)
 	var call *Call
 	exec := s.Loop.Exec
-	if req.Kind == cmq.KindSend || req.Kind == cmq.KindDelete {
+	if req.Kind == cmq.KindSend || req.Kind == cmq.KindDelete || req.Kind == cmq.KindRelock {
 		exec = s.Loop.ExecForNextEntry
 	}
 	ok := exec(func(now int64) {
@@ -93,10 +93,12 @@ func (s *Service) answer(ctx context.Context, req *cmq.Request, o outcome) (repl
 		return &r.Reply, false, nil
 	}
 	if ctx.Err() != nil {
-		s.release(req, r)
+		s.release(req, handles(r))
 		return nil, false, ctx.Err()
 	}
-	if !s.Machine.Fill(r) {
+	whole := s.Machine.Fill(r)
+	s.release(req, r.Surplus)
+	if !whole {
 		err = s.mend(ctx, req, r)
 	}
 	if err != nil {
@@ -115,21 +117,26 @@ func (s *Service) mend(ctx context.Context, req *cmq.Request, r *Result) error {
 	case err := <-ch:
 		return err
 	case <-ctx.Done():
-		s.release(req, r)
+		s.release(req, handles(r))
 		return ctx.Err()
 	}
 }
 
-// release undoes a receive nobody waits for.
-func (s *Service) release(req *cmq.Request, r *Result) {
-	if req.Kind != cmq.KindReceive {
+// handles are those of the result's messages.
+func handles(r *Result) []cmq.Handle {
+	list := make([]cmq.Handle, len(r.Reply.Messages))
+	for i := range list {
+		list[i] = r.Reply.Messages[i].Handle
+	}
+	return list
+}
+
+// release undoes deliveries nobody waits for.
+func (s *Service) release(req *cmq.Request, handles []cmq.Handle) {
+	if req.Kind != cmq.KindReceive || len(handles) == 0 {
 		return
 	}
 	s.Loop.Exec(func(now int64) {
-		undo := &cmq.Request{Kind: cmq.KindRelease, Shard: req.Shard}
-		for i := range r.Reply.Messages {
-			undo.Handles = append(undo.Handles, r.Reply.Messages[i].Handle)
-		}
-		s.Machine.Submit(now, undo, nil)
+		s.Machine.Submit(now, &cmq.Request{Kind: cmq.KindRelease, Shard: req.Shard, Handles: handles}, nil)
 	})
 }

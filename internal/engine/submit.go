@@ -43,7 +43,7 @@ func (m *Machine) Submit(now int64, req *cmq.Request, done func(*Result, error))
 		m.status(c)
 	case cmq.KindDeadList:
 		m.deadList(c)
-	case cmq.KindRelease, cmq.KindRewind, cmq.KindClear, cmq.KindOpenShard, cmq.KindSetShard, cmq.KindDropShard,
+	case cmq.KindRelease, cmq.KindRelock, cmq.KindRewind, cmq.KindClear, cmq.KindOpenShard, cmq.KindSetShard, cmq.KindDropShard,
 		cmq.KindTransfer, cmq.KindForget:
 		m.enqueue(c)
 	default:
@@ -111,6 +111,8 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 		op.Kind, op.Handles = command.Delete, req.Handles
 	case cmq.KindRelease:
 		op.Kind, op.Handles = command.Release, req.Handles
+	case cmq.KindRelock:
+		op.Kind, op.Handles, op.Lock = command.Relock, req.Handles, req.Lock.Milliseconds()
 	case cmq.KindClear:
 		op.Kind = command.Clear
 	case cmq.KindOpenShard:

@@ -28,6 +28,7 @@ const (
 	ScrubSkipsBlock
 	NoSpaceHole
 	RetentionByWallClock
+	ExtendedLockEndsEarly
 	end
 )
 
@@ -92,6 +93,8 @@ func describe(id ID) description {
 		return description{"NoSpaceHole", "A batch that met a full disk is counted as written."}
 	case RetentionByWallClock:
 		return description{"RetentionByWallClock", "Retention ends by the leader's wall clock instead of cluster time."}
+	case ExtendedLockEndsEarly:
+		return description{"ExtendedLockEndsEarly", "A lock that was extended ends when it would have without."}
 	}
 	return description{"None", "No deliberate bug."}
 }

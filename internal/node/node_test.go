@@ -123,7 +123,7 @@ func (c *cluster) exchange(ctx context.Context, queue string, each int) {
 			if n == nil || len(sent) == 0 {
 				continue
 			}
-			msgs, err := n.router.Receive(ctx, "1", queue, 16, &wait)
+			msgs, err := n.router.Receive(ctx, "1", queue, 16, &wait, 0)
 			require.NoError(c.t, err)
 			var handles []cmq.Handle
 			for _, m := range msgs {
@@ -171,14 +171,14 @@ func TestRestartKeepsEverything(t *testing.T) {
 	require.NoError(t, err)
 	ids, err := r.Send(ctx, "1", "orders", [][]byte{[]byte("a"), []byte("b")}, 0)
 	require.NoError(t, err)
-	got, err := r.Receive(ctx, "1", "orders", 1, zero())
+	got, err := r.Receive(ctx, "1", "orders", 1, zero(), 0)
 	require.NoError(t, err)
 	require.Len(t, got, 1)
 	c.stop(0)
 	c.start(0, listen(t, c.addrs[0]))
 	c.ready(ctx)
 	r = c.nodes[0].router
-	more, err := r.Receive(ctx, "1", "orders", 16, zero())
+	more, err := r.Receive(ctx, "1", "orders", 16, zero(), 0)
 	require.NoError(t, err)
 	require.Len(t, more, 1, "the other one is still locked")
 	require.Equal(t, ids[1], more[0].ID)
@@ -224,11 +224,11 @@ func TestDeadLettersMoveBetweenSets(t *testing.T) {
 	require.NoError(t, err)
 	ids, err := r.Send(ctx, "1", "work", [][]byte{[]byte("poison")}, 0)
 	require.NoError(t, err)
-	got, err := r.Receive(ctx, "1", "work", 1, zero())
+	got, err := r.Receive(ctx, "1", "work", 1, zero(), 0)
 	require.NoError(t, err)
 	require.Len(t, got, 1)
 	wait := 20 * time.Second
-	moved, err := c.nodes[2].router.Receive(ctx, "1", "dead", 1, &wait)
+	moved, err := c.nodes[2].router.Receive(ctx, "1", "dead", 1, &wait, 0)
 	require.NoError(t, err)
 	require.Len(t, moved, 1)
 	require.Equal(t, ids[0], moved[0].ID)
@@ -280,7 +280,7 @@ func TestLimitsOfQueues(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.Send(ctx, "1", "small", [][]byte{[]byte("d")}, 0)
 	require.ErrorIs(t, err, cmq.ErrHeapFull, "delayed messages count")
-	got, err := r.Receive(ctx, "1", "small", 1, zero())
+	got, err := r.Receive(ctx, "1", "small", 1, zero(), 0)
 	require.NoError(t, err)
 	_, err = r.Delete(ctx, "1", "small", []cmq.Handle{got[0].Handle})
 	require.NoError(t, err)

@@ -138,7 +138,7 @@ func decodeRequest(b []byte) (cmq.SetID, *cmq.Request, error) {
 		return 0, nil, err
 	}
 	q := &cmq.Request{Kind: cmq.Kind(r.u8())}
-	if q.Kind < cmq.KindSend || q.Kind > cmq.KindMeta {
+	if q.Kind < cmq.KindSend || q.Kind >= cmq.KindEnd {
 		r.fail()
 	}
 	set := r.set()

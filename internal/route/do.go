@@ -200,6 +200,7 @@ func (s *search) unasked() bool {
 //
 //   - Status and DeadList only read; Open, Set and Drop look at versions and ids that never come back;
 //     Transfer and Forget have numbers; a handle works once, so a late Release or Delete finds nothing.
+//   - A late Relock moves the end of a lock that is still held by the one who asked for it.
 //   - A Receive that was carried out unseen has hidden its messages until their locks end, as one whose reply
 //     the client did not get.
 //
@@ -207,7 +208,7 @@ func (s *search) unasked() bool {
 // command may be refused because of itself.
 func repeatable(k cmq.Kind) bool {
 	switch k {
-	case cmq.KindReceive, cmq.KindDelete, cmq.KindRelease, cmq.KindStatus, cmq.KindOpenShard, cmq.KindSetShard,
+	case cmq.KindReceive, cmq.KindDelete, cmq.KindRelease, cmq.KindRelock, cmq.KindStatus, cmq.KindOpenShard, cmq.KindSetShard,
 		cmq.KindDropShard, cmq.KindDeadList, cmq.KindTransfer, cmq.KindForget:
 		return true
 	}
@@ -215,10 +216,11 @@ func repeatable(k cmq.Kind) bool {
 }
 
 // settled looks at a reply in the light of earlier attempts: a delete that was repeated may have found its
-// handles invalid because the first attempt had deleted them.
+// handles invalid because the first attempt had deleted them, a relock because the first had ended the locks.
 func (s *search) settled(reply *cmq.Reply) (*cmq.Reply, error) {
-	if s.unclear && s.req.Kind == cmq.KindDelete && slices.ContainsFunc(reply.Errors, func(e *cmq.Error) bool { return e != nil }) {
-		return nil, fmt.Errorf("set %d: delete was repeated: %w", s.set, cmq.ErrUnknownOutcome)
+	once := s.req.Kind == cmq.KindDelete || s.req.Kind == cmq.KindRelock && s.req.Lock <= 0
+	if s.unclear && once && slices.ContainsFunc(reply.Errors, func(e *cmq.Error) bool { return e != nil }) {
+		return nil, fmt.Errorf("set %d: the request was repeated: %w", s.set, cmq.ErrUnknownOutcome)
 	}
 	return reply, nil
 }

@@ -187,6 +187,22 @@ func (n *node) carryOut(ctx context.Context, set cmq.SetID, req *cmq.Request) (*
 		reply.Err = n.send(s, set, req, reply)
 	case cmq.KindReceive:
 		return n.receive(ctx, s, set, req)
+	case cmq.KindRelock:
+		for _, h := range req.Handles {
+			var err *cmq.Error
+			m, ok := s.locked[h]
+			switch {
+			case !ok:
+				err = cmq.ErrHandleInvalid
+			case req.Lock <= 0:
+				delete(s.locked, h)
+				s.active = append(s.active, m)
+			default:
+				m.NextVisible = time.Now().Add(req.Lock)
+				s.locked[h] = m
+			}
+			reply.Errors = append(reply.Errors, err)
+		}
 	case cmq.KindDelete:
 		for _, h := range req.Handles {
 			var err *cmq.Error
@@ -277,6 +293,7 @@ func (s *shard) take(req *cmq.Request) []cmq.Message {
 	s.active = slices.Clone(s.active[n:])
 	for i := range messages {
 		s.counter++
+		messages[i].NextVisible = time.Now().Add(req.Lock)
 		messages[i].Handle = cmq.NewHandle(req.Shard.Ordinal(), s.counter)
 		s.locked[messages[i].Handle] = messages[i]
 	}

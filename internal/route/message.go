@@ -54,8 +54,9 @@ func (r *Router) shuffled(q *cmq.Queue) []cmq.Shard {
 }
 
 // Receive gives up to most messages as soon as there is one, waiting for at most *wait, or the queue's
-// PollingWait if wait is nil. No message in that time: an empty list.
-func (r *Router) Receive(ctx context.Context, owner, name string, most int, wait *time.Duration) ([]cmq.Message, error) {
+// PollingWait if wait is nil, and locks them for lock, or the queue's VisibilityTimeout if that is 0. No message in
+// that time: an empty list.
+func (r *Router) Receive(ctx context.Context, owner, name string, most int, wait *time.Duration, lock time.Duration) ([]cmq.Message, error) {
 	var messages []cmq.Message
 	began := time.Now()
 	err := r.onQueue(ctx, owner, name, func(q *cmq.Queue) (err error) {
@@ -63,36 +64,43 @@ func (r *Router) Receive(ctx context.Context, owner, name string, most int, wait
 		if wait != nil {
 			w = *wait
 		}
-		messages, err = r.receiveFrom(ctx, q, most, began.Add(w))
+		messages, err = r.receiveFrom(ctx, q, &poll{most, lock, began.Add(w)})
 		return err
 	})
 	return messages, err
 }
 
-func (r *Router) receiveFrom(ctx context.Context, q *cmq.Queue, most int, until time.Time) ([]cmq.Message, error) {
+// poll is a receive: how many messages, locked for how long, waited for until when.
+type poll struct {
+	most  int
+	lock  time.Duration
+	until time.Time
+}
+
+func (r *Router) receiveFrom(ctx context.Context, q *cmq.Queue, p *poll) ([]cmq.Message, error) {
 	shards := r.shuffled(q)
 	switch len(shards) {
 	case 0:
 		return nil, noShards(q)
 	case 1:
-		return r.poll(ctx, q, shards[0], most, until)
+		return r.poll(ctx, q, shards[0], p)
 	}
 	for _, shard := range shards {
-		messages, err := r.poll(ctx, q, shard, most, time.Time{})
+		messages, err := r.poll(ctx, q, shard, &poll{most: p.most, lock: p.lock})
 		if len(messages) > 0 || err != nil {
 			return messages, err
 		}
 	}
-	if time.Until(until) <= 0 {
+	if time.Until(p.until) <= 0 {
 		return nil, nil
 	}
-	return r.pollAll(ctx, q, shards, most, until)
+	return r.pollAll(ctx, q, shards, p)
 }
 
-// poll asks one shard, waiting until the given time.
-func (r *Router) poll(ctx context.Context, q *cmq.Queue, shard cmq.Shard, most int, until time.Time) ([]cmq.Message, error) {
-	wait := max(0, time.Until(until))
-	reply, err := r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindReceive, Max: most, Wait: wait})
+// poll asks one shard.
+func (r *Router) poll(ctx context.Context, q *cmq.Queue, shard cmq.Shard, p *poll) ([]cmq.Message, error) {
+	wait := max(0, time.Until(p.until))
+	reply, err := r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindReceive, Max: p.most, Lock: p.lock, Wait: wait})
 	if err != nil {
 		return nil, err
 	}
@@ -107,14 +115,14 @@ type polled struct {
 
 // pollAll waits at all shards at once, because the next message may come to any of them. The first answer
 // ends the others; what they got all the same is added as far as it fits, and the rest is put back.
-func (r *Router) pollAll(ctx context.Context, q *cmq.Queue, shards []cmq.Shard, most int, until time.Time) ([]cmq.Message, error) {
+func (r *Router) pollAll(ctx context.Context, q *cmq.Queue, shards []cmq.Shard, p *poll) ([]cmq.Message, error) {
 	polling, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make([]polled, len(shards))
 	var wg sync.WaitGroup
 	for i, shard := range shards {
 		wg.Go(func() {
-			messages, err := r.poll(polling, q, shard, most, until)
+			messages, err := r.poll(polling, q, shard, p)
 			results[i] = polled{messages, err}
 			if len(messages) > 0 {
 				cancel()
@@ -122,7 +130,7 @@ func (r *Router) pollAll(ctx context.Context, q *cmq.Queue, shards []cmq.Shard, 
 		})
 	}
 	wg.Wait()
-	messages, surplus, failed := merge(results, most, polling.Err() != nil)
+	messages, surplus, failed := merge(results, p.most, polling.Err() != nil)
 	r.putBack(ctx, q, surplus)
 	switch {
 	case len(messages) > 0:
@@ -163,6 +171,18 @@ func (r *Router) putBack(ctx context.Context, q *cmq.Queue, messages []cmq.Messa
 // Delete gives one error per handle, in order: nil or ErrHandleInvalid. An error for the whole call means that
 // some may have been deleted.
 func (r *Router) Delete(ctx context.Context, owner, name string, handles []cmq.Handle) ([]*cmq.Error, error) {
+	return r.onHandles(ctx, owner, name, handles, cmq.Request{Kind: cmq.KindDelete})
+}
+
+// Relock lets the locks of the deliveries with these handles end after lock, counted from now; at once if it is 0. It
+// gives one error per handle, in order: nil or ErrHandleInvalid. An error for the whole call means that some may have
+// been changed.
+func (r *Router) Relock(ctx context.Context, owner, name string, handles []cmq.Handle, lock time.Duration) ([]*cmq.Error, error) {
+	return r.onHandles(ctx, owner, name, handles, cmq.Request{Kind: cmq.KindRelock, Lock: lock})
+}
+
+// onHandles puts a request to the shards that gave out the handles, and the answers in order.
+func (r *Router) onHandles(ctx context.Context, owner, name string, handles []cmq.Handle, req cmq.Request) ([]*cmq.Error, error) {
 	var errs []*cmq.Error
 	err := r.onQueue(ctx, owner, name, func(q *cmq.Queue) error {
 		errs = make([]*cmq.Error, len(handles))
@@ -170,7 +190,9 @@ func (r *Router) Delete(ctx context.Context, owner, name string, handles []cmq.H
 			errs[i] = cmq.ErrHandleInvalid
 		}
 		return byShard(q, handles, func(shard cmq.Shard, part []cmq.Handle, places []int) error {
-			reply, err := r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindDelete, Handles: part})
+			one := req
+			one.Handles = part
+			reply, err := r.onShard(ctx, q, shard, &one)
 			if err != nil {
 				return err
 			}

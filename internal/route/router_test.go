@@ -66,7 +66,7 @@ func TestAnyNodeTakesAnyAction(t *testing.T) {
 		ids, err := r.Send(ctx, "me", "orders", bodies("a", "b"), 0)
 		require.NoError(t, err)
 		require.Len(t, ids, 2)
-		got, err := r.Receive(ctx, "me", "orders", 16, nil)
+		got, err := r.Receive(ctx, "me", "orders", 16, nil, 0)
 		require.NoError(t, err)
 		require.Equal(t, []string{"a", "b"}, texts(got))
 		require.Equal(t, ids[0], got[0].ID)
@@ -87,7 +87,7 @@ func TestAnyNodeTakesAnyAction(t *testing.T) {
 		require.EqualValues(t, 2, c.done[qid.Shard(0)])
 		require.ErrorIs(t, r.RewindQueue(ctx, "me", "orders", time.Now()), cmq.ErrNotRewindable)
 		require.NoError(t, r.ClearQueue(ctx, "me", "orders"))
-		got, err = r.Receive(ctx, "me", "orders", 16, nil)
+		got, err = r.Receive(ctx, "me", "orders", 16, nil, 0)
 		require.NoError(t, err)
 		require.Empty(t, got)
 
@@ -156,7 +156,7 @@ func TestTableOfAnotherNodeIsStale(t *testing.T) {
 	t.Run("queue deleted elsewhere", func(t *testing.T) {
 		require.NoError(t, c.router(1).DeleteQueue(t.Context(), "me", "q"))
 		n.table = old.(*table)
-		_, err := n.router.Receive(t.Context(), "me", "q", 1, nil)
+		_, err := n.router.Receive(t.Context(), "me", "q", 1, nil, 0)
 		require.ErrorIs(t, err, cmq.ErrQueueNotExist)
 	})
 }
@@ -183,12 +183,12 @@ func TestMissingMetadataDeletesNothing(t *testing.T) {
 	require.NoError(t, err)
 	whole := c.meta
 	c.change(func(t *table) { t.queues = nil })
-	_, err = c.router(1).Receive(t.Context(), "me", "q", 1, nil)
+	_, err = c.router(1).Receive(t.Context(), "me", "q", 1, nil, 0)
 	require.ErrorIs(t, err, cmq.ErrQueueNotExist)
 	require.ErrorIs(t, c.router(1).DeleteQueue(t.Context(), "me", "q"), cmq.ErrQueueNotExist)
 	require.ErrorIs(t, c.router(1).ClearQueue(t.Context(), "me", "q"), cmq.ErrQueueNotExist)
 	c.meta = whole
-	got, err := c.router(1).Receive(t.Context(), "me", "q", 1, nil)
+	got, err := c.router(1).Receive(t.Context(), "me", "q", 1, nil, 0)
 	require.NoError(t, err)
 	require.Equal(t, []string{"x"}, texts(got))
 	require.NotNil(t, c.shards[q.Shards[0].ID])
@@ -255,7 +255,7 @@ func TestUnknownOutcome(t *testing.T) {
 			return r.RewindQueue(context.Background(), "me", "q", time.Now())
 		}, false},
 		"receive": {func(c *cluster, r *route.Router) error {
-			_, err := r.Receive(context.Background(), "me", "q", 1, nil)
+			_, err := r.Receive(context.Background(), "me", "q", 1, nil, 0)
 			return err
 		}, true},
 		"status": {func(c *cluster, r *route.Router) error {
@@ -311,7 +311,7 @@ func TestDeleteRepeatedAfterALostAnswer(t *testing.T) {
 				r := c.router(2)
 				_, err := r.Send(t.Context(), "me", "q", bodies("x"), 0)
 				require.NoError(t, err)
-				got, err := r.Receive(t.Context(), "me", "q", 1, nil)
+				got, err := r.Receive(t.Context(), "me", "q", 1, nil, 0)
 				require.NoError(t, err)
 				lost := false
 				lose := func(cmq.NodeID, *cmq.Request) error {

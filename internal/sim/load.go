@@ -246,10 +246,46 @@ func (a *actor) treat(op *check.Op) {
 			a.w.after(a.rng.between(0, 300*time.Millisecond), func() { a.handle(check.Delete, []cmq.Handle{h}) })
 		case p < 85:
 			a.w.after(a.rng.between(0, op.Lock), func() { a.handle(check.Release, []cmq.Handle{h}) })
+		case p < 94:
+			a.w.after(a.rng.between(0, op.Lock), func() { a.relock(h) })
 		}
 	}
 	if len(soon) > 0 {
 		a.w.after(a.rng.mostly(0, 100*time.Millisecond), func() { a.handle(check.Delete, soon) })
+	}
+}
+
+// relock gives a message back, or shortens or extends its lock and deletes it about when the new one ends.
+func (a *actor) relock(h cmq.Handle) {
+	if a.w.phase != loading {
+		return
+	}
+	lock := a.rng.between(minLock, maxLock).Truncate(time.Millisecond)
+	if a.rng.chance(30) {
+		lock = 0
+	}
+	op := a.invoke(&check.Op{Kind: check.Relock, Handles: []cmq.Handle{h}, Lock: lock})
+	req := &cmq.Request{Kind: cmq.KindRelock, Shard: a.q.shard, Handles: op.Handles, Lock: lock}
+	a.call(a.q.set, req, time.Second, func(ans answer) {
+		a.done(op, ans)
+		a.finish(op, ans)
+		if ans.outcome == check.OK && op.Done[0] {
+			a.w.stats.hit("locks changed")
+		}
+		if a.rng.chance(50) {
+			a.w.after(a.rng.between(lock/2, 3*lock/2), func() { a.handle(check.Delete, op.Handles) })
+		}
+	})
+}
+
+// done notes which handles were not refused.
+func (a *actor) done(op *check.Op, ans answer) {
+	if ans.outcome != check.OK {
+		return
+	}
+	op.Done = make([]bool, len(op.Handles))
+	for i := range op.Handles {
+		op.Done[i] = i >= len(ans.reply.Errors) || ans.reply.Errors[i] == nil
 	}
 }
 
@@ -267,11 +303,8 @@ func (a *actor) remove(kind check.Kind, handles []cmq.Handle, then func(op *chec
 		req.Kind = cmq.KindRelease
 	}
 	a.call(a.q.set, req, time.Second, func(ans answer) {
-		if ans.outcome == check.OK && kind == check.Delete {
-			op.Done = make([]bool, len(handles))
-			for i := range handles {
-				op.Done[i] = i >= len(ans.reply.Errors) || ans.reply.Errors[i] == nil
-			}
+		if kind == check.Delete {
+			a.done(op, ans)
 		}
 		a.finish(op, ans)
 		then(op)

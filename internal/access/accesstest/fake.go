@@ -321,14 +321,14 @@ func (f *Fake) wake() {
 }
 
 // Receive takes messages, waiting for the first.
-func (f *Fake) Receive(ctx context.Context, owner, name string, max int, wait *time.Duration) ([]cmq.Message, error) {
+func (f *Fake) Receive(ctx context.Context, owner, name string, max int, wait *time.Duration, lock time.Duration) ([]cmq.Message, error) {
 	var end clock.Timer
 	for {
 		var taken []cmq.Message
 		var attribute time.Duration
 		err := f.on(access.ReceiveMessage, owner, name, func(q *queue) (err error) {
 			attribute = q.Attributes.PollingWait
-			taken, err = f.take(q, max)
+			taken, err = f.take(q, max, lock)
 			return err
 		})
 		f.mu.Lock()
@@ -365,8 +365,11 @@ func notify(to chan string, name string) {
 	}
 }
 
-func (f *Fake) take(q *queue, max int) (taken []cmq.Message, err error) {
+func (f *Fake) take(q *queue, max int, lock time.Duration) (taken []cmq.Message, err error) {
 	s := f.status(q)
+	if lock == 0 {
+		lock = q.Attributes.VisibilityTimeout
+	}
 	if f.MaxInFlight > 0 && s.Active > 0 && s.Inactive >= int64(f.MaxInFlight) {
 		return nil, cmq.ErrTooMany
 	}
@@ -381,7 +384,7 @@ func (f *Fake) take(q *queue, max int) (taken []cmq.Message, err error) {
 		if m.DequeueCount++; m.DequeueCount == 1 {
 			m.FirstDequeue = s.Now
 		}
-		m.locked, m.Handle, m.NextVisible = true, cmq.NewHandle(0, f.lastID), s.Now.Add(q.Attributes.VisibilityTimeout)
+		m.locked, m.Handle, m.NextVisible = true, cmq.NewHandle(0, f.lastID), s.Now.Add(lock)
 		taken = append(taken, m.Message)
 	}
 	return taken, nil
@@ -408,6 +411,23 @@ func (f *Fake) Delete(_ context.Context, owner, name string, handles []cmq.Handl
 				errs[i] = cmq.ErrHandleInvalid
 			}
 		}
+		return nil
+	})
+	return errs, err
+}
+
+// Relock changes when locks end.
+func (f *Fake) Relock(_ context.Context, owner, name string, handles []cmq.Handle, lock time.Duration) (errs []*cmq.Error, err error) {
+	err = f.on(access.ChangeMessageVisibility, owner, name, func(q *queue) error {
+		errs = make([]*cmq.Error, len(handles))
+		for i, handle := range handles {
+			if m := f.locked(q, handle); m != nil {
+				m.NextVisible = f.Clock.Now().Add(lock)
+			} else {
+				errs[i] = cmq.ErrHandleInvalid
+			}
+		}
+		f.wake()
 		return nil
 	})
 	return errs, err

@@ -37,6 +37,17 @@ func TestAnswers(t *testing.T) {
 	r.want(r.do("BatchDeleteMessage", "queueName=orders", "receiptHandle.1=", `receiptHandle.2="\`),
 		`{"code":6020,"message":"(10290)batch delete message failed","requestId":"1","errorList":[{"code":4000,"message":"(10470)receiptHandle error","receiptHandle":""},{"code":4000,"message":"(10470)receiptHandle error","receiptHandle":"\"\\"}]}`)
 
+	r.ok("SendMessage", "queueName=orders", "msgBody=locked")
+	r.want(r.do("ReceiveMessage", "queueName=orders", "visibilityTimeout=2"), `{"code":0,"message":"","requestId":"1","msgBody":"locked","msgId":"4503599627411456","receiptHandle":"11","enqueueTime":1700000006,"firstDequeueTime":1700000006,"nextVisibleTime":1700000008,"dequeueCount":1}`)
+	r.want(r.do("ChangeMessageVisibility", "queueName=orders", "receiptHandle=11", "visibilityTimeout=60"), success)
+	r.want(r.do("BatchChangeMessageVisibility", "queueName=orders", "receiptHandle.1=11", "visibilityTimeout=0"), success)
+	r.want(r.do("BatchChangeMessageVisibility", "queueName=orders", "receiptHandle.1=11", "visibilityTimeout=0"),
+		`{"code":6020,"message":"(10830)batch change message visibility failed","requestId":"1","errorList":[{"code":4430,"message":"(10260)receipt handle is invalid","receiptHandle":"11"}]}`)
+	r.want(r.do("BatchReceiveMessage", "queueName=orders", "numOfMsg=16", "visibilityTimeout=1"), `{"code":0,"message":"","requestId":"1","msgInfoList":[{"msgBody":"locked","msgId":"4503599627411456","receiptHandle":"12","enqueueTime":1700000006,"firstDequeueTime":1700000006,"nextVisibleTime":1700000007,"dequeueCount":2}]}`)
+	r.want(r.do("BatchChangeMessageVisibility", "queueName=orders", "receiptHandle.1=12", "receiptHandle.2=x", "visibilityTimeout=43200"),
+		`{"code":6010,"message":"(10820)change message visibility partially failed","requestId":"1","errorList":[{"code":4000,"message":"(10470)receiptHandle error","receiptHandle":"x"}]}`)
+	r.ok("DeleteMessage", "queueName=orders", "receiptHandle=12")
+
 	r.want(r.do("SetQueueAttributes", "queueName=orders", "maxMsgHeapNum=2000000", "pollingWaitSeconds=1", "visibilityTimeout=2", "maxMsgSize=4096", "msgRetentionSeconds=500", "rewindSeconds=400",
 		`deadLetterPolicy={"deadLetterQueue":"Dead","policy":0,"maxReceiveCount":3}`),
 		`{"code":0,"message":"","requestId":"1","maxMsgHeapNum":2000000,"pollingWaitSeconds":1,"visibilityTimeout":2,"maxMsgSize":4096,"msgRetentionSeconds":500,"rewindSeconds":400,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":0,\"maxReceiveCount\":3,\"maxTimeToLive\":0}"}`)

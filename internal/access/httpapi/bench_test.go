@@ -24,7 +24,7 @@ func (instant) Send(_ context.Context, _, _ string, bodies [][]byte, _ time.Dura
 	return make([]cmq.MsgID, len(bodies)), nil
 }
 
-func (instant) Receive(_ context.Context, _, _ string, max int, _ *time.Duration) ([]cmq.Message, error) {
+func (instant) Receive(_ context.Context, _, _ string, max int, _ *time.Duration, _ time.Duration) ([]cmq.Message, error) {
 	return make([]cmq.Message, max), nil
 }
 

@@ -31,12 +31,18 @@ func (c *call) deleteMessage(ctx context.Context) error {
 	return nil
 }
 
-// batchDeleteMessage deletes what it can: a malformed handle fails like an invalid one, without the others.
 func (c *call) batchDeleteMessage(ctx context.Context) error {
 	name, err := c.queue("queueName")
 	if err != nil {
 		return err
 	}
+	return c.onHandles(cmq.ErrDeletePart, cmq.ErrDeleteBatch, func(handles []cmq.Handle) ([]*cmq.Error, error) {
+		return c.backend().Delete(ctx, c.owner, name, handles)
+	})
+}
+
+// onHandles does with the listed handles what it can: a malformed one fails like an invalid one, without the others.
+func (c *call) onHandles(some, all *cmq.Error, do func([]cmq.Handle) ([]*cmq.Error, error)) error {
 	texts, err := c.list("receiptHandle")
 	if err != nil {
 		return err
@@ -51,19 +57,19 @@ func (c *call) batchDeleteMessage(ctx context.Context) error {
 			handles = append(handles, handle)
 		}
 	}
-	errs, err := c.backend().Delete(ctx, c.owner, name, handles)
+	errs, err := do(handles)
 	if err != nil {
 		return err
 	}
 	for i, refusal := range errs {
 		refusals[places[i]] = refusal
 	}
-	c.deleteReply(texts, refusals)
+	c.partialReply(texts, refusals, some, all)
 	return nil
 }
 
-// deleteReply answers 0 if everything is deleted, 6020 if nothing, 6010 otherwise, with the list of failures.
-func (c *call) deleteReply(texts [][]byte, refusals []*cmq.Error) {
+// partialReply answers 0 if all went well, otherwise that some or all failed, with the list of failures.
+func (c *call) partialReply(texts [][]byte, refusals []*cmq.Error, some, all *cmq.Error) {
 	failed := 0
 	for _, refusal := range refusals {
 		if refusal != nil {
@@ -75,9 +81,9 @@ func (c *call) deleteReply(texts [][]byte, refusals []*cmq.Error) {
 		c.envelope(nil)
 		return
 	case len(refusals):
-		c.envelope(cmq.ErrDeleteBatch)
+		c.envelope(all)
 	default:
-		c.envelope(cmq.ErrDeletePart)
+		c.envelope(some)
 	}
 	c.key("errorList")
 	separator := byte('[')

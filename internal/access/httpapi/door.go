@@ -231,6 +231,10 @@ func (c *call) run() error {
 		return c.deleteMessage(ctx)
 	case access.BatchDeleteMessage:
 		return c.batchDeleteMessage(ctx)
+	case access.ChangeMessageVisibility:
+		return c.changeMessageVisibility(ctx)
+	case access.BatchChangeMessageVisibility:
+		return c.batchChangeMessageVisibility(ctx)
 	case access.CreateQueue:
 		return c.createQueue(ctx)
 	case access.ListQueue:

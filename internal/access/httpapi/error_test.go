@@ -187,6 +187,18 @@ func TestErrors(t *testing.T) {
 		{"delete message: no queue", "DeleteMessage", []string{"queueName=none", "receiptHandle=1"}, "4440", "(10100)queue is not existed, or deleted"},
 		{"batch delete: none", "BatchDeleteMessage", []string{"queueName=q"}, "4000", "(10390)lacked of required parameter receiptHandle"},
 		{"batch delete: gap", "BatchDeleteMessage", []string{"queueName=q", "receiptHandle.0=1", "receiptHandle.2=1"}, "4000", "(10380)receiptHandle parameter is not consequent"},
+		{"receive: visibility 0", "ReceiveMessage", []string{"queueName=q", "visibilityTimeout=0"}, "4000", "(10350)parameter visibilityTimeout value or length is out of range"},
+		{"receive: visibility too long", "BatchReceiveMessage", []string{"queueName=q", "numOfMsg=1", "visibilityTimeout=43201"}, "4000", "(10350)parameter visibilityTimeout value or length is out of range"},
+		{"change: no handle", "ChangeMessageVisibility", []string{"queueName=q", "visibilityTimeout=1"}, "4000", "(10390)lacked of required parameter receiptHandle"},
+		{"change: bad handle", "ChangeMessageVisibility", []string{"queueName=q", "receiptHandle=x", "visibilityTimeout=1"}, "4000", "(10470)receiptHandle error"},
+		{"change: invalid", "ChangeMessageVisibility", []string{"queueName=q", "receiptHandle=1", "visibilityTimeout=1"}, "4430", "(10260)receipt handle is invalid"},
+		{"change: no timeout", "ChangeMessageVisibility", []string{"queueName=q", "receiptHandle=1"}, "4000", "(10390)lacked of required parameter visibilityTimeout"},
+		{"change: timeout negative", "ChangeMessageVisibility", []string{"queueName=q", "receiptHandle=1", "visibilityTimeout=-1"}, "4000", "(10350)parameter visibilityTimeout value or length is out of range"},
+		{"change: timeout too long", "BatchChangeMessageVisibility", []string{"queueName=q", "receiptHandle.1=1", "visibilityTimeout=43201"}, "4000", "(10350)parameter visibilityTimeout value or length is out of range"},
+		{"change: timeout text", "BatchChangeMessageVisibility", []string{"queueName=q", "receiptHandle.1=1", "visibilityTimeout=long"}, "4000", "(10360)parameter visibilityTimeout error type"},
+		{"change: no queue", "ChangeMessageVisibility", []string{"queueName=none", "receiptHandle=1", "visibilityTimeout=1"}, "4440", "(10100)queue is not existed, or deleted"},
+		{"batch change: no name", "BatchChangeMessageVisibility", []string{"receiptHandle.1=1", "visibilityTimeout=1"}, "4000", "(10390)lacked of required parameter queueName"},
+		{"batch change: none", "BatchChangeMessageVisibility", []string{"queueName=q", "visibilityTimeout=1"}, "4000", "(10390)lacked of required parameter receiptHandle"},
 		{"batch delete: no queue", "BatchDeleteMessage", []string{"queueName=none", "receiptHandle.1=1"}, "4440", "(10100)queue is not existed, or deleted"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -236,8 +248,9 @@ func TestBackendErrors(t *testing.T) {
 		"ClearQueue": "(10050)server internal error", "QueryQueueRoute": "(10050)server internal error", "ListDeadLetterSourceQueues": "(10190)list queue failed",
 		"UnbindDeadLetterQueue": "(10170)set queue attributes failed", "SendMessage": "(10090)send message failed", "BatchSendMessage": "(10090)send message failed",
 		"ReceiveMessage": "(10130)recieve message failed", "BatchReceiveMessage": "(10130)recieve message failed", "DeleteMessage": "(10140)delete message failed", "BatchDeleteMessage": "(10140)delete message failed",
+		"ChangeMessageVisibility": "(10810)change message visibility failed", "BatchChangeMessageVisibility": "(10810)change message visibility failed",
 	} {
-		r.want(r.do(action, "queueName=q", "deadLetterQueueName=q", "startConsumeTime=1", "numOfMsg=1", bodyFor(action), handleFor(action)), refusal("6000", text))
+		r.want(r.do(action, "queueName=q", "deadLetterQueueName=q", "startConsumeTime=1", "numOfMsg=1", "visibilityTimeout=1", bodyFor(action), handleFor(action)), refusal("6000", text))
 	}
 }
 
@@ -249,7 +262,7 @@ func bodyFor(action string) string {
 }
 
 func handleFor(action string) string {
-	if action == "DeleteMessage" {
+	if action == "DeleteMessage" || action == "ChangeMessageVisibility" {
 		return "receiptHandle=1"
 	}
 	return "receiptHandle.1=1"

@@ -52,9 +52,14 @@ func (c *call) batchReceiveMessage() error {
 	return c.deliver(name, messages)
 }
 
-// receive gives at least one message, or an error. It ends early when the client goes away.
+// receive gives at least one message, or an error. It ends early when the client goes away. The parameter
+// visibilityTimeout is ours: without it the queue's own counts.
 func (c *call) receive(name string, max int) ([]cmq.Message, error) {
 	wait, err := c.pollingWait()
+	if err != nil {
+		return nil, err
+	}
+	lock, err := c.integerOr("visibilityTimeout", c.door.config.Limits.VisibilityTimeout, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +74,7 @@ func (c *call) receive(name string, max int) ([]cmq.Message, error) {
 	defer forget()
 	ctx, cancel := context.WithTimeout(bound, c.receiveTimeout(wait))
 	defer cancel()
-	messages, err := c.backend().Receive(ctx, c.owner, name, max, wait)
+	messages, err := c.backend().Receive(ctx, c.owner, name, max, wait, time.Duration(lock)*time.Second)
 	if err != nil && polls.Ended() && c.r.Context().Err() == nil && errors.Is(err, context.Canceled) {
 		return nil, cmq.ErrNoMessage
 	}

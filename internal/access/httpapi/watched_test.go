@@ -14,7 +14,7 @@ type watched struct {
 	ended chan<- struct{}
 }
 
-func (w watched) Receive(ctx context.Context, owner, name string, max int, wait *time.Duration) ([]cmq.Message, error) {
+func (w watched) Receive(ctx context.Context, owner, name string, max int, wait *time.Duration, lock time.Duration) ([]cmq.Message, error) {
 	context.AfterFunc(ctx, func() { close(w.ended) })
-	return w.Backend.Receive(ctx, owner, name, max, wait)
+	return w.Backend.Receive(ctx, owner, name, max, wait, lock)
 }

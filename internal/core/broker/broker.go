@@ -151,7 +151,7 @@ func (b *Broker) change(s *shard, op *command.Op, r *Result, out *Output) bool {
 		at := len(out.deliveries)
 		out.deliveries, r.Err = s.Receive(b.time, op.Max, op.Lock, out.deliveries)
 		r.Deliveries = out.deliveries[at:len(out.deliveries):len(out.deliveries)]
-	case command.Delete, command.Release:
+	case command.Delete, command.Release, command.Relock:
 		b.settle(s, op, r, out)
 	case command.Rewind:
 		r.Err = s.Rewind(op.To)
@@ -185,15 +185,18 @@ func (b *Broker) send(s *shard, op *command.Op, r *Result, out *Output) {
 	out.place(op.Shard, lane, seq, op.First, op.N)
 }
 
-// settle carries out Delete and Release: each handle has its own answer.
+// settle carries out Delete, Release and Relock: each handle has its own answer.
 func (b *Broker) settle(s *shard, op *command.Op, r *Result, out *Output) {
 	at := len(out.errors)
 	for _, h := range op.Handles {
 		err := (*cmq.Error)(nil)
-		if op.Kind == command.Delete {
+		switch op.Kind {
+		case command.Delete:
 			err = s.Delete(h)
-		} else {
+		case command.Release:
 			err = s.Release(h)
+		default:
+			err = s.Relock(b.time, op.Lock, h)
 		}
 		out.errors = append(out.errors, err)
 	}

@@ -39,7 +39,7 @@ func (d *dice) number() uint64 {
 
 func (d *dice) op() command.Op {
 	op := command.Op{
-		Kind: command.Kind(1 + d.roll(12)), Shard: cmq.ShardID(d.roll(3)),
+		Kind: command.Kind(1 + d.roll(13)), Shard: cmq.ShardID(d.roll(3)),
 		Version: d.number(), Number: d.number(), From: cmq.ShardID(d.roll(2)), Base: d.number(),
 		Delay: int64(d.number()), Lock: int64(d.number()), Max: int(d.number()),
 	}

@@ -126,6 +126,7 @@ func (h *history) op() command.Op {
 		command.Send, command.Send, command.Send, command.Receive, command.Receive, command.Receive, command.Receive,
 		command.Delete, command.Delete, command.Delete, command.Release, command.Rewind, command.Clear, command.Expire,
 		command.Expire, command.Open, command.Set, command.Drop, command.Transfer, command.Forget,
+		command.Relock,
 	}).Draw(h.T, "kind")
 	number := func(name string) uint64 { return rapid.Uint64Range(0, 25).Draw(h.T, name) }
 	switch op.Kind {
@@ -137,6 +138,9 @@ func (h *history) op() command.Op {
 		op.Lock = rapid.SampledFrom([]int64{0, 0, 1, 700, 9000}).Draw(h.T, "lock")
 	case command.Delete, command.Release:
 		op.Handles = h.someHandles()
+	case command.Relock:
+		op.Handles = h.someHandles()
+		op.Lock = rapid.SampledFrom([]int64{-7, 0, 1, 900, 5000, 70_000}).Draw(h.T, "relock")
 	case command.Rewind:
 		for range rapid.IntRange(0, 2).Draw(h.T, "lanes") {
 			op.To = append(op.To, command.LaneSeq{Lane: h.lane(), Seq: number("to")})

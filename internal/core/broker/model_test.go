@@ -126,6 +126,10 @@ func (s *modelShard) apply(now int64, op command.Op, first uint16, r Result) (Re
 		for _, h := range op.Handles {
 			r.Errors = append(r.Errors, s.end(h, op.Kind == command.Release))
 		}
+	case command.Relock:
+		for _, h := range op.Handles {
+			r.Errors = append(r.Errors, s.relock(now, op.Lock, h))
+		}
 	case command.Rewind:
 		if s.a.Rewind == 0 {
 			r.Err = cmq.ErrNotRewindable
@@ -320,6 +324,22 @@ func (s *modelShard) end(h cmq.Handle, release bool) *cmq.Error {
 		}
 		if m.state = returned; s.old(m) {
 			s.die(m)
+		}
+		return nil
+	}
+	return cmq.ErrHandleInvalid
+}
+
+// relock changes when the lock of the message with this handle ends.
+func (s *modelShard) relock(now, lock int64, h cmq.Handle) *cmq.Error {
+	for _, m := range s.messages {
+		if m.state != locked || m.handle != h {
+			continue
+		}
+		m.deadline = now + lock
+		if lock <= 0 {
+			m.deadline = now
+			s.settle(now)
 		}
 		return nil
 	}

@@ -17,7 +17,7 @@ type Result struct {
 	FirstSlot  uint16       // Send, Transfer: slot of the first message stored
 	N          int          // Send, Transfer: how many were stored, in consecutive slots
 	Deliveries []Delivery   // Receive
-	Errors     []*cmq.Error // Delete, Release: one for each handle, nil: done
+	Errors     []*cmq.Error // Delete, Release, Relock: one for each handle, nil: done
 	Number     uint64       // Transfer: the next number wanted
 }
 

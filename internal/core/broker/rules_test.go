@@ -103,6 +103,56 @@ func TestRules(t *testing.T) {
 			s.invalid(s.release(h[0]))
 			s.invalid(s.delete(h[0]))
 		}},
+		{"a lock is extended, again and again", nil, func(s *script) {
+			s.send(1, 0)
+			h := s.receive(1, 0)[0]
+			s.refused(s.at(29).relock(h, time.Minute), nil)
+			s.at(88.999).receive(1)
+			s.refused(s.relock(h, time.Second), nil)
+			s.at(89.998).receive(1)
+			s.deleted(h)
+		}},
+		{"a lock is shortened", nil, func(s *script) {
+			s.send(1, 0)
+			h := s.receive(1, 0)[0]
+			s.refused(s.at(1).relock(h, 2*time.Second), nil)
+			s.at(2.999).receive(1)
+			s.invalid(s.at(3).relock(h, time.Minute))
+			d := s.op(command.Op{Kind: command.Receive, Max: 1}).Deliveries[0]
+			if d.Count != 2 {
+				s.t.Fatalf("%+v", d)
+			}
+			s.invalid(s.relock(h, time.Minute))
+		}},
+		{"a lock that is moved to and fro ends once", nil, func(s *script) {
+			s.send(1, 0)
+			h := s.receive(1, 0)[0]
+			for range 3 {
+				s.refused(s.relock(h, time.Minute), nil)
+				s.refused(s.relock(h, 30*time.Second), nil)
+			}
+			s.at(30).counts(1, 0, 0, 0)
+			s.receive(2, 0)
+		}},
+		{"given back at once, and the delivery counts", nil, func(s *script) {
+			s.send(2, 0)
+			h := s.receive(1, 0)[0]
+			s.refused(s.relock(h, 0), nil)
+			s.counts(2, 0, 0, 0)
+			s.invalid(s.delete(h))
+			d := s.op(command.Op{Kind: command.Receive, Max: 1}).Deliveries[0]
+			if d.Seq != 0 || d.Count != 2 || d.First != start {
+				s.t.Fatalf("%+v", d)
+			}
+		}},
+		{"given back for the last time", dies(cmq.PolicyReceives, 1), func(s *script) {
+			s.send(1, 0)
+			s.refused(s.relock(s.receive(1, 0)[0], 0), nil)
+			s.receive(1)
+			if s.b.shards[s.id].Dead() != 1 {
+				s.t.Fatal("not dead")
+			}
+		}},
 		{"delayed to the millisecond", nil, func(s *script) {
 			s.send(1, 12*time.Second)
 			s.counts(0, 0, 1, 0)

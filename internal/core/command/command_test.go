@@ -31,6 +31,7 @@ func everyOp() []Op {
 		{Kind: Drop, Shard: shard},
 		{Kind: Transfer, Shard: shard, From: 21, Base: 22, Number: 23, IDs: []cmq.MsgID{24, 25}, Bodies: [][]byte{[]byte("dd"), []byte("e")}},
 		{Kind: Forget, Shard: shard, Number: 26},
+		{Kind: Relock, Shard: shard, Lock: 27, Handles: []cmq.Handle{28, 1 << 60}},
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 //	Open, Set         version, attributes
 //	Transfer          from, base, number, n
 //	Forget            number
+//	Relock            lock, n, n × handle
 func appendOp(b []byte, op *Op) []byte {
 	b = append(b, byte(op.Kind))
 	b = binary.AppendUvarint(b, uint64(op.Shard))
@@ -30,10 +31,9 @@ func appendOp(b []byte, op *Op) []byte {
 		b = binary.AppendUvarint(b, uint64(max(op.Max, 0)))
 		b = AppendInt(b, op.Lock)
 	case Delete, Release:
-		b = binary.AppendUvarint(b, uint64(len(op.Handles)))
-		for _, h := range op.Handles {
-			b = binary.AppendUvarint(b, uint64(h))
-		}
+		b = appendHandles(b, op.Handles)
+	case Relock:
+		b = appendHandles(AppendInt(b, op.Lock), op.Handles)
 	case Rewind:
 		b = binary.AppendUvarint(b, uint64(len(op.To)))
 		for _, p := range op.To {
@@ -52,6 +52,14 @@ func appendOp(b []byte, op *Op) []byte {
 		b = binary.AppendUvarint(b, uint64(len(op.Bodies)))
 	case Forget:
 		b = binary.AppendUvarint(b, op.Number)
+	}
+	return b
+}
+
+func appendHandles(b []byte, handles []cmq.Handle) []byte {
+	b = binary.AppendUvarint(b, uint64(len(handles)))
+	for _, h := range handles {
+		b = binary.AppendUvarint(b, uint64(h))
 	}
 	return b
 }
@@ -122,9 +130,10 @@ func readOp(r *Reader, op *Op) {
 		op.Max = int(min(r.Uvarint(), cmq.MaxSlots))
 		op.Lock = r.Int()
 	case Delete, Release:
-		for n := r.Count(1); n > 0; n-- {
-			op.Handles = append(op.Handles, cmq.Handle(r.Uvarint()))
-		}
+		readHandles(r, op)
+	case Relock:
+		op.Lock = r.Int()
+		readHandles(r, op)
 	case Rewind:
 		for n := r.Count(2); n > 0; n-- {
 			op.To = append(op.To, LaneSeq{Lane: r.Int(), Seq: r.Uvarint()})
@@ -146,6 +155,12 @@ func readOp(r *Reader, op *Op) {
 	case Clear, Drop:
 	default:
 		r.Fail()
+	}
+}
+
+func readHandles(r *Reader, op *Op) {
+	for n := r.Count(1); n > 0; n-- {
+		op.Handles = append(op.Handles, cmq.Handle(r.Uvarint()))
 	}
 }
 

@@ -5,7 +5,7 @@ import "github.com/opencmq/cmq/internal/cmq"
 // Kind says what an operation does. The numbers are part of the format and are never reused.
 type Kind uint8
 
-// The operations of batch version 1. The comment names the fields of Op that count besides Shard.
+// The operations. The comment names the fields of Op that count besides Shard.
 const (
 	Send     Kind = iota + 1 // Delay, Bodies
 	Receive                  // Max, Lock
@@ -19,6 +19,7 @@ const (
 	Drop                     //
 	Transfer                 // From, Base, Number, IDs, Bodies
 	Forget                   // Number
+	Relock                   // Handles, Lock; 0: the lock ends now
 	kinds
 )
 
@@ -31,7 +32,7 @@ type Op struct {
 	Bodies [][]byte // for a Builder only; a parsed operation has First and N instead
 
 	Max  int
-	Lock int64 // 0: the queue's VisibilityTimeout
+	Lock int64 // Receive: 0 is the queue's VisibilityTimeout
 
 	Handles []cmq.Handle
 	To      []LaneSeq

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math/bits"
 	"slices"
+
+	"github.com/opencmq/cmq/internal/mutant"
 )
 
 // flight is one message in flight: delivered, locked, not yet deleted.
@@ -14,9 +16,11 @@ type flight struct {
 	deadline int64 // Unix milliseconds: the lock holds before it
 	first    int64 // time of the first delivery
 	count    uint32
+	seen     uint32 // the walk over the ends that met it last; of no meaning elsewhere
 }
 
-// end says when a flight's lock ends. It outlives the flight if that is deleted earlier.
+// end says when a flight's lock ends. It outlives the flight if that is deleted earlier, and its own meaning if the
+// flight's deadline is moved: only an end whose deadline is the flight's counts.
 type end struct {
 	deadline int64
 	counter  uint64
@@ -38,6 +42,7 @@ type flights struct {
 	n     int
 	shift int   // makes a hash of groups out of 64 bits
 	ends  []end // binary heap
+	walk  uint32
 }
 
 const (
@@ -76,10 +81,33 @@ func (t *flights) add(f flight) {
 	}
 	t.put(f)
 	t.n++
+	t.pushEnd(end{f.deadline, f.counter})
+}
+
+// move gives the flight with this counter another deadline.
+func (t *flights) move(counter uint64, deadline int64) bool {
+	i, ok := t.find(counter)
+	if !ok {
+		return false
+	}
+	if t.table[i].deadline != deadline {
+		t.table[i].deadline = deadline
+		t.pushEnd(end{deadline, counter})
+	}
+	return true
+}
+
+// of finds the flight whose lock ends with e.
+func (t *flights) of(e end) (int, bool) {
+	i, ok := t.find(e.counter)
+	return i, ok && (t.table[i].deadline == e.deadline || mutant.On(mutant.ExtendedLockEndsEarly))
+}
+
+func (t *flights) pushEnd(e end) {
 	if len(t.ends) >= 2*t.n+64 {
 		t.compact()
 	}
-	t.push(end{f.deadline, f.counter})
+	t.push(e)
 }
 
 func (t *flights) put(f flight) {
@@ -109,6 +137,7 @@ func (t *flights) remove(counter uint64) (flight, bool) {
 		return flight{}, false
 	}
 	f := t.table[i]
+	f.seen = 0
 	t.release(i)
 	return f, true
 }
@@ -130,10 +159,10 @@ func (t *flights) release(i int) {
 	t.table[i].counter = 0
 }
 
-// top gives the next end, dropping those whose flight is gone.
+// top gives the next end, dropping those that count no more.
 func (t *flights) top() (end, bool) {
 	for len(t.ends) > 0 {
-		if _, ok := t.find(t.ends[0].counter); ok {
+		if _, ok := t.of(t.ends[0]); ok {
 			return t.ends[0], true
 		}
 		t.pop()
@@ -154,31 +183,45 @@ func (t *flights) expire(now int64) (flight, bool) {
 }
 
 // ended visits the flights whose lock has ended at now, in no particular order, and gives the first deadline
-// after now, 0 if there is none. Only the part of the heap up to there is looked at.
+// after now, 0 if there is none. Only the part of the heap up to there is looked at. A deadline that was moved away
+// and back is there twice, but its flight is visited once.
 func (t *flights) ended(now int64, visit func(*flight)) (next int64) {
 	if e, ok := t.top(); !ok {
 		return 0
 	} else if e.deadline > now {
 		return e.deadline
 	}
+	t.mark()
 	var walk func(i int)
 	walk = func(i int) {
 		if i >= len(t.ends) || next != 0 && t.ends[i].deadline >= next {
 			return
 		}
 		e := t.ends[i]
-		if at, ok := t.find(e.counter); ok {
+		if at, ok := t.of(e); ok {
+			f := &t.table[at]
 			if e.deadline > now {
 				next = e.deadline
 				return
 			}
-			visit(&t.table[at])
+			if f.seen != t.walk {
+				f.seen = t.walk
+				visit(f)
+			}
 		}
 		walk(2*i + 1)
 		walk(2*i + 2)
 	}
 	walk(0)
 	return next
+}
+
+// mark begins a walk over the ends.
+func (t *flights) mark() {
+	if t.walk++; t.walk == 0 {
+		t.walk = 1
+		t.each(func(f *flight) { f.seen = 0 })
+	}
 }
 
 // each visits all flights in no particular order.
@@ -196,16 +239,24 @@ func (t *flights) each(visit func(*flight)) {
 // sorted lists all flights by counter.
 func (t *flights) sorted() []flight {
 	list := make([]flight, 0, t.len())
-	t.each(func(f *flight) { list = append(list, *f) })
+	t.each(func(f *flight) {
+		list = append(list, *f)
+		list[len(list)-1].seen = 0
+	})
 	slices.SortFunc(list, func(a, b flight) int { return cmp.Compare(a.counter, b.counter) })
 	return list
 }
 
-// compact drops the ends whose flights are gone.
+// compact drops the ends that count no more, and those that are there twice.
 func (t *flights) compact() {
+	t.mark()
 	t.ends = slices.DeleteFunc(t.ends, func(e end) bool {
-		_, ok := t.find(e.counter)
-		return !ok
+		i, ok := t.of(e)
+		if !ok || t.table[i].seen == t.walk {
+			return true
+		}
+		t.table[i].seen = t.walk
+		return false
 	})
 	for i := len(t.ends)/2 - 1; i >= 0; i-- {
 		t.sink(i)

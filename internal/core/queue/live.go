@@ -64,9 +64,8 @@ func (s *Shard) Needed(yield func(lane int64, from uint64) bool) {
 
 // Holds reports whether the delivery with this handle is still the message's newest and its lock has not ended.
 func (s *Shard) Holds(h cmq.Handle) bool {
-	counter := uint64(h) & (1<<56 - 1)
-	_, ok := s.flights.find(counter)
-	return ok && cmq.NewHandle(s.ordinal, counter) == h
+	_, ok := s.flights.find(s.counterOf(h))
+	return ok
 }
 
 // Numbers sum up the shard: two shards of which some differ are in different states.

@@ -59,11 +59,7 @@ func (s *Shard) Receive(now int64, limit int, lock int64, out []Delivery) ([]Del
 	if lock <= 0 {
 		lock = s.lock
 	}
-	deadline := int64(math.MaxInt64)
-	if lock < math.MaxInt64-now {
-		deadline = now + lock
-	}
-	return s.hand(now, deadline, n, out), nil
+	return s.hand(now, until(now, lock), n, out), nil
 }
 
 // hand gives out the next n messages, which are there.
@@ -131,13 +127,44 @@ func (s *Shard) Release(h cmq.Handle) *cmq.Error {
 	return nil
 }
 
-// land takes the message with this handle out of the in-flight table.
-func (s *Shard) land(h cmq.Handle) (flight, bool) {
+// Relock lets the lock of the delivery with this handle end lock milliseconds from now, earlier or later than it would
+// have. With 0 or less it ends now, as if its time were over: the delivery counts. For a handle that is not that of
+// the newest delivery, still locked, the error is ErrHandleInvalid.
+func (s *Shard) Relock(now, lock int64, h cmq.Handle) *cmq.Error {
+	if lock > 0 {
+		if !s.flights.move(s.counterOf(h), until(now, lock)) {
+			return cmq.ErrHandleInvalid
+		}
+		return nil
+	}
+	f, ok := s.land(h)
+	if !ok {
+		return cmq.ErrHandleInvalid
+	}
+	s.unlock(f)
+	return nil
+}
+
+// until is lock milliseconds after now, or the end of time.
+func until(now, lock int64) int64 {
+	if lock < math.MaxInt64-now {
+		return now + lock
+	}
+	return math.MaxInt64
+}
+
+// counterOf is the counter of the delivery with this handle; 0, which no delivery has, if it is not this shard's.
+func (s *Shard) counterOf(h cmq.Handle) uint64 {
 	counter := uint64(h) & (1<<56 - 1)
 	if cmq.NewHandle(s.ordinal, counter) != h {
-		return flight{}, false
+		return 0
 	}
-	return s.flights.remove(counter)
+	return counter
+}
+
+// land takes the message with this handle out of the in-flight table.
+func (s *Shard) land(h cmq.Handle) (flight, bool) {
+	return s.flights.remove(s.counterOf(h))
 }
 
 // Clear ends every message, also those that could be rewound.

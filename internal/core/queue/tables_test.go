@@ -17,7 +17,7 @@ func TestFlightsAgreeWithAMap(t *testing.T) {
 		counter, now := uint64(rapid.IntRange(0, 1000).Draw(t, "from")), int64(0)
 		stride := rapid.SampledFrom([]uint64{1, 1, 16, 17}).Draw(t, "stride")
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
-			switch rapid.IntRange(0, 3).Draw(t, "do") {
+			switch rapid.IntRange(0, 4).Draw(t, "do") {
 			case 0, 1:
 				lock := rapid.Int64Range(0, 50).Draw(t, "lock")
 				for range rapid.IntRange(0, 60).Draw(t, "adds") {
@@ -38,6 +38,18 @@ func TestFlightsAgreeWithAMap(t *testing.T) {
 			case 3:
 				now += rapid.Int64Range(0, 20).Draw(t, "later")
 				expireAll(t, &table, model, now)
+			case 4:
+				for _, c := range rapid.SliceOf(rapid.Uint64Range(0, 100)).Draw(t, "moves") {
+					c = counter - min(counter, c*stride)
+					deadline := now + rapid.Int64Range(1, 3).Draw(t, "to")*10
+					f, there := model[c]
+					if table.move(c, deadline) != there {
+						t.Fatalf("moved %d, which is there: %v", c, there)
+					}
+					if f.deadline = deadline; there {
+						model[c] = f
+					}
+				}
 			}
 			compareFlights(t, &table, model, now)
 		}
@@ -86,6 +98,26 @@ func compareFlights(t *rapid.T, table *flights, model map[uint64]flight, now int
 	}
 	if got := table.ended(at, func(*flight) { ended-- }); got != next || ended != 0 {
 		t.Fatalf("next end %d, want %d; %d too few ended", got, next, ended)
+	}
+}
+
+// TestMovedEndsDoNotPileUp moves one deadline to and fro.
+func TestMovedEndsDoNotPileUp(t *testing.T) {
+	var table flights
+	table.add(flight{counter: 1, deadline: 1})
+	for i := range 1000 {
+		table.move(1, int64(2+i%2))
+	}
+	if len(table.ends) > 100 {
+		t.Fatalf("%d ends of one flight", len(table.ends))
+	}
+	table.walk = 1<<32 - 1 // the next walk cannot be told from one that never was
+	n := 0
+	for range 2 {
+		table.ended(10, func(*flight) { n++ })
+	}
+	if n != 2 {
+		t.Fatalf("visited %d times in two walks", n)
 	}
 }
 

@@ -1,0 +1,64 @@
+package httpapi
+
+import (
+	"context"
+	"time"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// changeMessageVisibility lets a lock end visibilityTimeout seconds from now, or at once if that is 0. It is an action
+// of ours, under a name the published service does not have.
+func (c *call) changeMessageVisibility(ctx context.Context) error {
+	name, err := c.queue("queueName")
+	if err != nil {
+		return err
+	}
+	text, err := c.required("receiptHandle")
+	if err != nil {
+		return err
+	}
+	handle, refusal := parseHandle(text)
+	if refusal != nil {
+		return refusal
+	}
+	lock, err := c.newLock()
+	if err != nil {
+		return err
+	}
+	errs, err := c.backend().Relock(ctx, c.owner, name, []cmq.Handle{handle}, lock)
+	if err != nil {
+		return err
+	}
+	if errs[0] != nil {
+		return errs[0]
+	}
+	c.envelope(nil)
+	return nil
+}
+
+// batchChangeMessageVisibility does it to several, all with the same visibilityTimeout.
+func (c *call) batchChangeMessageVisibility(ctx context.Context) error {
+	name, err := c.queue("queueName")
+	if err != nil {
+		return err
+	}
+	lock, err := c.newLock()
+	if err != nil {
+		return err
+	}
+	return c.onHandles(cmq.ErrRelockPart, cmq.ErrRelockBatch, func(handles []cmq.Handle) ([]*cmq.Error, error) {
+		return c.backend().Relock(ctx, c.owner, name, handles, lock)
+	})
+}
+
+func (c *call) newLock() (time.Duration, error) {
+	seconds, err := c.integer("visibilityTimeout", cmq.Range{Min: 0, Max: c.door.config.Limits.VisibilityTimeout.Max})
+	if err != nil {
+		return 0, err
+	}
+	if seconds == nil {
+		return 0, cmq.ErrParameterMissing("visibilityTimeout")
+	}
+	return time.Duration(*seconds) * time.Second, nil
+}
