@@ -66,7 +66,7 @@ func TestFlippedBitsHeal(t *testing.T) {
 		case 1: // one is stopped
 			id := cmq.NodeID(1 + rng.IntN(3))
 			c.crash(id)
-			flipped = append(flipped, c.flipAnywhere(rng, c.members[id], false, "MANIFEST"))
+			flipped = append(flipped, c.flipAnywhere(rng, c.members[id], false))
 			c.fillUp(c.leader(), 20)
 			c.bootNoting(id, flipped)
 		case 2: // all are stopped
@@ -74,7 +74,7 @@ func TestFlippedBitsHeal(t *testing.T) {
 				c.crash(id)
 			}
 			for _, id := range []cmq.NodeID{1, 2, 3} {
-				flipped = append(flipped, c.flipAnywhere(rng, c.members[id], false, "MANIFEST"))
+				flipped = append(flipped, c.flipAnywhere(rng, c.members[id], false))
 				c.bootNoting(id, flipped)
 			}
 		}

@@ -76,7 +76,7 @@ func (s *storm) step() {
 			m.up = false
 			m.disk.Crash(mode)
 			if m.id == s.unlucky && s.rng.IntN(2) == 0 {
-				s.say("flip %s", s.flipAnywhere(s.rng, m, false, "MANIFEST"))
+				s.say("flip %s", s.flipAnywhere(s.rng, m, false))
 			}
 		}
 	case 2, 3, 4:
@@ -89,7 +89,7 @@ func (s *storm) step() {
 		clear(s.cut)
 	case 8:
 		if u := s.members[s.unlucky]; u.up && u.err == nil {
-			s.say("flip %s", s.flipAnywhere(s.rng, u, true, "MANIFEST", "hardstate"))
+			s.say("flip %s", s.flipAnywhere(s.rng, u, true, "hardstate"))
 			if s.rng.IntN(3) == 0 {
 				u.r.suspect(uint64(s.rng.IntN(int(u.r.last) + 1)))
 			}

@@ -73,7 +73,7 @@ func (s *Store) Scrub(throttle func(bytes int) error, report func(Damage)) error
 		case stop != nil:
 			return stop
 		case err != nil && s.named(img.Number):
-			report(damageOf(err, Damage{File: s.path(img.Name()), Kind: KindImage, Number: img.Number}))
+			report(damageOf(segment.Disowned(err), Damage{File: s.path(img.Name()), Kind: KindImage, Number: img.Number}))
 		}
 	}
 	for _, p := range s.shelf.pieces() {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/store/archive"
 	"github.com/opencmq/cmq/internal/store/checkpoint"
+	"github.com/opencmq/cmq/internal/store/segment"
 	"github.com/opencmq/cmq/internal/vfs"
 )
 
@@ -46,13 +47,13 @@ func (s *Store) removeLeftovers() error {
 
 func (s *Store) knownNames() map[string]bool {
 	known := s.man.names()
-	known[lockName], known[manifestName] = true, true
+	known[lockName], known[manifestName], known[badManifest] = true, true, true
 	return known
 }
 
 // ofLog tells whether the log looks after the name: its segments and their temporary forms, the side file.
 func (s *Store) ofLog(name string) bool {
-	if name == "hardstate" || strings.HasSuffix(name, ".seg"+vfs.TempSuffix) {
+	if name == segment.SideFile || strings.HasSuffix(name, ".seg"+vfs.TempSuffix) {
 		return true
 	}
 	digits, ok := strings.CutSuffix(name, ".seg")
@@ -72,6 +73,9 @@ func (s *Store) leftover(name string) bool {
 	}
 	if name == creatingName || strings.HasSuffix(name, vfs.TempSuffix) {
 		return true
+	}
+	if s.remade { // it knows only what could be read
+		return false
 	}
 	if strings.HasPrefix(name, refPrefix) {
 		return s.laterRefs(name)

@@ -86,11 +86,7 @@ func (m *manifest) encode(id checkpoint.Identity) []byte {
 	for _, i := range m.images {
 		p = appendU64(p, i.Number, i.Index, i.Term, uint64(i.Time), uint64(i.Size))
 		p = le.AppendUint32(p, i.Sum)
-		p = le.AppendUint32(p, uint32(len(i.refs)))
-		for _, f := range i.refs {
-			p = appendU64(appendName(p, f.Name), uint64(f.Size))
-			p = le.AppendUint32(p, f.CRC)
-		}
+		p = appendRefs(p, i.refs)
 	}
 	for _, s := range m.segments {
 		p = appendU64(p, s.Number, s.First, s.Last, uint64(s.End), uint64(s.Size))
@@ -104,6 +100,15 @@ func (m *manifest) encode(id checkpoint.Identity) []byte {
 		p = appendName(p, name)
 	}
 	return le.AppendUint32(p, crc32.Checksum(p, castagnoli))
+}
+
+func appendRefs(p []byte, refs []reflog.File) []byte {
+	p = le.AppendUint32(p, uint32(len(refs)))
+	for _, f := range refs {
+		p = appendU64(appendName(p, f.Name), uint64(f.Size))
+		p = le.AppendUint32(p, f.CRC)
+	}
+	return p
 }
 
 func appendU64(p []byte, values ...uint64) []byte {
@@ -190,13 +195,18 @@ func (r *fields) name() string { return string(r.take(int(le.Uint16(r.take(2))))
 func (r *fields) image() image {
 	i := image{Info: checkpoint.Info{
 		Number: r.u64(), Index: r.u64(), Term: r.u64(), Time: int64(r.u64()), Size: int64(r.u64()), Sum: r.u32()}}
+	i.refs = r.refs()
+	return i
+}
+
+func (r *fields) refs() (list []reflog.File) {
 	for range r.u32() {
 		if r.bad {
 			break
 		}
-		i.refs = append(i.refs, reflog.File{Name: r.name(), Size: int64(r.u64()), CRC: r.u32()})
+		list = append(list, reflog.File{Name: r.name(), Size: int64(r.u64()), CRC: r.u32()})
 	}
-	return i
+	return list
 }
 
 // change replaces the manifest by one with these changes, durably, and only then lets others see them. made are the files that

@@ -175,7 +175,7 @@ func (st *Staging) Finish(img Image, hs segment.HardState) error {
 		panic(fmt.Sprintf("BUG: the staging is of entry %d of term %d, not %d of %d", st.index, st.term, img.Index, img.Term))
 	}
 	img.Parts = [][]byte{data}
-	st.info, err = checkpoint.Save(st.s.fs, st.s.dir, identityOf(&st.s.opt), st.s.number(), &img.Image)
+	st.info, err = st.s.save(&img)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@
 //	LOCK                  locked while a process uses the directory
 //	CREATING              there while Create is at work
 //	MANIFEST              the root                                        (manifest.go)
+//	MANIFEST.bad          a root that could not be trusted, for whoever wants to look into it
 //	hardstate             term and vote                                   (package segment)
 //	0000000007.seg        a segment, of the log or archived               (package segment)
 //	0000000009.arc        messages                                        (package archive)
@@ -107,6 +108,7 @@ type Store struct {
 	shelf  shelf
 	adding *archive.Writer
 	damage []Damage // found by Open
+	remade bool     // Open made the root anew
 
 	mu   sync.Mutex
 	man  manifest
@@ -192,7 +194,7 @@ func (s *Store) create(boot Image) error {
 	if err := s.removeUnfinished(); err != nil {
 		return err
 	}
-	info, err := checkpoint.Save(s.fs, s.dir, identityOf(&s.opt), s.number(), &boot.Image)
+	info, err := s.save(&boot)
 	if err != nil {
 		return err
 	}
@@ -263,27 +265,16 @@ func (s *Store) opened() (*Store, error) {
 
 func (s *Store) open() error {
 	m, err := s.readManifest()
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.openLog(m)
 	}
-	s.man, s.next = m, max(m.next, 1)
-	if err := s.checkImages(); err != nil {
-		return err
-	}
-	opt := s.opt.Options
-	opt.First, opt.Root = m.first, uint32(m.sequence)
-	if newest := m.newest(); newest != nil {
-		opt.VerifyFrom = newest.Index + 1
-	}
-	opt.CheckRoot = s.checkRoot
-	log, err := segment.Open(s.fs, s.dir, opt)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = &segment.DamageError{File: s.dir, Why: "there is no log in it", Fix: fixReplace}
+	var lost *segment.DamageError
+	if errors.As(err, &lost) && lost.File == s.path(manifestName) {
+		err = s.openWithoutRoot(lost)
 	}
 	if err != nil {
 		return err
 	}
-	s.log = log
 	if err := s.noteRoot(); err != nil { // the process ended in between
 		return err
 	}
@@ -295,6 +286,23 @@ func (s *Store) open() error {
 		return err
 	}
 	return s.removeLeftovers()
+}
+
+// openLog opens the log with which the root m says that it begins. An error is of the log, unless it names the root.
+func (s *Store) openLog(m manifest) error {
+	s.man, s.next, s.damage = m, max(m.next, 1), nil
+	if err := s.checkImages(); err != nil {
+		return err
+	}
+	opt := s.opt.Options
+	opt.First, opt.Root = m.first, uint32(m.sequence)
+	if newest := m.newest(); newest != nil {
+		opt.VerifyFrom = newest.Index + 1
+	}
+	opt.CheckRoot = s.checkRoot
+	log, err := segment.Open(s.fs, s.dir, opt)
+	s.log = log
+	return err
 }
 
 func (s *Store) readManifest() (manifest, error) {
@@ -319,8 +327,8 @@ func (s *Store) withoutManifest(notExist error) error {
 		return err
 	}
 	for _, name := range names {
-		if strings.HasSuffix(name, ".seg") || strings.HasSuffix(name, checkpoint.Suffix) {
-			return &segment.DamageError{File: s.path(manifestName), Why: "the file is missing, but there is data", Fix: fixReplace}
+		if name != lockName && !strings.HasSuffix(name, vfs.TempSuffix) {
+			return &segment.DamageError{File: s.path(manifestName), Why: "the file is missing, but there is " + name, Fix: fixReplace}
 		}
 	}
 	return notExist
@@ -355,14 +363,20 @@ func whyNot(err error, have, want int64) string {
 	return fmt.Sprintf("the file has %d bytes, it was written with %d", have, want)
 }
 
-// checkRoot finds an old copy of the manifest, or of the log's side file.
+// checkRoot finds an old copy of the manifest, or of the log's side file: whichever knows less.
 func (s *Store) checkRoot(known uint32) error {
 	have := uint32(s.man.sequence)
-	if known == have || known+1 == have {
+	ahead := int32(have - known)
+	switch {
+	case ahead == 0 || ahead == 1:
 		return nil
+	case ahead < 0:
+		return &segment.DamageError{File: s.path(manifestName), Fix: fixReplace,
+			Why: fmt.Sprintf("it is an older copy: number %d, but number %d was written", have, known)}
+	default:
+		return &segment.DamageError{File: s.path(segment.SideFile), Fix: fixReplace,
+			Why: fmt.Sprintf("it is an older copy: it knows manifest number %d, but there is number %d", known, have)}
 	}
-	return &segment.DamageError{File: s.path(manifestName), Fix: fixReplace,
-		Why: fmt.Sprintf("it is number %d of the directory's manifests, but the side file of the log knows number %d: one of them is an older copy", have, known)}
 }
 
 // fits checks that the log continues the images, and brings the commit mark up to them.
@@ -378,12 +392,9 @@ func (s *Store) fits() error {
 		case err == nil && term != img.Term:
 			why = fmt.Sprintf("the image is of entry %d of term %d, but in the log that has term %d", img.Index, img.Term, term)
 		}
-		switch {
-		case why == "":
+		if why == "" {
 			fit = append(fit, *img)
-		case i == len(m.images)-1:
-			return &segment.DamageError{File: s.path(img.Name()), Why: why, Fix: fixReplace}
-		default: // the older one is of use only with the log behind it, whose beginning is lost
+		} else { // it is of use only with the log behind it, whose beginning is lost
 			s.noteDamage(Damage{File: s.path(img.Name()), Kind: KindImage, Number: img.Number, Why: why})
 			s.parted = append(s.parted, *img)
 		}
@@ -461,7 +472,7 @@ func (s *Store) LatestImage() (Image, error) {
 
 func (s *Store) readImage(i *image) (Image, error) {
 	img, err := checkpoint.Load(s.fs, s.dir, identityOf(&s.opt), i.Info)
-	return Image{Image: img, Refs: i.refs}, err
+	return Image{Image: img, Refs: i.refs}, segment.Disowned(err)
 }
 
 // SaveImage makes an image durable and the newest, and removes what only the images before the last two needed. An error
@@ -473,11 +484,18 @@ func (s *Store) SaveImage(img Image) error {
 	if mutant.On(mutant.CheckpointNotAtomic) && img.Index < s.log.DurableIndex() {
 		img.Index++
 	}
-	info, err := checkpoint.Save(s.fs, s.dir, identityOf(&s.opt), s.number(), &img.Image)
+	info, err := s.save(&img)
 	if err != nil {
 		return err
 	}
 	return s.changeImages([]string{info.Name()}, nil, func(m *manifest) { m.images = append(m.images, image{Info: info, refs: img.Refs}) })
+}
+
+// save makes an image durable, with the names of its files of references.
+func (s *Store) save(img *Image) (checkpoint.Info, error) {
+	file := img.Image
+	file.Files = appendRefs(nil, img.Refs)
+	return checkpoint.Save(s.fs, s.dir, identityOf(&s.opt), s.number(), &file)
 }
 
 // keptImages is how many images are kept: the newest, and one to fall back on.

@@ -247,7 +247,7 @@ func TestFilesThatAreNotTheOneWritten(t *testing.T) {
 		"empty":              {func(d *vfs.Disk) error { return d.Shorten(info.Name(), 0) }, new(*segment.DamageError)},
 		"cut in the bodies":  {func(d *vfs.Disk) error { return d.Shorten(info.Name(), 500) }, new(*segment.DamageError)},
 		"cut by one byte":    {func(d *vfs.Disk) error { return d.Shorten(info.Name(), info.Size-1) }, new(*segment.DamageError)},
-		"of another replica": {put(other(foreign, 12, ms)), new(*segment.ForeignError)},
+		"of another replica": {put(other(foreign, 12, ms)), new(*segment.DamageError)},
 		"renumbered":         {put(other(testID, 13, ms)), new(*segment.DamageError)},
 		"an older state":     {put(other(testID, 12, ms[:299])), new(*segment.DamageError)},
 		"of the same shape":  {put(other(testID, 12, changed)), new(*segment.DamageError)},

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/opencmq/cmq/internal/mutant"
+	"github.com/opencmq/cmq/internal/store/segment"
 	"github.com/opencmq/cmq/internal/vfs"
 )
 
@@ -41,7 +42,7 @@ func Open(fsys vfs.FS, dir string, id ID, info Info) *File {
 func (f *File) Info() Info { return f.info }
 
 // Check opens the file, if it is not open, and compares it with what the root says. *segment.DamageError,
-// *segment.ForeignError, *segment.VersionError, fs.ErrNotExist or the disk's error.
+// fs.ErrNotExist or the disk's error.
 func (f *File) Check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -62,7 +63,7 @@ func (f *File) openLocked() error {
 	f.file = file
 	if err := f.readEnds(); err != nil {
 		f.file = nil
-		return errors.Join(err, file.Close())
+		return errors.Join(segment.Disowned(err), file.Close())
 	}
 	return nil
 }

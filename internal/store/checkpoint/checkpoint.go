@@ -3,7 +3,8 @@
 //
 // An image is one file, written beside, synced and renamed, so that it is there whole or not at all. The index it
 // belongs to is in the same file and under the same checksum as the state: etcd once kept the two apart (#13967).
-// Which images count, and which files belong to them, is in the root that package store keeps.
+// Which images count is in the root that package store keeps. Which files belong to an image is in both, so that the root
+// can be made again.
 //
 // Package store is the only caller.
 package checkpoint
@@ -26,6 +27,7 @@ type Image struct {
 	Term      uint64   // of that entry
 	ConfState []byte   // membership at that entry, as the caller encodes it
 	Time      int64    // cluster time at that entry, Unix milliseconds
+	Files     []byte   // which other files belong to it, as the caller encodes it
 	Parts     [][]byte // the machine, one part behind the other; one part if it was read
 }
 
@@ -83,14 +85,16 @@ const Suffix = ".image"
 //	40  term     u64
 //	48  time     i64   Unix milliseconds
 //	56  conf     u64   length
-//	64  data     u64   length
-//	72  body     u32   CRC32C of conf and data
-//	76  head     u32   CRC32C of bytes 0 to 75
-//	80  conf, data; the file ends here
+//	64  files    u64   length
+//	72  data     u64   length
+//	80  body     u32   CRC32C of conf, files and data
+//	84  head     u32   CRC32C of bytes 0 to 83
+//	88  conf, files, data; the file ends here
 const (
 	magic    = "cmqimag\n"
-	version  = 2
-	headSize = 80
+	version  = 3
+	headSize = 88
+	headSum  = headSize - 4
 )
 
 var (
@@ -102,7 +106,7 @@ func checksumOf(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
 
 func encodeHead(id Identity, img *Image) []byte {
 	p := make([]byte, headSize)
-	body, n := checksumOf(img.ConfState), 0
+	body, n := crc32.Update(checksumOf(img.ConfState), castagnoli, img.Files), 0
 	for _, part := range img.Parts {
 		body = crc32.Update(body, castagnoli, part)
 		n += len(part)
@@ -116,18 +120,19 @@ func encodeHead(id Identity, img *Image) []byte {
 	le.PutUint64(p[40:], img.Term)
 	le.PutUint64(p[48:], uint64(img.Time))
 	le.PutUint64(p[56:], uint64(len(img.ConfState)))
-	le.PutUint64(p[64:], uint64(n))
-	le.PutUint32(p[72:], body)
-	le.PutUint32(p[76:], checksumOf(p[:76]))
+	le.PutUint64(p[64:], uint64(len(img.Files)))
+	le.PutUint64(p[72:], uint64(n))
+	le.PutUint32(p[80:], body)
+	le.PutUint32(p[headSum:], checksumOf(p[:headSum]))
 	return p
 }
 
 // head is what an image file's header says.
 type head struct {
-	index, term uint64
-	time        int64
-	conf, data  uint64 // lengths
-	body, sum   uint32
+	index, term       uint64
+	time              int64
+	conf, files, data uint64 // lengths
+	body, sum         uint32
 }
 
 // decodeHead reads the header of a file of that many bytes.
@@ -135,7 +140,7 @@ func decodeHead(name string, id Identity, p []byte, size int64) (h head, err err
 	if len(p) < headSize || string(p[:8]) != magic {
 		return h, damaged(name, 0, "it does not begin with the mark of an image")
 	}
-	if checksumOf(p[:76]) != le.Uint32(p[76:]) {
+	if checksumOf(p[:headSum]) != le.Uint32(p[headSum:]) {
 		return h, damaged(name, 0, "the header's checksum is wrong")
 	}
 	if v := le.Uint32(p[8:]); v != version {
@@ -147,9 +152,9 @@ func decodeHead(name string, id Identity, p []byte, size int64) (h head, err err
 	}
 	h = head{
 		index: le.Uint64(p[32:]), term: le.Uint64(p[40:]), time: int64(le.Uint64(p[48:])),
-		conf: le.Uint64(p[56:]), data: le.Uint64(p[64:]), body: le.Uint32(p[72:]), sum: le.Uint32(p[76:]),
+		conf: le.Uint64(p[56:]), files: le.Uint64(p[64:]), data: le.Uint64(p[72:]), body: le.Uint32(p[80:]), sum: le.Uint32(p[headSum:]),
 	}
-	if length := uint64(size) - headSize; h.conf > length || h.data != length-h.conf {
+	if length := uint64(size) - headSize; h.conf > length || h.files > length-h.conf || h.data != length-h.conf-h.files {
 		return h, damaged(name, size, "the file has another length than its header says")
 	}
 	return h, nil
@@ -173,7 +178,10 @@ func decode(name string, id Identity, p []byte) (Image, head, error) {
 	if checksumOf(body) != h.body {
 		return Image{}, h, damaged(name, headSize, "the checksum is wrong")
 	}
-	return Image{Index: h.index, Term: h.term, Time: h.time, ConfState: body[:h.conf:h.conf], Parts: [][]byte{body[h.conf:]}}, h, nil
+	return Image{
+		Index: h.index, Term: h.term, Time: h.time,
+		ConfState: body[:h.conf:h.conf], Files: body[h.conf:][:h.files:h.files], Parts: [][]byte{body[h.conf+h.files:]},
+	}, h, nil
 }
 
 func damaged(name string, off int64, why string) error {
@@ -185,8 +193,8 @@ func damaged(name string, off int64, why string) error {
 // harmless).
 func Save(fsys vfs.FS, dir string, id Identity, number uint64, img *Image) (Info, error) {
 	head := encodeHead(id, img)
-	info := Info{Number: number, Index: img.Index, Term: img.Term, Time: img.Time, Sum: le.Uint32(head[76:])}
-	bufs := append([][]byte{head, img.ConfState}, img.Parts...)
+	info := Info{Number: number, Index: img.Index, Term: img.Term, Time: img.Time, Sum: le.Uint32(head[headSum:])}
+	bufs := append([][]byte{head, img.ConfState, img.Files}, img.Parts...)
 	for _, b := range bufs {
 		info.Size += int64(len(b))
 	}
@@ -211,6 +219,20 @@ func Load(fsys vfs.FS, dir string, id Identity, info Info) (Image, error) {
 		err = h.is(name, info)
 	}
 	return img, err
+}
+
+// Identify reads the image under this number, and describes it as Save once did, for a root that was lost. The errors are those of
+// Load.
+func Identify(fsys vfs.FS, dir string, id Identity, number uint64) (Info, Image, error) {
+	info := Info{Number: number}
+	name := filepath.Join(dir, info.Name())
+	p, err := vfs.ReadFile(fsys, name)
+	if err != nil {
+		return info, Image{}, fmt.Errorf("identify image: %w", err)
+	}
+	img, h, err := decode(name, id, p)
+	info.Index, info.Term, info.Time, info.Size, info.Sum = h.index, h.term, h.time, int64(len(p)), h.sum
+	return info, img, err
 }
 
 // verifyStep is how many bytes Verify reads at a time.

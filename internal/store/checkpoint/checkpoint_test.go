@@ -17,13 +17,13 @@ import (
 
 var (
 	testID    = Identity{Cluster: 1, Set: 2, Replica: 3}
-	testImage = Image{Index: 4, Term: 5, ConfState: []byte("conf"), Time: 6, Parts: [][]byte{[]byte("machine")}}
+	testImage = Image{Index: 4, Term: 5, ConfState: []byte("conf"), Time: 6, Files: []byte("files"), Parts: [][]byte{[]byte("machine")}}
 )
 
 func newTestDisk(seed uint64) *vfs.Disk { return vfs.NewDisk(rand.New(rand.NewPCG(seed, 1))) }
 
 func encode(id Identity, img Image) []byte {
-	return append(append(encodeHead(id, &img), img.ConfState...), img.Data()...)
+	return slices.Concat(encodeHead(id, &img), img.ConfState, img.Files, img.Data())
 }
 
 func TestImageKeepsEveryField(t *testing.T) {
@@ -58,7 +58,7 @@ func TestPartsAreOneMachine(t *testing.T) {
 	b, err := Save(fsys, "/", testID, 7, &cut)
 	require.NoError(t, err)
 	require.Equal(t, a, b)
-	require.Equal(t, Info{Number: 7, Index: 4, Term: 5, Time: 6, Size: headSize + 11, Sum: a.Sum}, a)
+	require.Equal(t, Info{Number: 7, Index: 4, Term: 5, Time: 6, Size: headSize + 16, Sum: a.Sum}, a)
 	require.Equal(t, []string{"/0000000007.image"}, disk.Files())
 	disk.Crash(vfs.LoseAll)
 	img, err := Load(disk.Mount(), "/", testID, b)
@@ -97,7 +97,7 @@ func TestVerifyReadsAllPieceByPiece(t *testing.T) {
 	require.NoError(t, err)
 	var pieces []int
 	require.NoError(t, Verify(disk.Mount(), "/", testID, info, func(n int) error { pieces = append(pieces, n); return nil }))
-	require.Equal(t, []int{verifyStep, verifyStep, verifyStep, 5 + len(img.ConfState)}, pieces)
+	require.Equal(t, []int{verifyStep, verifyStep, verifyStep, 5 + len(img.ConfState) + len(img.Files)}, pieces)
 
 	stop := errors.New("enough")
 	require.ErrorIs(t, Verify(disk.Mount(), "/", testID, info, func(int) error { return stop }), stop)
@@ -116,7 +116,7 @@ func TestImagesThatAreNotTheOneWritten(t *testing.T) {
 			edit(&img)
 			p := encode(id, img)
 			head(p)
-			le.PutUint32(p[76:], checksumOf(p[:76]))
+			le.PutUint32(p[headSum:], checksumOf(p[:headSum]))
 			return vfs.WriteFile(d.Mount(), info.Name(), p)
 		}
 	}
@@ -194,7 +194,7 @@ func FuzzImage(f *testing.F) {
 	f.Add(encode(testID, testImage))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if len(p) >= headSize { // let the fuzzer get behind the header's checksum
-			le.PutUint32(p[76:], checksumOf(p[:76]))
+			le.PutUint32(p[headSum:], checksumOf(p[:headSum]))
 		}
 		img, _, err := decode("x", testID, p)
 		if err != nil {

@@ -46,7 +46,8 @@ type Options struct {
 
 	// Root is the sequence number of the caller's root, for a side file that must be made anew.
 	Root uint32
-	// CheckRoot, if not nil, is told by Open, before it changes anything, the newest root that the side file knows.
+	// CheckRoot, if not nil, is told by Open, before it changes anything, the newest root that the side file knows. Open ends with
+	// its error, unless that is a *DamageError of the side file: then that is an older copy, and nobody knows term and vote.
 	CheckRoot func(known uint32) error
 	// VerifyFrom is the lowest entry that will be read at once: segments with entries from there on are read as a whole by
 	// Open. Of older ones only the tables are. All entries before it were durable once: where the log ends earlier, it has lost

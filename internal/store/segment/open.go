@@ -49,19 +49,21 @@ func (o *opening) openSlots() error {
 	l := o.log
 	sl, err := openSlots(l.fs, l.dir, l.opt.identity())
 	if err == nil {
-		l.slots = sl
-		if l.opt.CheckRoot != nil {
-			if err := l.opt.CheckRoot(sl.last.root); err != nil {
-				return errors.Join(err, sl.close())
-			}
+		if l.opt.CheckRoot == nil {
+			l.slots = sl
+			return nil
 		}
-		return nil
+		if err = l.opt.CheckRoot(sl.last.root); err == nil {
+			l.slots = sl
+			return nil
+		}
+		err = errors.Join(err, sl.close())
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = l.withoutSlots(err)
 	}
 	var damage *DamageError
-	if !errors.As(err, &damage) || l.opt.First == 0 {
+	if !errors.As(err, &damage) || damage.File != filepath.Join(l.dir, slotsName) || l.opt.First == 0 {
 		return err
 	}
 	o.withoutSlots = damage
@@ -76,6 +78,9 @@ func (l *Log) withoutSlots(err error) error {
 	names, dirErr := l.fs.ReadDir(l.dir)
 	if dirErr != nil {
 		return fmt.Errorf("open log: %w", dirErr)
+	}
+	if l.opt.First != 0 {
+		names = append(names, fileName(l.opt.First)) // the root says that there is one
 	}
 	for _, name := range names {
 		if _, ok := fileNumber(name); ok {
@@ -333,7 +338,7 @@ func (o *opening) readOneSealed(s, next *segment) error {
 		}
 		o.log.opt.Logger.Error("a segment is damaged", "segment", s.path, "offset", damage.Offset, "why", damage.Why)
 	}
-	if _, err := s.salvage(min(s.end, s.size)); err != nil {
+	if _, err := s.salvage(min(s.end, s.size), false); err != nil {
 		return err
 	}
 	for i := s.table.last() + 1; known && i < next.begin.first; i++ {

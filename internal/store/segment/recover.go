@@ -50,7 +50,7 @@ func (o *opening) readLast() error {
 func (o *opening) salvageLast(damage *DamageError) error {
 	s := o.segs[len(o.segs)-1]
 	o.log.opt.Logger.Error("the last segment is damaged", "segment", s.path, "offset", damage.Offset, "why", damage.Why)
-	last, err := s.salvage(s.size)
+	last, err := s.salvage(s.size, false)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (s *segment) lastCommit() (*commit, error) {
 		return nil, nil
 	}
 	probe := *s
-	return probe.salvage(s.end)
+	return probe.salvage(s.end, false)
 }
 
 // touch says that the batch at offset start changed the log from index on.

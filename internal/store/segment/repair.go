@@ -262,7 +262,10 @@ func (o *opening) lostSegment(number uint64) *segment {
 // returns the last COMMIT.
 //
 // Behind a bad spot everything not yet committed before it is lost too: the bad spot may have held its replacement.
-func (s *segment) salvage(end int64) (last *commit, err error) {
+//
+// With loose, an entry counts as there if its header is good, though its data is not what was written: what the data is made of has
+// checksums of its own.
+func (s *segment) salvage(end int64, loose bool) (last *commit, err error) {
 	s.startTable()
 	sc := s.scanner(end)
 	committed, bad := s.begin.hs.Commit, false
@@ -271,7 +274,7 @@ func (s *segment) salvage(end int64) (last *commit, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if why != "" {
+		if why != "" && !(loose && why == whyChecksum && r.typ == typeEntry) {
 			bad = true
 			if off, err = sc.seek(off + align); err != nil {
 				return nil, err
@@ -287,6 +290,9 @@ func (s *segment) salvage(end int64) (last *commit, err error) {
 			s.table.limit(r.index, r.term)
 		case typeEntry:
 			s.table.limit(r.index, 0)
+			for i := s.table.last() + 1; i < r.index; i++ {
+				s.table.lose(i)
+			}
 			s.table.add(r.index, r.term, r.off)
 		case typeCommit:
 			if len(r.payload) == commitBody {

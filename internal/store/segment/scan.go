@@ -53,6 +53,8 @@ func (s *scanner) fill(off int64, n int) error {
 	return nil
 }
 
+const whyChecksum = "the checksum of a record is wrong"
+
 // record reads and checks the record at off. why says what is wrong with it.
 func (s *scanner) record(off int64) (r record, head [recordSize]byte, why string, err error) {
 	p, err := s.bytes(off, recordSize)
@@ -69,7 +71,7 @@ func (s *scanner) record(off int64) (r record, head [recordSize]byte, why string
 	}
 	r.payload = p[recordSize:][:r.length]
 	if !r.intact(head[:]) && !mutant.On(mutant.TornTailKept) {
-		return r, head, "the checksum of a record is wrong", nil
+		return r, head, whyChecksum, nil
 	}
 	return r, head, "", nil
 }

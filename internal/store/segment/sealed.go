@@ -233,15 +233,47 @@ func (s *Sealed) open() (*segment, error) {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}
 	seg := &segment{path: s.path, file: f}
-	if err := s.check(seg); err != nil {
+	err = s.check(seg)
+	if errors.As(err, new(*DamageError)) {
+		err = s.salvage(seg)
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return seg, nil
 }
 
+// salvage reads what is left of a damaged segment, whatever its header says: the root knows its salt, and that its entries
+// are committed.
+func (s *Sealed) salvage(seg *segment) error {
+	seg.head.salt, seg.begin = s.info.Salt, begin{first: s.info.First, hs: HardState{Commit: s.info.Last}}
+	if _, err := seg.salvage(min(s.info.End, seg.size), true); err != nil {
+		return err
+	}
+	for i := seg.table.last() + 1; i <= s.info.Last; i++ {
+		seg.table.lose(i)
+	}
+	return nil
+}
+
+// Disowned makes damage of the news that a file is of somebody else or of another version, where a root names it as one of ours: it took
+// the place of the one that was written.
+func Disowned(err error) error {
+	const fix = "what was in it is fetched from the other replicas of the set; if this is the only one, put the right file back"
+	var foreign *ForeignError
+	var newer *VersionError
+	switch {
+	case errors.As(err, &foreign):
+		return &DamageError{File: foreign.File, Why: fmt.Sprintf("this is a file of %s in the place of one of %s", foreign.Have, foreign.Want), Fix: fix}
+	case errors.As(err, &newer):
+		return &DamageError{File: newer.File, Why: fmt.Sprintf("this is a file of format version %d in the place of one of version %d", newer.Version, newer.Known), Fix: fix}
+	}
+	return err
+}
+
 // check reads header and table and compares them with what the root says.
 func (s *Sealed) check(seg *segment) error {
-	if err := seg.readHead(s.info.Number, s.id); err != nil {
+	if err := Disowned(seg.readHead(s.info.Number, s.id)); err != nil {
 		return err
 	}
 	if seg.head.salt != s.info.Salt || !seg.begun {

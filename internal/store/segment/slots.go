@@ -32,11 +32,14 @@ import (
 //	56  root      u32   low half of the sequence number of the caller's root
 //	60  crc32c    u32   of bytes 0 to 59
 const (
-	slotsName  = "hardstate"
+	slotsName  = SideFile
 	slotMagic  = uint32(0x44524148)
 	slotStride = 4096
 	slotsSize  = slotStride + blockSize
 )
+
+// SideFile is the name of the log's side file.
+const SideFile = "hardstate"
 
 type slot struct {
 	sequence   uint64
