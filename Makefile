@@ -9,7 +9,7 @@ FAILOVER_RUNS ?= 2
 SIM_SEEDS     ?= 300
 FUZZ_TIME     ?= 20s
 
-.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover test-faults powercuts sim mutants bench fuzz node build clean
+.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover test-faults powercuts torn-powercuts sim mutants bench fuzz node build clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -49,7 +49,10 @@ test-faults: ## faults of real disks and system calls, and a few power cuts unde
 	CMQ_FAULTS=1 $(GO) test -count=1 -timeout 10m ./test/faults
 
 powercuts: ## the power of one node is cut 300 times, that of all nodes 100 times, under load; needs the same
-	CMQ_FAULTS=1 CMQ_POWERCUTS=300 CMQ_POWERCUTS_ALL=100 $(GO) test -count=1 -v -timeout 30m -run TestPowerCuts ./test/faults
+	CMQ_FAULTS=1 CMQ_POWERCUTS=300 CMQ_POWERCUTS_ALL=100 $(GO) test -count=1 -v -timeout 30m -run '^TestPowerCuts' ./test/faults
+
+torn-powercuts: ## the same on disks that lose any part of what was not flushed, sector by sector; needs FUSE, too
+	CMQ_FAULTS=1 CMQ_POWERCUTS=300 CMQ_POWERCUTS_ALL=100 $(GO) test -count=1 -v -timeout 60m -run '^TestTornPowerCuts' ./test/faults
 
 mutants: ## deliberate bugs, one at a time; the simulation must catch each within 200 seeds
 	$(GO) build -tags mutants -o $(BUILD)/cmq-mutants ./cmd/cmq

@@ -156,10 +156,16 @@ func (c *Cluster) Signal(n *Node, s os.Signal) { require.NoError(c.t, n.cmd.Proc
 
 // Kill ends the process as a crash does.
 func (c *Cluster) Kill(n *Node) {
+	c.Doom(n)
+	n.Ended()
+}
+
+// Doom is Kill for a process that waits for a disk, and ends only when that has answered: it computes nothing any more. Kill waits
+// for its end.
+func (c *Cluster) Doom(n *Node) {
 	if err := n.cmd.Process.Kill(); !errors.Is(err, os.ErrProcessDone) {
 		require.NoError(c.t, err)
 	}
-	n.Ended()
 }
 
 func (c *Cluster) end() {

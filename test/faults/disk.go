@@ -5,6 +5,7 @@ package faults
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,15 +34,23 @@ const (
 type DiskOptions struct {
 	Size   int64 // bytes; 0: 256 MiB
 	Inodes int   // 0: as mkfs thinks
+	// Device puts a Device below the file system. Then a power cut also loses and tears what the disk had taken, but not
+	// flushed; without it that is all kept.
+	Device bool
+	Seed   uint64 // of what power cuts do to the device; 0: any, which is logged
 }
 
 // Disk is an ext4 file system in a file of its own. It goes with the test.
 type Disk struct {
-	Path string // where it is mounted
+	Path   string  // where it is mounted
+	Device *Device // nil: the file system is in a plain file
+	Torn   Tear    // what power cuts have done to the device so far
 
-	t     testing.TB
-	image string
-	thaw  func() // nil: not frozen
+	t      testing.TB
+	image  string // the file
+	source string // what is mounted: the file, or that of the device
+	chance *rand.Rand
+	thaw   func() // nil: not frozen
 }
 
 // NewDisk makes a file system and mounts it. Its file takes only as much room as was written to it.
@@ -54,12 +63,8 @@ func NewDisk(t testing.TB, o DiskOptions) *Disk {
 	dir, err := os.MkdirTemp(place(), "disk-")
 	require.NoError(t, err)
 	d := &Disk{Path: filepath.Join(dir, "disk"), t: t, image: filepath.Join(dir, "image")}
+	d.source = d.image
 	t.Cleanup(func() {
-		d.Thaw()
-		if err := d.unmount(); err != nil {
-			t.Errorf("the disk stays mounted: %v", err)
-			return
-		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
@@ -73,14 +78,52 @@ func NewDisk(t testing.TB, o DiskOptions) *Disk {
 		args = append(args, "-N", strconv.Itoa(o.Inodes))
 	}
 	require.NoError(t, run("mkfs.ext4", append(args, d.image)...))
+	if o.Device {
+		d.onDevice(o, filepath.Join(dir, "fuse"))
+	}
 	d.mount()
+	t.Cleanup(d.remove)
 	return d
+}
+
+// onDevice puts a device between the file and what is mounted.
+func (d *Disk) onDevice(o DiskOptions, dir string) {
+	d.t.Helper()
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64()
+	}
+	d.t.Logf("a device with seed %#x", o.Seed)
+	d.chance = rand.New(rand.NewPCG(o.Seed, 0))
+	f, err := os.OpenFile(d.image, os.O_RDWR, 0)
+	require.NoError(d.t, err)
+	d.t.Cleanup(func() { f.Close() })
+	require.NoError(d.t, os.Mkdir(dir, 0o700))
+	d.Device = newDevice(f, o.Size)
+	server, err := serve(d.Device, dir)
+	require.NoError(d.t, err)
+	d.t.Cleanup(func() {
+		if err := server.Unmount(); err != nil {
+			d.t.Errorf("the device stays mounted: %v", err)
+			return
+		}
+		server.Wait()
+	})
+	d.source = filepath.Join(dir, deviceName)
+}
+
+// remove unmounts the disk for good.
+func (d *Disk) remove() {
+	d.Thaw()
+	d.Off()
+	if err := d.unmount(); err != nil {
+		d.t.Errorf("the disk stays mounted: %v", err)
+	}
 }
 
 // mount uses a loop device that the kernel frees after umount.
 func (d *Disk) mount() {
 	d.t.Helper()
-	require.NoError(d.t, run("mount", "-o", "loop", d.image, d.Path))
+	require.NoError(d.t, run("mount", "-o", "loop", d.source, d.Path))
 }
 
 // unmount waits as long as something uses the disk, up to a limit: a process that was killed may take a moment.
@@ -101,15 +144,44 @@ func (d *Disk) unmount() error {
 	}
 }
 
-// Cut takes the power away: what was not synced is lost, and whoever writes gets errors. Call Restore when no process
-// uses the disk any more.
+// Cut takes the power away: what was not synced is lost. Without a Device whoever writes gets errors. With one, nobody gets
+// any answer any more, so that a process that lives on for a moment learns nothing that a machine without power
+// could not have known; it must be killed before Off.
 func (d *Disk) Cut() {
 	d.t.Helper()
+	if d.Device != nil {
+		d.Device.powerOff()
+		return
+	}
 	require.NoError(d.t, d.control(shutdown, noLogFlush))
 }
 
-// Restore mounts the disk again after a Cut, as a machine does that boots: the journal is replayed.
+// Off makes a Device that lost its power answer with errors, so that killed processes that wait for it can go. Without a
+// Device nothing is to be done.
+func (d *Disk) Off() {
+	if d.Device != nil {
+		d.Device.fail()
+	}
+}
+
+// Restore mounts the disk again after a Cut, as a machine does that boots: the journal is replayed. No process may use the disk
+// any more.
 func (d *Disk) Restore() {
+	d.t.Helper()
+	d.Off()
+	require.NoError(d.t, d.unmount())
+	if d.Device != nil {
+		tear, err := d.Device.powerOn(d.chance)
+		require.NoError(d.t, err)
+		d.Torn.Kept += tear.Kept
+		d.Torn.Dropped += tear.Dropped
+		d.Torn.Between += tear.Between
+	}
+	d.mount()
+}
+
+// Remount unmounts the disk and mounts it again, so that reads come from it and not from memory. No process may use it.
+func (d *Disk) Remount() {
 	d.t.Helper()
 	require.NoError(d.t, d.unmount())
 	d.mount()

@@ -27,7 +27,7 @@ func missing() error {
 	if os.Geteuid() != 0 {
 		return errors.New("not root")
 	}
-	for _, dev := range []string{"/dev/loop-control"} {
+	for _, dev := range []string{"/dev/loop-control", "/dev/fuse"} {
 		if _, err := os.Stat(dev); err != nil {
 			return err
 		}

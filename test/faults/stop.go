@@ -19,8 +19,9 @@ import (
 )
 
 // Stop stops a process for good: when it returns, none of its threads runs any more, and one that is still in a system call will
-// not come back from it. A machine whose power fails computes nothing more and answers nobody; after Disk.Cut alone its
-// processes would go on for a while. A process that is gone is stopped, too.
+// not come back from it, because a thread that has stopped shows that all others have been told. A machine whose power fails computes
+// nothing more and answers nobody; after Disk.Cut of a disk without Device its processes would go on for a while. A process
+// that is gone is stopped, too.
 func Stop(t testing.TB, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -31,6 +32,7 @@ func Stop(t testing.TB, pid int) {
 		if err != nil {
 			return err
 		}
+		stopped, gone := false, true
 		for _, task := range tasks {
 			stat, err := os.ReadFile(task)
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
@@ -43,6 +45,11 @@ func Stop(t testing.TB, pid int) {
 			if state == "" || !strings.ContainsAny(state[:1], "TtDZX") {
 				return fmt.Errorf("thread %s is not stopped: %.1s", task, state)
 			}
+			stopped = stopped || strings.ContainsAny(state[:1], "Tt")
+			gone = gone && strings.ContainsAny(state[:1], "ZX")
+		}
+		if !stopped && !gone {
+			return fmt.Errorf("no thread of process %d has stopped yet", pid)
 		}
 		return nil
 	}))
