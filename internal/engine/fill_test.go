@@ -1,9 +1,7 @@
 package engine
 
 import (
-	"context"
 	"errors"
-	"sync"
 	"testing"
 	"time"
 
@@ -137,49 +135,4 @@ func TestCloseEndsMending(t *testing.T) {
 	require.ErrorIs(t, got.err, cmq.ErrStopping)
 	r.rest()
 	require.Equal(t, 1, got.n)
-}
-
-// bench is the loop of a rig as a Service sees it: every call is carried out at once, and what it wants follows.
-type bench struct {
-	sync.Mutex
-	r *rig
-}
-
-func (b *bench) Exec(call func(now int64)) bool {
-	b.Lock()
-	defer b.Unlock()
-	call(b.r.now)
-	b.r.settle()
-	return true
-}
-
-func (b *bench) ExecForNextEntry(call func(now int64)) bool { return b.Exec(call) }
-
-// TestReceiveGoesOnWhenAllItGotIsLost: an empty reply would say that the queue is empty.
-func TestReceiveGoesOnWhenAllItGotIsLost(t *testing.T) {
-	r := newRig(t)
-	r.open(nil)
-	for _, id := range r.send("a", "b", "c") {
-		r.damage(id, nobody)
-	}
-	r.send("d")
-	s := &Service{Machine: r.m, Loop: &bench{r: r}}
-	for _, want := range [][]string{{"d"}, nil} {
-		reply, err := s.Do(context.Background(), &cmq.Request{Kind: cmq.KindReceive, Shard: testShard, Max: 1})
-		require.NoError(t, err)
-		require.Equal(t, want, bodies(reply.Messages))
-	}
-	require.EqualValues(t, 3, r.m.Stats().Quarantined.Load())
-}
-
-func TestReceiveOfAClientThatHasGoneIsReleased(t *testing.T) {
-	r := newRig(t)
-	r.open(nil)
-	r.send("a")
-	s := &Service{Machine: r.m, Loop: &bench{r: r}}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_, err := s.Do(ctx, &cmq.Request{Kind: cmq.KindReceive, Shard: testShard, Max: 1})
-	require.ErrorIs(t, err, context.Canceled)
-	require.Equal(t, 1, r.receive(1)[0].DequeueCount)
 }

@@ -7,7 +7,7 @@
 //	      │                   │                 │          │
 //	      └──► route.Router ◄─┴─── calls ───────┘          │ messages
 //	            │        │                                 │
-//	 controller.Meta   Node.Do ──► engine.Service          │
+//	 controller.Meta   Node.Start ► engine.Service         │
 //	            │        │              │                  │
 //	            └────────┴──────► set.Host ◄───────────────┘
 //	                                    │

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -81,7 +82,7 @@ func (n *Node) machine(h *hosted) set.Machine {
 		OnDead: func(shard cmq.ShardID) { n.mover.Notify(h.id, shard) },
 		Wall:   func() int64 { return n.clock.Now().UnixMilli() },
 	})
-	h.service = &engine.Service{Machine: m, Loop: h}
+	h.service = &engine.Service{Machine: m, Loop: h, Go: h.work.Go}
 	return m
 }
 
@@ -166,44 +167,50 @@ func (n *Node) storeOptions(s cmq.Set, h *hosted) store.Options {
 	return opt
 }
 
-// Do carries out a request on this node's replica of the set, which must lead it.
-func (n *Node) Do(ctx context.Context, id cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
+// Start carries out a request on this node's replica of the set, which must lead it.
+func (n *Node) Start(id cmq.SetID, req *cmq.Request, done func(*cmq.Reply, error)) cmq.Pending {
 	h := n.sets[id]
 	if h == nil {
-		return nil, &cmq.NotLeaderError{Set: id}
+		done(nil, &cmq.NotLeaderError{Set: id})
+		return cmq.Answered{}
 	}
-	var reply *cmq.Reply
-	var err error
+	answer := func(reply *cmq.Reply, err error) { done(reply, n.hinted(h, err)) }
 	if h.meta != nil {
-		reply, err = h.submitMeta(ctx, req)
-	} else {
-		reply, err = h.service.Do(ctx, req)
+		return h.startMeta(req, answer)
 	}
+	return h.service.Start(req, answer)
+}
+
+// hinted adds to the refusal of a replica that does not lead who does, if that is known.
+func (n *Node) hinted(h *hosted, err error) error {
 	var nl *cmq.NotLeaderError
 	if errors.As(err, &nl) && nl.Leader == 0 {
 		if leader := h.host.Status().Leader; leader != n.opt.ID {
-			return nil, &cmq.NotLeaderError{Set: id, Leader: leader}
+			return &cmq.NotLeaderError{Set: h.id, Leader: leader}
 		}
 	}
-	return reply, err
+	return err
 }
 
-func (h *hosted) submitMeta(ctx context.Context, req *cmq.Request) (*cmq.Reply, error) {
-	type outcome struct {
-		reply *cmq.Reply
-		err   error
+// metaCall is a request to the controller.
+type metaCall struct {
+	answered atomic.Bool
+	done     func(*cmq.Reply, error)
+}
+
+func (h *hosted) startMeta(req *cmq.Request, done func(*cmq.Reply, error)) cmq.Pending {
+	c := &metaCall{done: done}
+	if !h.host.Exec(func(set.Now) { h.meta.Submit(req, c.answer) }) {
+		c.answer(nil, cmq.ErrStopping)
 	}
-	ch := make(chan outcome, 1)
-	ok := h.host.Exec(func(set.Now) {
-		h.meta.Submit(req, func(r *cmq.Reply, err error) { ch <- outcome{r, err} })
-	})
-	if !ok {
-		return nil, cmq.ErrStopping
-	}
-	select {
-	case o := <-ch:
-		return o.reply, o.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	return c
+}
+
+func (c *metaCall) answer(reply *cmq.Reply, err error) {
+	if c.answered.CompareAndSwap(false, true) {
+		c.done(reply, err)
 	}
 }
+
+// Cancel implements cmq.Pending.
+func (c *metaCall) Cancel() { c.answer(nil, context.Canceled) }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
@@ -51,8 +50,8 @@ func (p peerHandler) Receive(from cmq.NodeID, id cmq.SetID, m set.Message) {
 }
 
 // Call implements transport.Handler.
-func (p peerHandler) Call(ctx context.Context, from cmq.NodeID, payload []byte) ([]byte, error) {
-	return p.n.router.Serve(ctx, from, payload)
+func (p peerHandler) Call(from cmq.NodeID, payload []byte, reply func([]byte, error) bool) cmq.Pending {
+	return p.n.router.Serve(from, payload, reply)
 }
 
 // PeerUp implements transport.Handler: the natural leader of a set without a leader stands at once.

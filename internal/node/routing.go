@@ -19,13 +19,14 @@ func (m metadata) Table() route.Table { return m.Meta.Table() }
 // peerCalls lets the router call other nodes.
 type peerCalls struct{ n *Node }
 
-// Call implements route.Remote.
-func (p peerCalls) Call(ctx context.Context, node cmq.NodeID, payload []byte) ([]byte, error) {
+// Start implements route.Remote.
+func (p peerCalls) Start(node cmq.NodeID, payload []byte, done func([]byte, error), late func([]byte)) cmq.Pending {
 	t := p.n.transport.Load()
 	if t == nil {
-		return nil, cmq.ErrDropped
+		done(nil, cmq.ErrDropped)
+		return cmq.Answered{}
 	}
-	return t.Call(ctx, node, payload)
+	return t.Start(node, payload, done, late)
 }
 
 func (n *Node) newRouter() *route.Router {

@@ -27,7 +27,46 @@ func (e *NoLeaderError) Unwrap() error { return e.Last }
 //
 // A receive that waits keeps its deadline when the leader changes. req is not changed.
 func (r *Router) Do(ctx context.Context, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
-	s := search{r: r, set: set, req: *req, began: time.Now()}
+	return r.search(set, req).run(ctx)
+}
+
+// search is one request on its way to the leader.
+type search struct {
+	r     *Router
+	set   cmq.SetID
+	req   cmq.Request
+	began time.Time
+
+	node    cmq.NodeID   // asked last
+	hint    cmq.NodeID   // said to lead, not asked yet; 0: none
+	asked   []cmq.NodeID // in this round; begins in few
+	few     [4]cmq.NodeID
+	rounds  int
+	spent   time.Duration // looking for the leader
+	unclear bool          // an earlier attempt may have been carried out
+
+	opening *outcome // of a first attempt that was made without waiting (start.go)
+}
+
+// outcome is the answer of one node.
+type outcome struct {
+	reply *cmq.Reply
+	err   error
+}
+
+func (r *Router) search(set cmq.SetID, req *cmq.Request) *search {
+	s := new(search)
+	s.begin(r, set, req)
+	return s
+}
+
+func (s *search) begin(r *Router, set cmq.SetID, req *cmq.Request) {
+	s.r, s.set, s.req, s.began = r, set, *req, time.Now()
+	s.asked = s.few[:0]
+}
+
+// run asks until there is an answer.
+func (s *search) run(ctx context.Context) (*cmq.Reply, error) {
 	for {
 		reply, err := s.ask(ctx)
 		if err == nil {
@@ -45,64 +84,61 @@ func (r *Router) Do(ctx context.Context, set cmq.SetID, req *cmq.Request) (*cmq.
 	}
 }
 
-// search is one request on its way to the leader.
-type search struct {
-	r     *Router
-	set   cmq.SetID
-	req   cmq.Request
-	began time.Time
-
-	node    cmq.NodeID   // asked last
-	hint    cmq.NodeID   // said to lead, not asked yet; 0: none
-	asked   []cmq.NodeID // in this round
-	rounds  int
-	spent   time.Duration // looking for the leader
-	unclear bool          // an earlier attempt may have been carried out
+// ask puts the request to the most promising node that was not asked in this round.
+func (s *search) ask(ctx context.Context) (*cmq.Reply, error) {
+	if o := s.opening; o != nil {
+		s.opening = nil
+		return o.reply, o.err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if s.next() == 0 {
+		return nil, &cmq.NotLeaderError{Set: s.set}
+	}
+	if !waits(&s.req) {
+		defer func(began time.Time) { s.spent += time.Since(began) }(time.Now())
+	}
+	ch := make(chan outcome, 1)
+	asked := s.start(new(attempt), func(reply *cmq.Reply, err error) { ch <- outcome{reply, err} })
+	var o outcome
+	select {
+	case o = <-ch:
+	case <-ctx.Done():
+		asked.Cancel()
+		o = <-ch
+	}
+	return o.reply, o.err
 }
+
+// next chooses the node to ask.
+func (s *search) next() cmq.NodeID {
+	s.node = s.choose()
+	if s.node != 0 {
+		s.asked = append(s.asked, s.node)
+	}
+	return s.node
+}
+
+// start puts the request to the chosen node.
+func (s *search) start(a *attempt, done func(*cmq.Reply, error)) cmq.Pending {
+	a.r, a.set, a.node, a.req, a.done = s.r, s.set, s.node, &s.req, done
+	if waits(&s.req) {
+		left := s.req
+		left.Wait = max(0, s.req.Wait-time.Since(s.began))
+		a.req = &left
+	}
+	return a.start()
+}
+
+// waits tells requests whose time at the leader is not time lost in looking for one.
+func waits(req *cmq.Request) bool { return req.Kind == cmq.KindReceive && req.Wait > 0 }
 
 // Waiting times between two rounds over all replicas.
 const (
 	roundMin = 5 * time.Millisecond
 	roundMax = 200 * time.Millisecond
 )
-
-// ask puts the request to the most promising node that was not asked in this round.
-func (s *search) ask(ctx context.Context) (*cmq.Reply, error) {
-	s.node = s.choose()
-	if s.node == 0 {
-		return nil, &cmq.NotLeaderError{Set: s.set}
-	}
-	s.asked = append(s.asked, s.node)
-	req := s.req
-	ask := s.r.askNode
-	if waits(&req) {
-		req.Wait = max(0, s.req.Wait-time.Since(s.began))
-		if s.node != s.r.cfg.Node {
-			ask = s.r.pollRemote
-		}
-	} else {
-		defer func(began time.Time) { s.spent += time.Since(began) }(time.Now())
-	}
-	reply, err := ask(ctx, s.node, s.set, &req)
-	if err == nil {
-		s.r.leaders[s.set&cmq.MaxSetID].Store(uint64(s.node))
-	}
-	return reply, err
-}
-
-// waits tells requests whose time at the leader is not time lost in looking for one.
-func waits(req *cmq.Request) bool { return req.Kind == cmq.KindReceive && req.Wait > 0 }
-
-func (r *Router) askNode(ctx context.Context, node cmq.NodeID, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
-	if node == r.cfg.Node {
-		return r.cfg.Local.Do(ctx, set, req)
-	}
-	payload, err := r.cfg.Remote.Call(ctx, node, encodeRequest(set, req))
-	if err != nil {
-		return nil, err
-	}
-	return decodeReply(payload)
-}
 
 // choose picks the next node: the one another node named, the one our replica knows, the one that led last,
 // our own, any other. 0: all were asked in this round.

@@ -70,9 +70,9 @@ type cluster struct {
 	done    map[cmq.ShardID]uint64
 
 	nodes map[cmq.NodeID]*node
-	asked []string // "node kind", every Local.Do
+	asked []string // "node kind", every Local.Start
 
-	// before and after run around every Local.Do; an error is its answer.
+	// before and after run around every Local.Start; an error is its answer.
 	before, after func(n cmq.NodeID, req *cmq.Request) error
 }
 
@@ -99,7 +99,7 @@ func newCluster() *cluster {
 	c.changed.L = &c.mu
 	for _, id := range members {
 		n := &node{c: c, id: id, table: c.meta, fresh: true}
-		n.router = route.New(route.Config{Node: id, Meta: n, Local: n, Remote: n, Logger: slog.New(slog.DiscardHandler)})
+		n.router = route.New(route.Config{Node: id, Meta: n, Local: n, Remote: remote{n}, Logger: slog.New(slog.DiscardHandler)})
 		c.nodes[id] = n
 	}
 	return c
@@ -128,25 +128,79 @@ func (c *cluster) change(f func(t *table)) {
 	c.meta = &t
 }
 
-// Call is route.Remote.
-func (n *node) Call(ctx context.Context, to cmq.NodeID, payload []byte) ([]byte, error) {
-	n.c.mu.Lock()
-	dead := n.c.dead[to]
-	n.c.mu.Unlock()
-	if dead {
-		return nil, fmt.Errorf("node %d: %w", to, cmq.ErrDropped)
+// remote is a node as route.Remote.
+type remote struct{ *node }
+
+// Start passes the call on at once. What it brings is lost when the other node dies meanwhile.
+func (n remote) Start(to cmq.NodeID, payload []byte, done func([]byte, error), late func([]byte)) cmq.Pending {
+	if n.c.isDead(to) {
+		done(nil, fmt.Errorf("node %d: %w", to, cmq.ErrDropped))
+		return cmq.Answered{}
 	}
-	reply, err := n.c.nodes[to].router.Serve(ctx, n.id, payload)
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	if n.c.dead[to] {
-		return nil, fmt.Errorf("node %d: %w", to, cmq.ErrUnknownOutcome)
-	}
-	return reply, err
+	p := &remoteCall{done: done, late: late}
+	p.at = n.c.nodes[to].router.Serve(n.id, payload, func(reply []byte, err error) bool {
+		if n.c.isDead(to) {
+			reply, err = nil, fmt.Errorf("node %d: %w", to, cmq.ErrUnknownOutcome)
+		}
+		return p.answer(reply, err)
+	})
+	return p
 }
 
-// Do is route.Local.
-func (n *node) Do(ctx context.Context, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
+func (c *cluster) isDead(id cmq.NodeID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dead[id]
+}
+
+// remoteCall is one call of another node.
+type remoteCall struct {
+	mu       sync.Mutex
+	answered bool
+	done     func([]byte, error)
+	late     func([]byte)
+	at       cmq.Pending
+}
+
+func (p *remoteCall) settle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first := !p.answered
+	p.answered = true
+	return first
+}
+
+func (p *remoteCall) answer(reply []byte, err error) bool {
+	if p.settle() {
+		p.done(reply, err)
+	} else if err == nil {
+		p.late(reply)
+	}
+	return true
+}
+
+func (p *remoteCall) Cancel() {
+	if p.settle() {
+		p.done(nil, context.Canceled)
+		p.at.Cancel()
+	}
+}
+
+// Start is route.Local.
+func (n *node) Start(set cmq.SetID, req *cmq.Request, done func(*cmq.Reply, error)) cmq.Pending {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer cancel()
+		done(n.do(ctx, set, req))
+	}()
+	return localCall(cancel)
+}
+
+type localCall context.CancelFunc
+
+func (cancel localCall) Cancel() { cancel() }
+
+func (n *node) do(ctx context.Context, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
 	c := n.c
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,24 +13,35 @@ import (
 // Send stores all bodies in one shard or none; the shards of a queue take turns. A shard that is full passes the
 // turn on.
 func (r *Router) Send(ctx context.Context, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error) {
+	return r.send(ctx, nil, owner, name, bodies, delay)
+}
+
+func (r *Router) send(ctx context.Context, o *opening, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error) {
 	var ids []cmq.MsgID
-	err := r.onQueue(ctx, owner, name, func(q *cmq.Queue) (err error) {
-		for _, body := range bodies {
-			if len(body) > q.Attributes.MaxMsgSize {
-				return cmq.ErrMsgSize
-			}
+	err := r.onQueue(ctx, o, owner, name, func(q *cmq.Queue) (err error) {
+		if tooLarge(q, bodies) {
+			return cmq.ErrMsgSize
 		}
-		ids, err = r.sendTo(ctx, q, bodies, delay)
+		ids, err = r.sendTo(ctx, o, q, bodies, delay)
 		return err
 	})
 	return ids, err
 }
 
-func (r *Router) sendTo(ctx context.Context, q *cmq.Queue, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error) {
+func tooLarge(q *cmq.Queue, bodies [][]byte) bool {
+	for _, body := range bodies {
+		if len(body) > q.Attributes.MaxMsgSize {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Router) sendTo(ctx context.Context, o *opening, q *cmq.Queue, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error) {
 	err := noShards(q)
-	for _, shard := range r.shuffled(q) {
+	for _, shard := range o.orElse(q, r.shuffled) {
 		var reply *cmq.Reply
-		reply, err = r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay})
+		reply, err = r.onShard(ctx, o, q, shard, &cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay})
 		if err == nil {
 			return reply.IDs, nil
 		}
@@ -57,50 +68,59 @@ func (r *Router) shuffled(q *cmq.Queue) []cmq.Shard {
 // PollingWait if wait is nil, and locks them for lock, or the queue's VisibilityTimeout if that is 0. No message in
 // that time: an empty list.
 func (r *Router) Receive(ctx context.Context, owner, name string, most int, wait *time.Duration, lock time.Duration) ([]cmq.Message, error) {
+	return r.receive(ctx, nil, owner, name, &take{most: most, wait: wait, lock: lock, began: time.Now()})
+}
+
+// take is what a receive wants.
+type take struct {
+	most  int
+	wait  *time.Duration // nil: the queue's PollingWait
+	lock  time.Duration  // 0: the queue's VisibilityTimeout
+	began time.Time
+}
+
+// waitAt is how long it waits at the queue.
+func (t *take) waitAt(q *cmq.Queue) time.Duration {
+	if t.wait == nil {
+		return q.Attributes.PollingWait
+	}
+	return *t.wait
+}
+
+func (r *Router) receive(ctx context.Context, o *opening, owner, name string, t *take) ([]cmq.Message, error) {
 	var messages []cmq.Message
-	began := time.Now()
-	err := r.onQueue(ctx, owner, name, func(q *cmq.Queue) (err error) {
-		w := q.Attributes.PollingWait
-		if wait != nil {
-			w = *wait
-		}
-		messages, err = r.receiveFrom(ctx, q, &poll{most, lock, began.Add(w)})
+	err := r.onQueue(ctx, o, owner, name, func(q *cmq.Queue) (err error) {
+		messages, err = r.receiveFrom(ctx, o, q, t)
 		return err
 	})
 	return messages, err
 }
 
-// poll is a receive: how many messages, locked for how long, waited for until when.
-type poll struct {
-	most  int
-	lock  time.Duration
-	until time.Time
-}
-
-func (r *Router) receiveFrom(ctx context.Context, q *cmq.Queue, p *poll) ([]cmq.Message, error) {
-	shards := r.shuffled(q)
+func (r *Router) receiveFrom(ctx context.Context, o *opening, q *cmq.Queue, t *take) ([]cmq.Message, error) {
+	until := t.began.Add(t.waitAt(q))
+	shards := o.orElse(q, r.shuffled)
 	switch len(shards) {
 	case 0:
 		return nil, noShards(q)
 	case 1:
-		return r.poll(ctx, q, shards[0], p)
+		return r.poll(ctx, o, q, shards[0], t, until)
 	}
 	for _, shard := range shards {
-		messages, err := r.poll(ctx, q, shard, &poll{most: p.most, lock: p.lock})
+		messages, err := r.poll(ctx, nil, q, shard, t, time.Time{})
 		if len(messages) > 0 || err != nil {
 			return messages, err
 		}
 	}
-	if time.Until(p.until) <= 0 {
+	if time.Until(until) <= 0 {
 		return nil, nil
 	}
-	return r.pollAll(ctx, q, shards, p)
+	return r.pollAll(ctx, q, shards, t, until)
 }
 
-// poll asks one shard.
-func (r *Router) poll(ctx context.Context, q *cmq.Queue, shard cmq.Shard, p *poll) ([]cmq.Message, error) {
-	wait := max(0, time.Until(p.until))
-	reply, err := r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindReceive, Max: p.most, Lock: p.lock, Wait: wait})
+// poll asks one shard, waiting until the given time.
+func (r *Router) poll(ctx context.Context, o *opening, q *cmq.Queue, shard cmq.Shard, t *take, until time.Time) ([]cmq.Message, error) {
+	wait := max(0, time.Until(until))
+	reply, err := r.onShard(ctx, o, q, shard, &cmq.Request{Kind: cmq.KindReceive, Max: t.most, Lock: t.lock, Wait: wait})
 	if err != nil {
 		return nil, err
 	}
@@ -115,14 +135,14 @@ type polled struct {
 
 // pollAll waits at all shards at once, because the next message may come to any of them. The first answer
 // ends the others; what they got all the same is added as far as it fits, and the rest is put back.
-func (r *Router) pollAll(ctx context.Context, q *cmq.Queue, shards []cmq.Shard, p *poll) ([]cmq.Message, error) {
+func (r *Router) pollAll(ctx context.Context, q *cmq.Queue, shards []cmq.Shard, t *take, until time.Time) ([]cmq.Message, error) {
 	polling, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make([]polled, len(shards))
 	var wg sync.WaitGroup
 	for i, shard := range shards {
 		wg.Go(func() {
-			messages, err := r.poll(polling, q, shard, p)
+			messages, err := r.poll(polling, nil, q, shard, t, until)
 			results[i] = polled{messages, err}
 			if len(messages) > 0 {
 				cancel()
@@ -130,7 +150,7 @@ func (r *Router) pollAll(ctx context.Context, q *cmq.Queue, shards []cmq.Shard, 
 		})
 	}
 	wg.Wait()
-	messages, surplus, failed := merge(results, p.most, polling.Err() != nil)
+	messages, surplus, failed := merge(results, t.most, polling.Err() != nil)
 	r.putBack(ctx, q, surplus)
 	switch {
 	case len(messages) > 0:
@@ -159,10 +179,7 @@ func (r *Router) putBack(ctx context.Context, q *cmq.Queue, messages []cmq.Messa
 	if len(messages) == 0 {
 		return
 	}
-	handles := make([]cmq.Handle, len(messages))
-	for i := range messages {
-		handles[i] = messages[i].Handle
-	}
+	handles := handlesOf(messages)
 	if err := r.releaseAt(context.WithoutCancel(ctx), q, handles); err != nil {
 		r.log.Info("messages stay locked", "queue", q.Name, "count", len(handles), "err", err)
 	}
@@ -171,20 +188,20 @@ func (r *Router) putBack(ctx context.Context, q *cmq.Queue, messages []cmq.Messa
 // Delete gives one error per handle, in order: nil or ErrHandleInvalid. An error for the whole call means that
 // some may have been deleted.
 func (r *Router) Delete(ctx context.Context, owner, name string, handles []cmq.Handle) ([]*cmq.Error, error) {
-	return r.onHandles(ctx, owner, name, handles, cmq.Request{Kind: cmq.KindDelete})
+	return r.onHandles(ctx, nil, owner, name, handles, cmq.Request{Kind: cmq.KindDelete})
 }
 
 // Relock lets the locks of the deliveries with these handles end after lock, counted from now; at once if it is 0. It
 // gives one error per handle, in order: nil or ErrHandleInvalid. An error for the whole call means that some may have
 // been changed.
 func (r *Router) Relock(ctx context.Context, owner, name string, handles []cmq.Handle, lock time.Duration) ([]*cmq.Error, error) {
-	return r.onHandles(ctx, owner, name, handles, cmq.Request{Kind: cmq.KindRelock, Lock: lock})
+	return r.onHandles(ctx, nil, owner, name, handles, cmq.Request{Kind: cmq.KindRelock, Lock: lock})
 }
 
 // onHandles puts a request to the shards that gave out the handles, and the answers in order.
-func (r *Router) onHandles(ctx context.Context, owner, name string, handles []cmq.Handle, req cmq.Request) ([]*cmq.Error, error) {
+func (r *Router) onHandles(ctx context.Context, o *opening, owner, name string, handles []cmq.Handle, req cmq.Request) ([]*cmq.Error, error) {
 	var errs []*cmq.Error
-	err := r.onQueue(ctx, owner, name, func(q *cmq.Queue) error {
+	err := r.onQueue(ctx, o, owner, name, func(q *cmq.Queue) error {
 		errs = make([]*cmq.Error, len(handles))
 		for i := range errs {
 			errs[i] = cmq.ErrHandleInvalid
@@ -192,12 +209,12 @@ func (r *Router) onHandles(ctx context.Context, owner, name string, handles []cm
 		return byShard(q, handles, func(shard cmq.Shard, part []cmq.Handle, places []int) error {
 			one := req
 			one.Handles = part
-			reply, err := r.onShard(ctx, q, shard, &one)
+			reply, err := r.onShard(ctx, o, q, shard, &one)
 			if err != nil {
 				return err
 			}
 			if len(reply.Errors) != len(part) {
-				return fmt.Errorf("set %d: %d answers for %d handles", shard.Set, len(reply.Errors), len(part))
+				return wrongCount(shard.Set, reply, part)
 			}
 			for i, place := range places {
 				errs[place] = reply.Errors[i]
@@ -211,14 +228,18 @@ func (r *Router) onHandles(ctx context.Context, owner, name string, handles []cm
 	return errs, nil
 }
 
+func wrongCount(set cmq.SetID, reply *cmq.Reply, handles []cmq.Handle) error {
+	return fmt.Errorf("set %d: %d answers for %d handles", set, len(reply.Errors), len(handles))
+}
+
 // Release undoes receives whose answer nobody got. Handles that are not valid are passed over.
 func (r *Router) Release(ctx context.Context, owner, name string, handles []cmq.Handle) error {
-	return r.onQueue(ctx, owner, name, func(q *cmq.Queue) error { return r.releaseAt(ctx, q, handles) })
+	return r.onQueue(ctx, nil, owner, name, func(q *cmq.Queue) error { return r.releaseAt(ctx, q, handles) })
 }
 
 func (r *Router) releaseAt(ctx context.Context, q *cmq.Queue, handles []cmq.Handle) error {
 	return byShard(q, handles, func(shard cmq.Shard, part []cmq.Handle, _ []int) error {
-		_, err := r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindRelease, Handles: part})
+		_, err := r.onShard(ctx, nil, q, shard, &cmq.Request{Kind: cmq.KindRelease, Handles: part})
 		return err
 	})
 }

@@ -182,13 +182,16 @@ type together struct {
 	polls sync.WaitGroup
 }
 
-func (l *together) Do(ctx context.Context, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
-	if req.Kind == cmq.KindReceive && req.Wait > 0 {
-		l.polls.Done()
-		l.polls.Wait()
-		ctx = context.WithoutCancel(ctx)
+func (l *together) Start(set cmq.SetID, req *cmq.Request, done func(*cmq.Reply, error)) cmq.Pending {
+	if req.Kind != cmq.KindReceive || req.Wait <= 0 {
+		return l.node.Start(set, req, done)
 	}
-	return l.node.Do(ctx, set, req)
+	l.polls.Done()
+	go func() {
+		l.polls.Wait()
+		done(l.do(context.Background(), set, req))
+	}()
+	return cmq.Answered{}
 }
 
 // TestSurplusIsPutBack: messages arrive at all shards in the same moment, fewer were asked for.
@@ -199,7 +202,7 @@ func TestSurplusIsPutBack(t *testing.T) {
 		c.lead(2, 3)
 		local := &together{node: c.nodes[3]}
 		local.polls.Add(3)
-		r := route.New(route.Config{Node: 3, Meta: c.nodes[3], Local: local, Remote: c.nodes[3]})
+		r := route.New(route.Config{Node: 3, Meta: c.nodes[3], Local: local, Remote: remote{c.nodes[3]}})
 		c.before = func(_ cmq.NodeID, req *cmq.Request) error {
 			if req.Kind == cmq.KindReceive && req.Wait > 0 {
 				c.shards[req.Shard].active = []cmq.Message{{Body: []byte("x")}, {Body: []byte("y")}}

@@ -38,10 +38,13 @@ func (r *Router) findFresh(ctx context.Context, owner, name string) (*cmq.Queue,
 	return nil, cmq.ErrQueueNotExist
 }
 
-// onQueue runs do with the named queue. If it turns out that this incarnation of the queue is gone and there
-// is another one under the name, do runs once more with that: it has done nothing to the first.
-func (r *Router) onQueue(ctx context.Context, owner, name string, do func(q *cmq.Queue) error) error {
-	q, err := r.find(ctx, owner, name)
+// onQueue runs do with the named queue, which an opening has found already. If it turns out that this incarnation of the
+// queue is gone and there is another one under the name, do runs once more with that: it has done nothing to the first.
+func (r *Router) onQueue(ctx context.Context, o *opening, owner, name string, do func(q *cmq.Queue) error) error {
+	q, err := o.found(), error(nil)
+	if q == nil {
+		q, err = r.find(ctx, owner, name)
+	}
 	if err != nil {
 		return err
 	}
@@ -58,10 +61,13 @@ func (r *Router) onQueue(ctx context.Context, owner, name string, do func(q *cmq
 // onShard carries out a request at one shard and returns its refusals as errors. A shard that does not exist
 // although the metadata has it was not opened yet, or our table is stale: what is right is done, and the
 // request is put once more. req.Shard is filled in.
-func (r *Router) onShard(ctx context.Context, q *cmq.Queue, shard cmq.Shard, req *cmq.Request) (*cmq.Reply, error) {
+func (r *Router) onShard(ctx context.Context, o *opening, q *cmq.Queue, shard cmq.Shard, req *cmq.Request) (*cmq.Reply, error) {
 	req.Shard = shard.ID
-	began := time.Now()
-	reply, err := refused(r.Do(ctx, shard.Set, req))
+	s := o.search(shard)
+	if s == nil {
+		s = r.search(shard.Set, req)
+	}
+	reply, err := refused(s.run(ctx))
 	if !errors.Is(err, cmq.ErrQueueNotExist) {
 		return reply, err
 	}
@@ -70,7 +76,7 @@ func (r *Router) onShard(ctx context.Context, q *cmq.Queue, shard cmq.Shard, req
 		return nil, err
 	}
 	again := *req
-	again.Wait = max(0, req.Wait-time.Since(began))
+	again.Wait = max(0, s.req.Wait-time.Since(s.began))
 	return refused(r.Do(ctx, shard.Set, &again))
 }
 
@@ -270,7 +276,7 @@ func (r *Router) QueueAttributes(ctx context.Context, owner, name string) (*cmq.
 	}
 	var sum cmq.ShardStatus
 	for i, shard := range q.Shards {
-		reply, err := r.onShard(ctx, q, shard, &cmq.Request{Kind: cmq.KindStatus})
+		reply, err := r.onShard(ctx, nil, q, shard, &cmq.Request{Kind: cmq.KindStatus})
 		if err != nil {
 			return nil, cmq.ShardStatus{}, err
 		}
@@ -307,9 +313,9 @@ func (r *Router) ClearQueue(ctx context.Context, owner, name string) error {
 
 // onAll puts the request to every shard of the queue, up to the first that fails.
 func (r *Router) onAll(ctx context.Context, owner, name string, req cmq.Request) error {
-	return r.onQueue(ctx, owner, name, func(q *cmq.Queue) error {
+	return r.onQueue(ctx, nil, owner, name, func(q *cmq.Queue) error {
 		for _, shard := range q.Shards {
-			if _, err := r.onShard(ctx, q, shard, &req); err != nil {
+			if _, err := r.onShard(ctx, nil, q, shard, &req); err != nil {
 				return err
 			}
 		}

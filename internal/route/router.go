@@ -37,16 +37,17 @@ type Meta interface {
 }
 
 // Local is this node's replicas. Errors: *cmq.NotLeaderError, cmq.ErrDropped, cmq.ErrBusy and cmq.ErrStopping
-// say that nothing was done, cmq.ErrUnknownOutcome that something may have been; also that of ctx. For a
-// set without a replica here it is *cmq.NotLeaderError.
+// say that nothing was done, cmq.ErrUnknownOutcome that something may have been. For a set without a replica here
+// it is *cmq.NotLeaderError. See cmq.Pending for done; req must not be changed until then.
 type Local interface {
-	Do(ctx context.Context, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error)
+	Start(set cmq.SetID, req *cmq.Request, done func(*cmq.Reply, error)) cmq.Pending
 }
 
 // Remote calls Serve on another node. cmq.ErrDropped and cmq.ErrBusy say that it was not reached,
-// cmq.ErrUnknownOutcome that its answer was lost. The payload belongs to Remote from the call on.
+// cmq.ErrUnknownOutcome that its answer was lost. The payload belongs to Remote from the call on. See cmq.Pending for
+// done; late gets the answer to a call that was cancelled when that was on its way.
 type Remote interface {
-	Call(ctx context.Context, node cmq.NodeID, payload []byte) ([]byte, error)
+	Start(node cmq.NodeID, payload []byte, done func([]byte, error), late func([]byte)) cmq.Pending
 }
 
 // Config is what a Router stands on. Node, Meta, Local and Remote are required.
@@ -76,7 +77,8 @@ type Router struct {
 	polls   polls
 }
 
-// New makes a Router. It has no goroutines of its own.
+// New makes a Router. It has no goroutines but those of started requests that need a second attempt, which end when
+// the request is answered or cancelled.
 func New(cfg Config) *Router {
 	if cfg.Leader == nil {
 		cfg.Leader = func(cmq.SetID) cmq.NodeID { return 0 }

@@ -351,13 +351,15 @@ func TestBusyAndFailuresAreReportedAtOnce(t *testing.T) {
 		require.ErrorContains(t, err, want.Error())
 	}
 	c.before = nil
-	_, err := c.router(2).Serve(t.Context(), 1, []byte("garbage"))
-	require.Error(t, err)
+	c.router(2).Serve(1, []byte("garbage"), func(_ []byte, err error) bool {
+		require.Error(t, err)
+		return true
+	})
 }
 
 func TestLeaderOfOwnReplicaComesFirst(t *testing.T) {
 	c, _ := withQueue(t, 1)
-	r := route.New(route.Config{Node: 3, Meta: c.nodes[3], Local: c.nodes[3], Remote: c.nodes[3],
+	r := route.New(route.Config{Node: 3, Meta: c.nodes[3], Local: c.nodes[3], Remote: remote{c.nodes[3]},
 		Leader: func(cmq.SetID) cmq.NodeID { return 1 }})
 	_, err := r.Send(t.Context(), "me", "q", bodies("x"), 0)
 	require.NoError(t, err)
@@ -371,7 +373,7 @@ func TestControllersAreAskedBeforeThereIsATable(t *testing.T) {
 		require.NoError(t, err)
 		open := &cmq.Request{Kind: cmq.KindOpenShard, Shard: q.Shards[0].ID}
 		c.change(func(t *table) { t.sets = nil })
-		r := route.New(route.Config{Node: 9, Meta: c.nodes[3], Local: c.nodes[3], Remote: c.nodes[3], Controllers: []cmq.NodeID{2, 1}})
+		r := route.New(route.Config{Node: 9, Meta: c.nodes[3], Local: c.nodes[3], Remote: remote{c.nodes[3]}, Controllers: []cmq.NodeID{2, 1}})
 		_, err = r.Do(t.Context(), cmq.ControllerSet, open)
 		require.NoError(t, err)
 		_, err = r.Do(t.Context(), 1, open)

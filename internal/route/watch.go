@@ -1,9 +1,7 @@
 package route
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -14,12 +12,7 @@ import (
 // not answer them, and its connection is given up only after seconds; LeaderChanged brings them home before.
 type polls struct {
 	mu   sync.Mutex
-	open map[cmq.SetID]map[*remotePoll]struct{}
-}
-
-type remotePoll struct {
-	node   cmq.NodeID
-	cancel context.CancelCauseFunc
+	open map[cmq.SetID]map[*attempt]struct{}
 }
 
 // errReplaced is why a poll was taken back.
@@ -36,7 +29,7 @@ func (r *Router) LeaderChanged(set cmq.SetID, leader cmq.NodeID) {
 		return
 	}
 	r.leaders[set&cmq.MaxSetID].Store(uint64(leader))
-	var left []*remotePoll
+	var left []*attempt
 	r.polls.mu.Lock()
 	for p := range r.polls.open[set] {
 		if p.node != leader {
@@ -49,39 +42,38 @@ func (r *Router) LeaderChanged(set cmq.SetID, leader cmq.NodeID) {
 	}
 	time.AfterFunc(handOverGrace, func() {
 		for _, p := range left {
-			p.cancel(errReplaced)
+			p.recall()
 		}
 	})
 }
 
-// pollRemote asks another node and can be called back.
-func (r *Router) pollRemote(ctx context.Context, node cmq.NodeID, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	p := &remotePoll{node, cancel}
-	r.polls.enter(set, p)
-	defer r.polls.leave(set, p)
-	reply, err := r.askNode(ctx, node, set, req)
-	if err != nil && context.Cause(ctx) == errReplaced {
-		return nil, fmt.Errorf("%w: %w", errReplaced, cmq.ErrUnknownOutcome)
-	}
-	return reply, err
-}
-
-func (p *polls) enter(set cmq.SetID, poll *remotePoll) {
+func (p *polls) enter(poll *attempt) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.open == nil {
-		p.open = make(map[cmq.SetID]map[*remotePoll]struct{})
+		p.open = make(map[cmq.SetID]map[*attempt]struct{})
 	}
-	if p.open[set] == nil {
-		p.open[set] = make(map[*remotePoll]struct{})
+	if p.open[poll.set] == nil {
+		p.open[poll.set] = make(map[*attempt]struct{})
 	}
-	p.open[set][poll] = struct{}{}
+	p.open[poll.set][poll] = struct{}{}
 }
 
-func (p *polls) leave(set cmq.SetID, poll *remotePoll) {
+// begun keeps what ends the poll.
+func (p *polls) begun(poll *attempt, at cmq.Pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.open[set], poll)
+	poll.at = at
+}
+
+func (p *polls) at(poll *attempt) cmq.Pending {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return poll.at
+}
+
+func (p *polls) leave(poll *attempt) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.open[poll.set], poll)
 }

@@ -114,7 +114,7 @@ func (t *Transport) leave(key incomingKey, conn net.Conn) {
 // serve reads from the connection until it ends, and writes pongs and replies.
 func (t *Transport) serve(w *wire, h hello) error {
 	q := newQueue(1<<16, 64<<20)
-	s := &server{t: t, from: h.from, queue: q, running: make(map[uint64]context.CancelFunc)}
+	s := &server{t: t, from: h.from, queue: q, running: make(map[uint64]cmq.Pending)}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -36,57 +36,56 @@ type calls struct {
 }
 
 type pendingCall struct {
-	done chan callResult // capacity 1: gets one result, unless the call was given up
-	sent atomic.Bool     // the writer has taken it: the peer may have seen it
+	l    *link
+	id   uint64
+	done func([]byte, error)
+	late func([]byte) // may be nil
+	sent atomic.Bool  // the writer has taken it: the peer may have seen it
+	gone bool         // cancelled, done was called; under calls.mu
 }
 
-type callResult struct {
-	payload []byte
-	err     error
-}
-
-// call sends the request and waits for the reply.
-func (l *link) call(ctx context.Context, payload []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	id, p, err := l.begin(payload)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case r := <-p.done:
-		l.t.pool.Put(p)
-		return r.payload, r.err
-	case <-ctx.Done():
-		l.giveUp(id)
-		return nil, ctx.Err()
-	}
-}
-
-// begin registers the call and queues the request, under one lock, so that a call is either failed with its
+// start registers the call and queues the request, under one lock, so that a call is either failed with its
 // connection or was never queued.
-func (l *link) begin(payload []byte) (uint64, *pendingCall, error) {
-	p := l.t.pool.Get().(*pendingCall)
-	p.sent.Store(false)
+func (l *link) start(payload []byte, done func([]byte, error), late func([]byte)) (*pendingCall, error) {
 	c := &l.calls
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	id := c.last + 1
-	switch l.queue.push(item{typ: typeRequest, id: id, payload: payload, call: p}, len(payload)) {
+	p := &pendingCall{l: l, id: c.last + 1, done: done, late: late}
+	switch l.queue.push(item{typ: typeRequest, id: p.id, payload: payload, call: p}, len(payload)) {
 	case pushFull:
 		l.t.counters.Dropped.Add(1)
-		return 0, nil, fmt.Errorf("calls to %s: %w", peerID(l.to), cmq.ErrBusy)
+		return nil, fmt.Errorf("calls to %s: %w", peerID(l.to), cmq.ErrBusy)
 	case pushShut:
 		l.t.counters.Dropped.Add(1)
-		return 0, nil, &UnreachableError{l.to}
+		return nil, &UnreachableError{l.to}
 	}
-	c.last = id
-	c.pending[id] = p
-	return id, p, nil
+	c.last = p.id
+	c.pending[p.id] = p
+	return p, nil
 }
 
-// remove takes the call off the table; nil if it is not there any more.
+// Cancel implements cmq.Pending: it tells the peer that nobody waits for the reply. The call stays on the table until the
+// peer answers that, or a reply that was on its way arrives.
+func (p *pendingCall) Cancel() {
+	if !p.l.calls.giveUp(p) {
+		return
+	}
+	p.l.queue.pushAlways(item{typ: typeCancel, id: p.id})
+	p.done(nil, context.Canceled)
+}
+
+// giveUp reports false if the call is not waiting any more.
+func (c *calls) giveUp(p *pendingCall) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.gone || c.pending[p.id] != p {
+		return false
+	}
+	p.gone = true
+	return true
+}
+
+// remove takes the call off the table; nil if it is not there.
 func (c *calls) remove(id uint64) *pendingCall {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,34 +94,45 @@ func (c *calls) remove(id uint64) *pendingCall {
 	return p
 }
 
-// giveUp tells the peer that nobody waits for the reply.
-func (l *link) giveUp(id uint64) {
-	if l.calls.remove(id) != nil {
-		l.queue.pushAlways(item{typ: typeCancel, id: id})
-	}
-}
-
 // failSent ends the calls whose connection was lost after they may have been seen.
 func (l *link) failSent() {
-	l.calls.mu.Lock()
-	defer l.calls.mu.Unlock()
 	err := fmt.Errorf("connection to %s: %w", peerID(l.to), cmq.ErrUnknownOutcome)
-	for id, p := range l.calls.pending {
+	failAll(l.calls.takeSent(), err)
+}
+
+func (c *calls) takeSent() (taken []*pendingCall) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, p := range c.pending {
 		if p.sent.Load() {
-			delete(l.calls.pending, id)
-			p.done <- callResult{err: err}
+			delete(c.pending, id)
+			taken = append(taken, p)
 		}
 	}
+	return taken
 }
 
 // shut drops what waits to be sent, and refuses more until the queue is opened again.
-func (l *link) shut() {
+func (l *link) shut() { failAll(l.drain(), &UnreachableError{l.to}) }
+
+// drain shuts the queue and takes all calls off the table.
+func (l *link) drain() (taken []*pendingCall) {
 	l.calls.mu.Lock()
 	defer l.calls.mu.Unlock()
 	l.t.counters.Dropped.Add(uint64(l.queue.close()))
 	for id, p := range l.calls.pending {
 		delete(l.calls.pending, id)
-		p.done <- callResult{err: &UnreachableError{l.to}}
+		taken = append(taken, p)
+	}
+	return taken
+}
+
+// failAll ends calls, without a lock: what hears of it may make the next call.
+func failAll(calls []*pendingCall, err error) {
+	for _, p := range calls {
+		if !p.gone {
+			p.done(nil, err)
+		}
 	}
 }
 
@@ -133,29 +143,31 @@ func (l *link) replied(h header, payload []byte) error {
 	}
 	id, body := binary.LittleEndian.Uint64(payload), payload[8:]
 	p := l.calls.remove(id)
-	if p == nil {
-		return nil // given up
-	}
-	switch h.flags {
-	case replyOK:
-		p.done <- callResult{payload: body}
-	case replyBusy:
-		p.done <- callResult{err: fmt.Errorf("calls to %s: %w", peerID(l.to), cmq.ErrBusy)}
+	switch {
+	case p == nil:
+		return nil // the connection on which it was asked is another one
+	case p.gone:
+		if h.flags == replyOK && p.late != nil {
+			p.late(body)
+		}
+	case h.flags == replyOK:
+		p.done(body, nil)
+	case h.flags == replyBusy:
+		p.done(nil, fmt.Errorf("calls to %s: %w", peerID(l.to), cmq.ErrBusy))
 	default:
-		p.done <- callResult{err: &HandlerError{l.to, string(body)}}
+		p.done(nil, &HandlerError{l.to, string(body)})
 	}
 	return nil
 }
 
-// server runs the calls that arrive on one connection.
+// server passes on the calls that arrive on one connection.
 type server struct {
 	t     *Transport
 	from  cmq.NodeID
 	queue *queue // replies
 
 	mu      sync.Mutex
-	running map[uint64]context.CancelFunc
-	wg      sync.WaitGroup
+	running map[uint64]cmq.Pending // nil: being started, which only the reader sees
 }
 
 // errDuplicate is for a call number in use: the peer is not one of ours.
@@ -166,39 +178,45 @@ func (s *server) request(payload []byte) error {
 		return errFrameSize
 	}
 	id := binary.LittleEndian.Uint64(payload)
-	ctx, cancel := context.WithCancel(context.Background())
-	switch err := s.enter(id, cancel); err {
+	switch err := s.enter(id); err {
 	case nil:
-		s.wg.Go(func() { s.run(ctx, id, payload[8:]) })
-		return nil
+		s.t.counters.CallsServed.Add(1)
+		s.started(id, s.t.cfg.Handler.Call(s.from, payload[8:], func(reply []byte, err error) bool { return s.reply(id, reply, err) }))
 	case cmq.ErrBusy:
-		cancel()
-		s.queue.pushWait(item{typ: typeReply, flags: replyBusy, id: id}, 0)
-		return nil
+		s.queue.pushAlways(item{typ: typeReply, flags: replyBusy, id: id})
 	default:
-		cancel()
 		return err
 	}
-}
-
-func (s *server) enter(id uint64, cancel context.CancelFunc) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.running[id] != nil:
-		return errDuplicate
-	case len(s.running) >= s.t.cfg.MaxCalls:
-		return cmq.ErrBusy
-	}
-	s.running[id] = cancel
+	s.queue.waitForRoom() // a peer that does not read its replies is not read from either
 	return nil
 }
 
-func (s *server) run(ctx context.Context, id uint64, payload []byte) {
-	s.t.counters.CallsServed.Add(1)
-	reply, err := s.t.cfg.Handler.Call(ctx, s.from, payload)
-	if !s.finish(id) {
-		return // cancelled: nobody waits
+func (s *server) enter(id uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.running[id]; known {
+		return errDuplicate
+	}
+	if len(s.running) >= s.t.cfg.MaxCalls {
+		return cmq.ErrBusy
+	}
+	s.running[id] = nil
+	return nil
+}
+
+// started keeps what ends the call, unless it has been answered already.
+func (s *server) started(id uint64, p cmq.Pending) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, runs := s.running[id]; runs {
+		s.running[id] = p
+	}
+}
+
+// reply queues the reply. It reports false if nobody waits for it any more.
+func (s *server) reply(id uint64, reply []byte, err error) bool {
+	if _, wanted := s.finish(id); !wanted {
+		return false
 	}
 	it := item{typ: typeReply, flags: replyOK, id: id, payload: reply}
 	switch {
@@ -207,36 +225,37 @@ func (s *server) run(ctx context.Context, id uint64, payload []byte) {
 	case len(reply) > maxFrame-8:
 		it.flags, it.payload = replyFailed, []byte(errFrameSize.Error())
 	}
-	s.queue.pushWait(it, len(it.payload))
+	return s.queue.pushBeyond(it, len(it.payload))
 }
 
-// finish forgets the call and frees its context. It reports whether the call was still wanted.
-func (s *server) finish(id uint64) bool {
+// finish forgets the call. It reports whether the call was still wanted.
+func (s *server) finish(id uint64) (p cmq.Pending, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	cancel, ok := s.running[id]
-	if ok {
-		delete(s.running, id)
-		cancel()
-	}
-	return ok
+	p, ok = s.running[id]
+	delete(s.running, id)
+	return p, ok
 }
 
 func (s *server) cancel(payload []byte) error {
 	if len(payload) != 8 {
 		return errFrameSize
 	}
-	s.finish(binary.LittleEndian.Uint64(payload))
+	id := binary.LittleEndian.Uint64(payload)
+	if p, runs := s.finish(id); runs {
+		p.Cancel()
+		s.queue.pushAlways(item{typ: typeReply, flags: replyFailed, id: id})
+	}
 	return nil
 }
 
-// stop cancels all calls and waits for their handlers.
+// stop cancels all calls.
 func (s *server) stop() {
 	s.mu.Lock()
-	for id, cancel := range s.running {
-		delete(s.running, id)
-		cancel()
-	}
+	running := s.running
+	s.running = nil
 	s.mu.Unlock()
-	s.wg.Wait()
+	for _, p := range running {
+		p.Cancel()
+	}
 }

@@ -12,7 +12,7 @@
 //	call      requests of route; replies return on the same connection
 //
 //	Send ──► queue ─► writer ═══ control, bulk ═══► reader ──► Handler.Receive
-//	Call ──► queue ─► writer ═══════ call ════════► reader ──► Handler.Call in a goroutine of its own
+//	Start ─► queue ─► writer ═══════ call ════════► reader ──► Handler.Call
 //	  ▲                                                              │
 //	  └── pending calls ◄─ reader ◄═══ same connection ═══ writer ◄──┘
 //

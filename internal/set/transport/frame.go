@@ -31,7 +31,7 @@ const (
 	typeMessage = 6 // control and bulk: a set.Message for the replica of `set` (message.go)
 	typeRequest = 7 // call: id u64, then the request
 	typeReply   = 8 // call: id u64, then the reply; flags say which kind
-	typeCancel  = 9 // call: id u64: the caller does not wait any more
+	typeCancel  = 9 // call: id u64: the caller does not wait any more; answered by a reply, or by the one on its way
 )
 
 // Flags of a reply.

@@ -133,7 +133,7 @@ func TestDiallerLearnsWhyItIsRefused(t *testing.T) {
 	const reason = "this node belongs to cluster 0000000000c0ffee"
 	require.Eventually(t, func() bool { return l.count(reason) == 3 && tr.Counters().Refused.Load() > 9 }, 10*time.Second, time.Millisecond)
 	require.Equal(t, 3, l.count(reason), "once for each kind of connection")
-	_, err := other.Call(t.Context(), 1, nil)
+	_, err := ask(t.Context(), other, 1, nil)
 	require.ErrorIs(t, err, cmq.ErrDropped)
 	require.EqualError(t, err, "node 1 cannot be reached")
 	require.Empty(t, h.peers)
@@ -287,10 +287,10 @@ func TestMutualTLS(t *testing.T) {
 	data := bytes.Repeat([]byte("d"), 300_000)
 	a.Send(2, 3, raftMessage(raftpb.MsgApp, 1, data))
 	require.True(t, bytes.Equal(data, next(t, hb).m.Raft.Entries[0].Data))
-	got, err := a.Call(t.Context(), 2, data)
+	got, err := ask(t.Context(), a, 2, data)
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(data, got))
-	got, err = b.Call(t.Context(), 1, []byte("small"))
+	got, err = ask(t.Context(), b, 1, []byte("small"))
 	require.NoError(t, err)
 	require.Equal(t, "small", string(got))
 }

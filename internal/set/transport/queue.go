@@ -63,25 +63,26 @@ func (q *queue) push(it item, size int) pushed {
 	return pushOK
 }
 
-// pushWait waits for room. It reports false when the queue was shut instead.
-func (q *queue) pushWait(it item, size int) bool {
+// pushBeyond passes over the bounds, for replies: whoever has one must not wait. It reports false when the queue was
+// shut instead. waitForRoom keeps their number and size in check.
+func (q *queue) pushBeyond(it item, size int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for !q.shut && q.fullLocked(size) {
-		q.room.Wait()
-	}
 	if !q.shut {
 		q.addLocked(it, size)
 	}
 	return !q.shut
 }
 
-// pushAlways is for small items of which there are never more than calls: it passes over the bounds.
-func (q *queue) pushAlways(it item) {
+// pushAlways is pushBeyond for small items.
+func (q *queue) pushAlways(it item) { q.pushBeyond(it, 0) }
+
+// waitForRoom waits until something could be pushed, or the queue is shut.
+func (q *queue) waitForRoom() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.shut {
-		q.addLocked(it, 0)
+	for !q.shut && q.fullLocked(0) {
+		q.room.Wait()
 	}
 }
 

@@ -29,20 +29,25 @@ func TestQueueBounds(t *testing.T) {
 	require.Equal(t, pushOK, q.push(item{}, 0))
 }
 
-func TestPushWaitsForRoom(t *testing.T) {
+func TestRoomIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(1, 1000)
-		require.True(t, q.pushWait(item{id: 1}, 0))
-		results := make(chan bool, 2)
-		go func() { results <- q.pushWait(item{id: 2}, 0) }()
+		q.waitForRoom()
+		require.True(t, q.pushBeyond(item{id: 1}, 0))
+		require.True(t, q.pushBeyond(item{id: 2}, 5000), "whoever has a reply does not wait")
+		waited := make(chan struct{}, 2)
+		go func() { q.waitForRoom(); waited <- struct{}{} }()
 		synctest.Wait()
-		require.Empty(t, results)
-		require.EqualValues(t, 1, q.take(nil)[0].id)
-		require.True(t, <-results)
-		go func() { results <- q.pushWait(item{id: 3}, 0) }()
+		require.Empty(t, waited)
+		require.Len(t, q.take(nil), 2)
+		<-waited
+		q.pushBeyond(item{id: 3}, 0)
+		go func() { q.waitForRoom(); waited <- struct{}{} }()
 		synctest.Wait()
+		require.Empty(t, waited)
 		q.close()
-		require.False(t, <-results, "nobody will write it")
+		<-waited
+		require.False(t, q.pushBeyond(item{id: 4}, 0), "nobody will write it")
 	})
 }
 

@@ -21,9 +21,11 @@ type Handler interface {
 	// Receive gets a message for this node's replica of set. It should return soon: while it does not,
 	// nothing more is read from that connection. The message and what it refers to are the receiver's.
 	Receive(from cmq.NodeID, set cmq.SetID, m set.Message)
-	// Call answers a peer's Call. ctx ends when the caller gives up, or is lost, or the Transport closes;
-	// the reply is then of no use to anybody. payload is the handler's; so is the reply the Transport's.
-	Call(ctx context.Context, from cmq.NodeID, payload []byte) ([]byte, error)
+	// Call begins to answer a peer's call and must return soon. reply is to be called once, from any goroutine;
+	// it does not wait, and reports false if the reply is of no use to anybody any more. What Call returns is
+	// cancelled when the caller gives up, or is lost, or the Transport closes. payload is the handler's; so is
+	// the reply the Transport's.
+	Call(from cmq.NodeID, payload []byte, reply func([]byte, error) bool) cmq.Pending
 	// PeerUp tells that the peer can be reached. PeerDown tells that its process is gone: a connection was
 	// lost and dialling anew is refused. PeerDown follows only PeerUp, and they alternate as long as the
 	// peer's address stays. A peer that is cut off is not down. Both must return soon.
@@ -84,13 +86,12 @@ type Transport struct {
 	log      *slog.Logger
 	counters Counters
 	refusals refusals
-	pool     sync.Pool // of *pendingCall
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // accept and incoming; links are waited for by their peer
 
-	links atomic.Pointer[map[cmq.NodeID]*peer] // what Send and Call read; a copy of peers
+	links atomic.Pointer[map[cmq.NodeID]*peer] // what Send and Start read; a copy of peers
 
 	mu       sync.Mutex
 	closed   bool
@@ -116,7 +117,6 @@ func New(cfg Config) *Transport {
 		peers:    make(map[cmq.NodeID]*peer),
 		accepted: make(map[incomingKey]net.Conn),
 	}
-	t.pool.New = func() any { return &pendingCall{done: make(chan callResult, 1)} }
 	t.links.Store(&map[cmq.NodeID]*peer{})
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.SetPeers(cfg.Peers)
@@ -163,22 +163,32 @@ func entriesSize(list []*raftpb.Entry) int {
 	return size
 }
 
-// Call asks node to and waits for its reply, which the caller then owns; payload must not be changed any
-// more. When ctx ends, Call returns its error and the handler's context ends too. Errors are otherwise:
+// Start asks node to; done gets its reply, which is then its own. payload must not be changed any more. A call that is
+// cancelled is cancelled at the handler too; if a reply was on its way already, late gets that, unless late is nil.
+// Errors are otherwise:
 //
 //   - cmq.ErrDropped (as *UnreachableError) and cmq.ErrBusy: surely not executed;
 //   - cmq.ErrUnknownOutcome: the connection was lost while the reply was awaited;
 //   - *HandlerError: the handler failed.
-func (t *Transport) Call(ctx context.Context, to cmq.NodeID, payload []byte) ([]byte, error) {
+//
+// done and late are called by the connection's reader: while they do not return, nothing more is read.
+func (t *Transport) Start(to cmq.NodeID, payload []byte, done func([]byte, error), late func([]byte)) cmq.Pending {
 	t.counters.Calls.Add(1)
 	p := (*t.links.Load())[to]
 	if p == nil {
-		return nil, &UnreachableError{to}
+		done(nil, &UnreachableError{to})
+		return cmq.Answered{}
 	}
 	if len(payload) > maxFrame-8 {
-		return nil, fmt.Errorf("call of %s: %w", peerID(to), errFrameSize)
+		done(nil, fmt.Errorf("call of %s: %w", peerID(to), errFrameSize))
+		return cmq.Answered{}
 	}
-	return p.link[call].call(ctx, payload)
+	pending, err := p.link[call].start(payload, done, late)
+	if err != nil {
+		done(nil, err)
+		return cmq.Answered{}
+	}
+	return pending
 }
 
 // Counters may be read at any time.
@@ -240,7 +250,7 @@ func (t *Transport) newPeer(id cmq.NodeID, addr string) *peer {
 	return p
 }
 
-// publishLocked shows the peers to Send and Call.
+// publishLocked shows the peers to Send and Start.
 func (t *Transport) publishLocked() {
 	links := make(map[cmq.NodeID]*peer, len(t.peers))
 	for id, p := range t.peers {
@@ -276,8 +286,7 @@ func (t *Transport) clientTLS(ctx context.Context, conn net.Conn, addr string) (
 	return c, c.HandshakeContext(ctx)
 }
 
-// Close ends all connections and calls, and returns when every goroutine of the Transport has ended. Handlers
-// that run must therefore heed their context.
+// Close ends all connections and calls, and returns when every goroutine of the Transport has ended.
 func (t *Transport) Close() {
 	t.mu.Lock()
 	t.closed = true

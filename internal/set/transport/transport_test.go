@@ -58,9 +58,32 @@ func (r *recorder) Receive(from cmq.NodeID, set cmq.SetID, m set.Message) {
 
 func (r *recorder) onReceive(f func(arrival)) { r.receive.Store(&f) }
 
-func (r *recorder) Call(ctx context.Context, from cmq.NodeID, p []byte) ([]byte, error) {
-	return (*r.call.Load())(ctx, from, p)
+// Call runs the function in a goroutine, whose context ends with Cancel.
+func (r *recorder) Call(from cmq.NodeID, p []byte, reply func([]byte, error) bool) cmq.Pending {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer cancel()
+		reply((*r.call.Load())(ctx, from, p))
+	}()
+	return cancelFunc(cancel)
 }
+
+type cancelFunc func()
+
+func (f cancelFunc) Cancel() { f() }
+
+// ask starts a call and waits for its reply.
+func ask(ctx context.Context, t *transport.Transport, to cmq.NodeID, payload []byte) (reply []byte, err error) {
+	done := make(chan struct{})
+	p := t.Start(to, payload, func(r []byte, e error) {
+		reply, err = r, e
+		close(done)
+	}, nil)
+	defer context.AfterFunc(ctx, p.Cancel)()
+	<-done
+	return reply, err
+}
+
 func (r *recorder) PeerUp(id cmq.NodeID)   { r.peers <- "up" }
 func (r *recorder) PeerDown(id cmq.NodeID) { r.peers <- "down" }
 
@@ -178,7 +201,7 @@ func TestHeartbeatPassesBulk(t *testing.T) {
 	<-entered
 	a.Send(2, 1, raftMessage(raftpb.MsgHeartbeat, 99))
 	require.EqualValues(t, 99, next(t, hb).m.Raft.GetIndex())
-	_, err := a.Call(t.Context(), 2, []byte("passes too"))
+	_, err := ask(t.Context(), a, 2, []byte("passes too"))
 	require.NoError(t, err)
 	hb.onReceive(nil)
 	close(release)
@@ -191,7 +214,7 @@ func TestSendToNobodyIsCounted(t *testing.T) {
 	a, _, _, _ := pair(t, nil)
 	a.Send(9, 1, raftMessage(raftpb.MsgHeartbeat, 1))
 	require.EqualValues(t, 1, a.Counters().Dropped.Load())
-	_, err := a.Call(context.Background(), 9, nil)
+	_, err := ask(context.Background(), a, 9, nil)
 	require.ErrorIs(t, err, cmq.ErrDropped)
 }
 
@@ -208,16 +231,16 @@ func TestCalls(t *testing.T) {
 	for i := range 200 {
 		wg.Go(func() {
 			want := bytes.Repeat([]byte{byte(i)}, 1+i*137)
-			got, err := a.Call(t.Context(), 2, want)
+			got, err := ask(t.Context(), a, 2, want)
 			assert.NoError(t, err)
 			assert.Equal(t, append([]byte{1}, want...), got)
-			got, err = b.Call(t.Context(), 1, want)
+			got, err = ask(t.Context(), b, 1, want)
 			assert.NoError(t, err)
 			assert.Equal(t, append([]byte{2}, want...), got)
 		})
 	}
 	wg.Wait()
-	_, err := a.Call(t.Context(), 2, nil)
+	_, err := ask(t.Context(), a, 2, nil)
 	var failed *transport.HandlerError
 	require.ErrorAs(t, err, &failed)
 	require.Equal(t, "nothing asked", failed.Text)
@@ -228,7 +251,7 @@ func TestLargeReply(t *testing.T) {
 	a, _, _, hb := pair(t, nil)
 	big := bytes.Repeat([]byte("large "), 5<<20)
 	hb.onCall(func(context.Context, cmq.NodeID, []byte) ([]byte, error) { return big, nil })
-	got, err := a.Call(t.Context(), 2, []byte("?"))
+	got, err := ask(t.Context(), a, 2, []byte("?"))
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(big, got))
 }
@@ -252,18 +275,66 @@ func TestManyParkedCallsAreCancelled(t *testing.T) {
 	var callers sync.WaitGroup
 	for range n {
 		callers.Go(func() {
-			_, err := a.Call(ctx, 2, []byte("park"))
+			_, err := ask(ctx, a, 2, []byte("park"))
 			assert.ErrorIs(t, err, context.Canceled)
 		})
 	}
 	parked.Wait()
-	got, err := a.Call(t.Context(), 2, []byte("quick"))
+	got, err := ask(t.Context(), a, 2, []byte("quick"))
 	require.NoError(t, err, "parked calls are in nobody's way")
 	require.Equal(t, "quick", string(got))
 	cancel()
 	callers.Wait()
 	ended.Wait()
 	require.Equal(t, "quick", string(got))
+}
+
+// TestReplyThatCrossesItsCancel: the caller that gave up gets it all the same, so that it can undo what nobody needs.
+func TestReplyThatCrossesItsCancel(t *testing.T) {
+	held := make(chan func([]byte, error) bool, 1)
+	a, _, _, _ := pair(t, func(c *transport.Config) {
+		if c.Node == 2 {
+			c.Handler = &holder{Handler: c.Handler, held: held}
+		}
+	})
+	for range 200 {
+		answers, late := make(chan error, 2), make(chan []byte, 2)
+		p := a.Start(2, []byte("?"), func(_ []byte, err error) { answers <- err }, func(reply []byte) { late <- reply })
+		reply := <-held
+		wanted := make(chan bool)
+		go func() { wanted <- reply([]byte("!"), nil) }()
+		p.Cancel()
+		p.Cancel()
+		err := <-answers
+		switch arrives := <-wanted; {
+		case err == nil:
+			require.True(t, arrives)
+		case arrives:
+			require.ErrorIs(t, err, context.Canceled)
+			require.Equal(t, "!", string(<-late))
+		default:
+			require.ErrorIs(t, err, context.Canceled)
+		}
+		_, err = ask(t.Context(), a, 2, []byte("echo")) // whatever was on its way has arrived
+		require.NoError(t, err)
+		require.Empty(t, answers, "answered once")
+		require.Empty(t, late)
+	}
+}
+
+// holder is a Handler that gives the replies of calls to the test.
+type holder struct {
+	transport.Handler
+	held chan func([]byte, error) bool
+}
+
+func (h *holder) Call(from cmq.NodeID, p []byte, reply func([]byte, error) bool) cmq.Pending {
+	if string(p) == "echo" {
+		reply(p, nil)
+	} else {
+		h.held <- reply
+	}
+	return cmq.Answered{}
 }
 
 func TestTooManyCallsAreRefused(t *testing.T) {
@@ -275,9 +346,9 @@ func TestTooManyCallsAreRefused(t *testing.T) {
 		return nil, nil
 	})
 	done := make(chan error)
-	go func() { _, err := a.Call(context.Background(), 2, nil); done <- err }()
+	go func() { _, err := ask(context.Background(), a, 2, nil); done <- err }()
 	<-began
-	_, err := a.Call(t.Context(), 2, nil)
+	_, err := ask(t.Context(), a, 2, nil)
 	require.ErrorIs(t, err, cmq.ErrBusy)
 	close(release)
 	require.NoError(t, <-done)
@@ -292,14 +363,14 @@ func TestPeerProcessDiesAndComesBack(t *testing.T) {
 		return nil, ctx.Err()
 	})
 	lost := make(chan error)
-	go func() { _, err := a.Call(context.Background(), 2, nil); lost <- err }()
+	go func() { _, err := ask(context.Background(), a, 2, nil); lost <- err }()
 	<-began
 	addr := b.Addr().String()
 	b.Close()
 	require.ErrorIs(t, <-lost, cmq.ErrUnknownOutcome, "the request had been written")
 	ha.await(t, "down")
 	require.Eventually(t, func() bool {
-		_, err := a.Call(t.Context(), 2, nil)
+		_, err := ask(t.Context(), a, 2, nil)
 		return errors.Is(err, cmq.ErrDropped) && !errors.Is(err, cmq.ErrUnknownOutcome)
 	}, 10*time.Second, time.Millisecond, "calls to a dead node fail at once")
 
@@ -310,7 +381,7 @@ func TestPeerProcessDiesAndComesBack(t *testing.T) {
 	ha.await(t, "up")
 	h.await(t, "up")
 	require.Eventually(t, func() bool {
-		got, err := a.Call(t.Context(), 2, []byte("again"))
+		got, err := ask(t.Context(), a, 2, []byte("again"))
 		return err == nil && string(got) == "again"
 	}, 10*time.Second, time.Millisecond)
 }
@@ -371,7 +442,7 @@ func TestResetConnectionsAreDialledAgainAtOnce(t *testing.T) {
 	for range 5 {
 		g.reset()
 		require.Eventually(t, func() bool {
-			_, err := a.Call(t.Context(), 2, nil)
+			_, err := ask(t.Context(), a, 2, nil)
 			return err == nil
 		}, 10*time.Second, time.Millisecond)
 	}
@@ -398,7 +469,7 @@ func TestSilentPeerIsGivenUp(t *testing.T) {
 		return nil, ctx.Err()
 	})
 	lost := make(chan error)
-	go func() { _, err := a.Call(context.Background(), 2, nil); lost <- err }()
+	go func() { _, err := ask(context.Background(), a, 2, nil); lost <- err }()
 	<-began
 	g.closed.Store(true)
 	require.ErrorIs(t, <-lost, cmq.ErrUnknownOutcome)
@@ -422,20 +493,20 @@ func TestIdleConnectionsStay(t *testing.T) {
 func TestSetPeers(t *testing.T) {
 	a, b, ha, hb := pair(t, nil)
 	a.SetPeers(nil)
-	_, err := a.Call(t.Context(), 2, nil)
+	_, err := ask(t.Context(), a, 2, nil)
 	require.ErrorIs(t, err, cmq.ErrDropped)
 	refused := a.Counters().Refused.Load()
 	require.Eventually(t, func() bool { return a.Counters().Refused.Load() > refused }, 10*time.Second, time.Millisecond,
 		"what the removed peer dialled for messages is ended too, and not accepted again")
 	require.Eventually(t, func() bool {
-		_, err := b.Call(t.Context(), 1, nil)
+		_, err := ask(t.Context(), b, 1, nil)
 		return err == nil
 	}, 10*time.Second, time.Millisecond, "but every node of the cluster may call: it may want to join")
 	a.SetPeers(map[cmq.NodeID]string{2: b.Addr().String()})
 	ha.await(t, "up")
 	require.Eventually(t, func() bool {
-		_, errA := a.Call(t.Context(), 2, nil)
-		_, errB := b.Call(t.Context(), 1, nil)
+		_, errA := ask(t.Context(), a, 2, nil)
+		_, errB := ask(t.Context(), b, 1, nil)
 		return errA == nil && errB == nil
 	}, 10*time.Second, time.Millisecond)
 	require.Empty(t, hb.peers, "refused by name is not down")
@@ -467,7 +538,7 @@ func BenchmarkCall(b *testing.B) {
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if _, err := a.Call(context.Background(), 2, payload); err != nil {
+			if _, err := ask(context.Background(), a, 2, payload); err != nil {
 				b.Error(err)
 			}
 		}
@@ -479,7 +550,7 @@ func BenchmarkCallAlone(b *testing.B) {
 	payload := make([]byte, 1024)
 	b.ResetTimer()
 	for range b.N {
-		if _, err := a.Call(context.Background(), 2, payload); err != nil {
+		if _, err := ask(context.Background(), a, 2, payload); err != nil {
 			b.Error(err)
 		}
 	}

@@ -1,0 +1,212 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// bench is a rig under a Service. Calls wait until turn, as they wait for a real loop; readers run in between.
+type bench struct {
+	*rig
+	s     *Service
+	calls []func(now int64)
+	ended bool
+}
+
+func newBench(t *testing.T) *bench {
+	b := &bench{rig: newRig(t)}
+	b.open(nil)
+	b.s = &Service{Machine: b.m, Loop: b, Go: func(f func()) { b.elsewhere = append(b.elsewhere, f) }}
+	return b
+}
+
+func (b *bench) Exec(call func(now int64)) bool {
+	if !b.ended {
+		b.calls = append(b.calls, call)
+	}
+	return !b.ended
+}
+
+func (b *bench) ExecForNextEntry(call func(now int64)) bool { return b.Exec(call) }
+
+// take runs the calls that wait, but no entry.
+func (b *bench) take() {
+	for len(b.calls) > 0 {
+		call := b.calls[0]
+		b.calls = b.calls[1:]
+		call(b.now)
+	}
+}
+
+// turn runs everything until nothing is left to do.
+func (b *bench) turn() {
+	for range 100 {
+		b.take()
+		b.applyHeld()
+		b.settle()
+		if len(b.calls) == 0 {
+			return
+		}
+	}
+	b.t.Fatal("the service never comes to rest")
+}
+
+// started is the answer of a Start, once it has come.
+type started struct {
+	cmq.Pending
+	reply *cmq.Reply
+	err   error
+	n     int
+}
+
+func (b *bench) start(req *cmq.Request) *started {
+	req.Shard = testShard
+	a := new(started)
+	a.Pending = b.s.Start(req, func(reply *cmq.Reply, err error) {
+		a.reply, a.err = reply, err
+		a.n++
+	})
+	return a
+}
+
+func (b *bench) canceled(a *started) {
+	b.t.Helper()
+	require.Equal(b.t, 1, a.n)
+	require.ErrorIs(b.t, a.err, context.Canceled)
+	require.Nil(b.t, a.reply)
+}
+
+func TestServiceAnswers(t *testing.T) {
+	b := newBench(t)
+	sent := b.start(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("a"), []byte("b")}})
+	got := b.start(&cmq.Request{Kind: cmq.KindReceive, Max: 16, Wait: time.Second})
+	require.Zero(t, sent.n+got.n, "nothing happens before the loop turns")
+	b.turn()
+	require.Equal(t, 1, sent.n)
+	require.Len(t, sent.reply.IDs, 2)
+	require.Equal(t, 1, got.n)
+	require.Equal(t, []string{"a", "b"}, bodies(got.reply.Messages))
+	require.Equal(t, sent.reply.IDs[0], got.reply.Messages[0].ID)
+	sent.Cancel()
+	got.Cancel()
+	b.turn()
+	require.Equal(t, 2, sent.n+got.n, "answered once")
+	require.EqualValues(t, 2, b.status().Inactive, "what was handed over stays locked")
+}
+
+// TestReceiveGoesOnWhenAllItGotIsLost: an empty reply would say that the queue is empty.
+func TestReceiveGoesOnWhenAllItGotIsLost(t *testing.T) {
+	b := newBench(t)
+	for _, id := range b.send("a", "b", "c") {
+		b.damage(id, nobody)
+	}
+	b.send("d")
+	for _, want := range [][]string{{"d"}, nil} {
+		a := b.start(&cmq.Request{Kind: cmq.KindReceive, Max: 1})
+		b.turn()
+		require.NoError(t, a.err)
+		require.Equal(t, want, bodies(a.reply.Messages))
+	}
+	require.EqualValues(t, 3, b.m.Stats().Quarantined.Load())
+}
+
+// TestReceiveOfAClientThatHasGone: wherever the receive is when its client goes, the message is the next one's, and
+// its first receive does not count.
+func TestReceiveOfAClientThatHasGone(t *testing.T) {
+	for name, goes := range map[string]func(b *bench, a *started){
+		"before the loop has it": func(b *bench, a *started) { a.Cancel() },
+		"parked":                 func(b *bench, a *started) { b.take(); a.Cancel() },
+		"queued":                 func(b *bench, a *started) { b.send0(); b.take(); a.Cancel() },
+		"in an entry":            func(b *bench, a *started) { b.send0(); b.take(); b.cut(); a.Cancel() },
+		"applied, not read":      func(b *bench, a *started) { b.send0(); b.take(); b.cut(); b.applyHeld(); a.Cancel() },
+		"its message is fetched from a replica": func(b *bench, a *started) {
+			id := b.send("m")[0]
+			b.damage(id, here)
+			b.take()
+			b.cut()
+			b.applyHeld()
+			b.elsewhere[0]() // the reader finds the damage
+			b.elsewhere = b.elsewhere[1:]
+			require.Len(b.t, b.calls, 1)
+			a.Cancel()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			a := b.start(&cmq.Request{Kind: cmq.KindReceive, Max: 1, Wait: time.Minute})
+			goes(b, a)
+			b.canceled(a)
+			if b.sentNothing() {
+				b.send("m")
+			}
+			b.turn()
+			b.canceled(a)
+			got := b.receive(1)
+			require.Equal(t, []string{"m"}, bodies(got))
+			require.Equal(t, 1, got[0].DequeueCount)
+		})
+	}
+}
+
+// send0 puts a send before what waits, to be stored with it.
+func (b *bench) send0() { b.submit(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("m")}}) }
+
+func (b *bench) sentNothing() bool {
+	return b.m.Stats().Sent.Load() == 0 && b.m.Waiting() == 0 && len(b.held) == 0
+}
+
+func TestCancelledSendIsStoredAllTheSame(t *testing.T) {
+	b := newBench(t)
+	a := b.start(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("m")}})
+	b.take()
+	a.Cancel()
+	b.canceled(a)
+	b.turn()
+	b.canceled(a)
+	require.Equal(t, []string{"m"}, bodies(b.receive(1)))
+}
+
+func TestServiceOfALoopThatHasEnded(t *testing.T) {
+	b := newBench(t)
+	b.ended = true
+	a := b.start(&cmq.Request{Kind: cmq.KindReceive, Max: 1})
+	require.ErrorIs(t, a.err, cmq.ErrStopping)
+	a.Cancel()
+	require.Equal(t, 1, a.n)
+}
+
+// TestReadersPileUp: a reader that waits for the disk does not hold up the others for ever, and there are never too
+// many.
+func TestReadersPileUp(t *testing.T) {
+	b := newBench(t)
+	entered, leave := make(chan struct{}, 1000), make(chan struct{})
+	var wg sync.WaitGroup
+	var q readers
+	reading := func() { entered <- struct{}{}; <-leave }
+	s := &Service{Machine: b.m, Loop: &slowLoop{reading}}
+	for range 1000 {
+		t := &task{s: s, req: &cmq.Request{Kind: cmq.KindReceive}}
+		t.settled.Store(true)
+		q.add(wg.Go, unread{t, &Result{Reply: cmq.Reply{Messages: make([]cmq.Message, 1)}}})
+	}
+	for range maxReaders {
+		<-entered
+	}
+	require.Equal(t, maxReaders, q.running)
+	close(leave)
+	wg.Wait()
+	require.Len(t, entered, 1000-maxReaders)
+	require.Zero(t, q.running)
+}
+
+// slowLoop does something whenever it is called.
+type slowLoop struct{ call func() }
+
+func (l *slowLoop) Exec(func(now int64)) bool             { l.call(); return true }
+func (l *slowLoop) ExecForNextEntry(func(now int64)) bool { l.call(); return true }

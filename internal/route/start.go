@@ -1,0 +1,170 @@
+package route
+
+import (
+	"context"
+	"time"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// A request that is started costs no goroutine as long as all goes well: its first attempt is made at once, and if that
+// is the answer, the answer is given where it arrives.
+//
+//	StartSend ──► table ──► first node ──┬── the answer ────────────────────► done
+//	                                     └── anything else ──► goroutine: Send, with the first attempt as its
+//	                                                           opening, so it does not ask that node again
+//
+// What is to be done about anything else is known only to the calls that wait.
+
+// opening is a first attempt, for the call that goes on from it.
+type opening struct {
+	queue  *cmq.Queue
+	shards []cmq.Shard // in the order in which they are asked, the one of the attempt first
+	first  *search     // its opening is what came of it; nil once the call has taken it up
+}
+
+// found is the queue the opening is about; nil without an opening, or when it is used up.
+func (o *opening) found() *cmq.Queue {
+	if o == nil || o.first == nil {
+		return nil
+	}
+	return o.queue
+}
+
+// orElse gives the queue's shards in the order of the opening, if that is about them.
+func (o *opening) orElse(q *cmq.Queue, order func(*cmq.Queue) []cmq.Shard) []cmq.Shard {
+	if o == nil || o.first == nil || o.queue != q {
+		return order(q)
+	}
+	return o.shards
+}
+
+// search takes up the search that was begun at the shard; nil if none was, or it is taken up already.
+func (o *opening) search(shard cmq.Shard) *search {
+	if o == nil || o.first == nil || o.shards[0].ID != shard.ID {
+		return nil
+	}
+	s := o.first
+	o.first = nil
+	return s
+}
+
+// StartSend is Send without waiting, see cmq.Pending.
+func (r *Router) StartSend(owner, name string, bodies [][]byte, delay time.Duration, done func([]cmq.MsgID, error)) cmq.Pending {
+	f := &sending{flight: flight{r: r, owner: owner, name: name}, bodies: bodies, delay: delay, done: done}
+	f.call = f
+	q := r.cfg.Meta.Table().Queue(owner, name)
+	if q == nil || len(q.Shards) == 0 || tooLarge(q, bodies) {
+		return f.await(nil)
+	}
+	return f.try(q, r.shuffled(q), &cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay})
+}
+
+// StartReceive is Receive without waiting, see cmq.Pending. The messages are locked for lock, or for the queue's
+// VisibilityTimeout if it is 0. A queue of several shards costs a goroutine.
+func (r *Router) StartReceive(owner, name string, most int, wait *time.Duration, lock time.Duration, done func([]cmq.Message, error)) cmq.Pending {
+	f := &receiving{flight: flight{r: r, owner: owner, name: name}, take: take{most: most, wait: wait, lock: lock, began: time.Now()}, done: done}
+	f.call = f
+	q := r.cfg.Meta.Table().Queue(owner, name)
+	if q == nil || len(q.Shards) != 1 {
+		return f.await(nil)
+	}
+	return f.try(q, q.Shards, &cmq.Request{Kind: cmq.KindReceive, Max: most, Lock: lock, Wait: f.waitAt(q)})
+}
+
+// StartDelete is Delete without waiting, see cmq.Pending. Handles of several shards cost a goroutine.
+func (r *Router) StartDelete(owner, name string, handles []cmq.Handle, done func([]*cmq.Error, error)) cmq.Pending {
+	return r.startHandles(owner, name, handles, cmq.Request{Kind: cmq.KindDelete}, done)
+}
+
+// StartRelock is Relock without waiting, like StartDelete.
+func (r *Router) StartRelock(owner, name string, handles []cmq.Handle, lock time.Duration, done func([]*cmq.Error, error)) cmq.Pending {
+	return r.startHandles(owner, name, handles, cmq.Request{Kind: cmq.KindRelock, Lock: lock}, done)
+}
+
+func (r *Router) startHandles(owner, name string, handles []cmq.Handle, req cmq.Request, done func([]*cmq.Error, error)) cmq.Pending {
+	f := &onHandles{flight: flight{r: r, owner: owner, name: name}, handles: handles, req: req, done: done}
+	f.call = f
+	q := r.cfg.Meta.Table().Queue(owner, name)
+	shards := sameShard(q, handles)
+	if len(shards) == 0 {
+		return f.await(nil)
+	}
+	req.Handles = handles
+	return f.try(q, shards, &req)
+}
+
+// sameShard is the shard that gave out all of the handles, if it is one.
+func sameShard(q *cmq.Queue, handles []cmq.Handle) []cmq.Shard {
+	if q == nil || len(handles) == 0 {
+		return nil
+	}
+	for _, h := range handles {
+		if h>>63 != 0 || h.Ordinal() != handles[0].Ordinal() {
+			return nil
+		}
+	}
+	for i := range q.Shards {
+		if q.Shards[i].ID.Ordinal() == handles[0].Ordinal() {
+			return q.Shards[i : i+1]
+		}
+	}
+	return nil
+}
+
+// sending, receiving and onHandles are started requests.
+type sending struct {
+	flight
+	bodies [][]byte
+	delay  time.Duration
+	done   func([]cmq.MsgID, error)
+}
+
+func (f *sending) goOn(ctx context.Context, o *opening) {
+	if ids, err := f.r.send(ctx, o, f.owner, f.name, f.bodies, f.delay); f.end() {
+		f.done(ids, err)
+	}
+}
+
+func (f *sending) answer(reply *cmq.Reply) { f.done(reply.IDs, nil) }
+func (f *sending) canceled()               { f.done(nil, context.Canceled) }
+
+type receiving struct {
+	flight
+	take
+	done func([]cmq.Message, error)
+}
+
+func (f *receiving) goOn(ctx context.Context, o *opening) {
+	messages, err := f.r.receive(ctx, o, f.owner, f.name, &f.take)
+	if f.end() {
+		f.done(messages, err)
+	} else if len(messages) > 0 {
+		f.release(messages)
+	}
+}
+
+func (f *receiving) answer(reply *cmq.Reply) { f.done(reply.Messages, nil) }
+func (f *receiving) canceled()               { f.done(nil, context.Canceled) }
+
+type onHandles struct {
+	flight
+	handles []cmq.Handle
+	req     cmq.Request // without them
+	done    func([]*cmq.Error, error)
+}
+
+func (f *onHandles) goOn(ctx context.Context, o *opening) {
+	if errs, err := f.r.onHandles(ctx, o, f.owner, f.name, f.handles, f.req); f.end() {
+		f.done(errs, err)
+	}
+}
+
+func (f *onHandles) answer(reply *cmq.Reply) {
+	if len(reply.Errors) != len(f.handles) {
+		f.done(nil, wrongCount(f.first.set, reply, f.handles))
+		return
+	}
+	f.done(reply.Errors, nil)
+}
+func (f *onHandles) canceled() { f.done(nil, context.Canceled) }
