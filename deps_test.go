@@ -51,6 +51,8 @@ var mayImport = map[string][]string{
 	"internal/access/accesstest": {"internal/cmq", "internal/access", "internal/clock"},
 	"internal/access/httpapi":    {"internal/cmq", "internal/access", "internal/auth", "internal/clock"},
 
+	"internal/datadir": {"internal/cmq", "internal/vfs"},
+
 	"internal/config": {"internal/cmq"},
 	"internal/check":  {"internal/cmq"},
 	"internal/sim":    {"internal/..."},

@@ -3,8 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -13,6 +11,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/controller"
+	"github.com/opencmq/cmq/internal/datadir"
 	"github.com/opencmq/cmq/internal/engine"
 	"github.com/opencmq/cmq/internal/set"
 	"github.com/opencmq/cmq/internal/store"
@@ -69,7 +68,7 @@ func (n *Node) machine(h *hosted) set.Machine {
 	m := engine.New(engine.Config{
 		Set: h.id, Node: n.opt.ID, Logger: n.log, Read: read,
 		FS: n.fs, Dir: n.setDir(h.id),
-		Refs:     reflog.Options{Cluster: clusterID(n.opt.Cluster), Set: uint16(h.id), Go: h.work.Go},
+		Refs:     reflog.Options{Cluster: datadir.ClusterID(n.opt.Cluster), Set: uint16(h.id), Go: h.work.Go},
 		Messages: func(refs []store.Ref, got func(int, store.Message, error)) { h.store.Messages(refs, got) },
 		Fetch: func(refs []store.Ref, done func([]store.Message, error)) {
 			h.host.Exec(func(now set.Now) { h.replica.FetchMessages(now, refs, done) })
@@ -108,7 +107,7 @@ func (h *hosted) execAndWait(call func()) bool {
 }
 
 func (n *Node) setDir(id cmq.SetID) string {
-	return filepath.Join(n.opt.DataDir, fmt.Sprintf("set-%03d", id))
+	return datadir.SetDir(n.opt.DataDir, id)
 }
 
 // Exec implements engine.Loop.
@@ -154,7 +153,7 @@ func (n *Node) storeOptions(s cmq.Set, h *hosted) store.Options {
 	o := &n.opt.Storage
 	opt := store.Options{
 		Options: segment.Options{
-			Cluster: clusterID(n.opt.Cluster), Set: uint16(s.ID), Replica: uint64(n.opt.ID),
+			Cluster: datadir.ClusterID(n.opt.Cluster), Set: uint16(s.ID), Replica: uint64(n.opt.ID),
 			SegmentSize: o.SegmentSize, CacheBytes: o.CacheBytes, Background: true, Logger: n.log,
 		},
 		Serial: func(f func() error) error { return h.host.Serial(f) },

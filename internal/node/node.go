@@ -17,6 +17,7 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/controller"
 	"github.com/opencmq/cmq/internal/core/meta"
+	"github.com/opencmq/cmq/internal/datadir"
 	"github.com/opencmq/cmq/internal/dispatch"
 	"github.com/opencmq/cmq/internal/route"
 	"github.com/opencmq/cmq/internal/set"
@@ -99,7 +100,7 @@ func withDefaults(opt Options) Options {
 // for the controller among the nodes it was told of.
 func (n *Node) makePlan() *meta.Bootstrap {
 	if !n.opt.Join {
-		return controller.Plan(clusterID(n.opt.Cluster), n.opt.Nodes, n.opt.Key, &n.opt.Limits)
+		return controller.Plan(datadir.ClusterID(n.opt.Cluster), n.opt.Nodes, n.opt.Key, &n.opt.Limits)
 	}
 	plan := &meta.Bootstrap{Nodes: n.opt.Nodes}
 	controllers := cmq.Set{ID: cmq.ControllerSet}
@@ -124,7 +125,7 @@ func canceled() context.Context {
 
 // start builds the parts, bottom up.
 func (n *Node) start() (err error) {
-	if n.lock, err = claim(n.fs, n.opt.DataDir, identity{Cluster: n.opt.Cluster, Node: n.opt.ID}); err != nil {
+	if n.lock, err = datadir.Claim(n.fs, n.opt.DataDir, datadir.Identity{Cluster: n.opt.Cluster, Node: n.opt.ID}); err != nil {
 		return err
 	}
 	n.mover = dispatch.NewMover(n.do, n.deadLetterTarget, n.log)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/datadir"
 	"github.com/opencmq/cmq/internal/set"
 	"github.com/opencmq/cmq/internal/set/transport"
 )
@@ -23,7 +24,7 @@ func (n *Node) startTransport() {
 		peers[n.opt.Nodes[i].ID] = n.opt.Nodes[i].Peer
 	}
 	n.transport.Store(transport.New(transport.Config{
-		Node: n.opt.ID, Cluster: clusterID(n.opt.Cluster), Listener: n.opt.Peer,
+		Node: n.opt.ID, Cluster: datadir.ClusterID(n.opt.Cluster), Listener: n.opt.Peer,
 		Peers: peers, Handler: peerHandler{n}, Logger: n.log,
 	}))
 	if len(n.opt.Nodes) == 1 {

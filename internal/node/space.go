@@ -3,42 +3,20 @@ package node
 import (
 	"time"
 
+	"github.com/opencmq/cmq/internal/datadir"
 	"github.com/opencmq/cmq/internal/set"
 	"github.com/opencmq/cmq/internal/vfs"
 )
 
-const (
-	// spaceInterval is how often the free space is looked at: at the speed of a fast disk it must not be used up in between.
-	spaceInterval = time.Second
-	// softShare and hardShare say which part of the disk, and of the soft mark, the marks are if the operator sets none.
-	softShare = 20
-	softMost  = 2 << 30
-	hardShare = 16
-	// fewInodes is how few inodes count as a full disk: enough for the files that receives and deletes still need.
-	softInodes = 256
-	hardInodes = 64
-)
-
-// spaceMarks are the bytes below which sends, and receives too, are refused.
-func spaceMarks(o *Storage, total uint64) (soft, hard uint64) {
-	soft, hard = o.SoftFree, o.HardFree
-	if soft == 0 {
-		soft = min(total/softShare, softMost)
-	}
-	if hard == 0 {
-		hard = soft / hardShare
-	}
-	return soft, hard
-}
+// spaceInterval is how often the free space is looked at: at the speed of a fast disk it must not be used up in between.
+const spaceInterval = time.Second
 
 // spaceLevel judges what is free.
 func spaceLevel(o *Storage, s vfs.Space) set.Space {
-	soft, hard := spaceMarks(o, s.Total)
-	limited := s.Inodes > 0
-	switch {
-	case s.Free < hard || limited && s.FreeInodes < hardInodes:
+	switch (datadir.Marks{Soft: o.SoftFree, Hard: o.HardFree}).Judge(s) {
+	case datadir.HardFull:
 		return set.SpaceHard
-	case s.Free < soft || limited && s.FreeInodes < softInodes:
+	case datadir.SoftFull:
 		return set.SpaceSoft
 	}
 	return set.SpaceOK
