@@ -51,7 +51,9 @@ var mayImport = map[string][]string{
 	"internal/access/accesstest": {"internal/cmq", "internal/access", "internal/clock"},
 	"internal/access/httpapi":    {"internal/cmq", "internal/access", "internal/auth", "internal/clock"},
 
-	"internal/datadir": {"internal/cmq", "internal/vfs"},
+	"internal/datadir":             {"internal/cmq", "internal/vfs"},
+	"internal/inspect":             {"internal/cmq", "internal/datadir", "internal/core/...", "internal/engine", "internal/store/...", "internal/vfs"},
+	"internal/inspect/inspecttest": {"internal/cmq", "internal/datadir", "internal/core/...", "internal/engine", "internal/store/...", "internal/vfs"},
 
 	"internal/config": {"internal/cmq"},
 	"internal/check":  {"internal/cmq"},
@@ -63,7 +65,7 @@ var mayImport = map[string][]string{
 	"test/faults":  {"test/cluster"},
 
 	"client":  {},
-	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/sim", "internal/check"},
+	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/inspect", "internal/sim", "internal/check", "internal/vfs"},
 
 	"test/compat": {},
 	"test/bench":  {"client"},
@@ -71,7 +73,7 @@ var mayImport = map[string][]string{
 
 // neverImports are exceptions to the "..." above: the product does not know its tests.
 var neverImports = map[string][]string{
-	"internal/node": {"internal/sim", "internal/check", "internal/config", "internal/access/accesstest"},
+	"internal/node": {"internal/sim", "internal/check", "internal/config", "internal/inspect/...", "internal/access/accesstest"},
 }
 
 // maySkip names the one file that may skip tests, and why: fault tests need root to mount file systems and to trace

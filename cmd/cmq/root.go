@@ -81,7 +81,7 @@ func (a *app) command() *cobra.Command {
 	root.AddCommand(
 		inGroup("client", a.queueCommand(), a.sendCommand(), a.receiveCommand(), a.deleteCommand(), a.contextCommand())...)
 	root.AddCommand(
-		inGroup("tools", a.benchCommand(), a.simCommand(), a.versionCommand())...)
+		inGroup("tools", a.inspectCommand(), a.benchCommand(), a.simCommand(), a.versionCommand())...)
 	parent(root)
 	return root
 }
@@ -99,14 +99,8 @@ func parent(cmd *cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return nil
 		}
-		var names []string
-		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() {
-				names = append(names, c.Name())
-			}
-		}
 		text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
-		if near := config.Nearest(args[0], names); near != "" {
+		if near := config.Nearest(args[0], available(cmd)); near != "" {
 			text += fmt.Sprintf("; did you mean %q?", near)
 		} else {
 			text += "; see: " + cmd.CommandPath() + " --help"
@@ -115,6 +109,16 @@ func parent(cmd *cobra.Command) *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	return cmd
+}
+
+// available lists the names of a command's subcommands.
+func available(cmd *cobra.Command) (names []string) {
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return names
 }
 
 // exactly wants these arguments.

@@ -1,0 +1,89 @@
+package inspect
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/opencmq/cmq/internal/store"
+	"github.com/opencmq/cmq/internal/store/reflog"
+	"github.com/opencmq/cmq/internal/store/segment"
+)
+
+// Problem is something wrong at a place of a file.
+type Problem struct {
+	File   string `json:"file"`
+	Offset int64  `json:"offset"`
+	What   string `json:"what"`
+	Fix    string `json:"fix,omitempty"`
+	Kind   Kind   `json:"kind"`
+}
+
+// Kind says what sort of problem it is.
+type Kind string
+
+// The kinds of problems.
+const (
+	Damaged    Kind = "damaged"    // bytes are not those that were written
+	Missing    Kind = "missing"    // a file that counts is not there
+	Foreign    Kind = "foreign"    // it belongs to another cluster, node or set
+	Newer      Kind = "newer"      // a newer program wrote it
+	Unfinished Kind = "unfinished" // the making of the directory was not finished
+	Unreadable Kind = "unreadable" // the system does not let it be read
+	Torn       Kind = "torn"       // a write that was not finished and confirmed nothing; the node cuts it off
+)
+
+func (p Problem) String() string {
+	if p.Offset == 0 { // as a rule it is about the whole file
+		return fmt.Sprintf("%s: %s", p.File, p.What)
+	}
+	return fmt.Sprintf("%s at offset %d: %s", p.File, p.Offset, p.What)
+}
+
+// What is done about what is lost.
+const (
+	fixFilled = "the other replicas of the set fill this one when the node starts; without any, restore the directory from a backup"
+	fixAsked  = "the node asks the other replicas of the set when it starts, and does not vote before; without any, restore the directory from a backup"
+)
+
+// fixOf says how a running node heals each kind of file.
+var fixOf = map[store.Kind]string{
+	store.KindLog:      fixAsked,
+	store.KindArchive:  "the messages in it are fetched from the other replicas of the set; without any they are lost",
+	store.KindImage:    "the image before it is used, and the next one replaces it",
+	store.KindRefs:     "the references in it are fetched from the other replicas of the set; without any, restore the directory from a backup",
+	store.KindManifest: "the node makes it again from the other files",
+}
+
+// problemOf says what an error of the store is about; file is where it was met if the error does not say.
+func problemOf(err error, file string) Problem {
+	var (
+		damage  *segment.DamageError
+		refs    *reflog.DamageError
+		foreign *segment.ForeignError
+		newer   *segment.VersionError
+	)
+	switch {
+	case errors.As(err, &damage):
+		return Problem{File: damage.File, Offset: damage.Offset, What: damage.Why, Fix: damage.Fix, Kind: Damaged}
+	case errors.As(err, &refs):
+		return Problem{File: refs.File, Offset: refs.Offset, What: refs.Why, Kind: Damaged,
+			Fix: "the node fetches the references from the other replicas of the set"}
+	case errors.As(err, &foreign):
+		return Problem{File: foreign.File, What: fmt.Sprintf("it belongs to %s, but this is the directory of %s", foreign.Have, foreign.Want), Kind: Foreign,
+			Fix: "put the right directory back, or remove this replica from the set and add a new one"}
+	case errors.As(err, &newer):
+		return Problem{File: newer.File, What: fmt.Sprintf("it has format version %d, this program knows up to %d", newer.Version, newer.Known), Kind: Newer,
+			Fix: "use the newer program"}
+	case errors.Is(err, store.ErrNoImage):
+		return Problem{File: file, What: "no image of the state can be read", Kind: Damaged, Fix: fixFilled}
+	case errors.Is(err, fs.ErrNotExist):
+		return Problem{File: file, What: "the file is missing", Kind: Missing}
+	}
+	var path *os.PathError
+	if errors.As(err, &path) {
+		file = path.Path
+	}
+	return Problem{File: file, What: err.Error(), Kind: Unreadable}
+}
