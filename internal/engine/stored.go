@@ -11,3 +11,10 @@ func StoredMessage(entry segment.Payload, slot uint16) (store.Message, error) {
 	st, err := command.ReadSlot(entry, slot)
 	return store.Message{Origin: uint64(st.ID), Time: st.Time, Body: st.Body}, err
 }
+
+// UsableEntry tells whether an entry that is not what was written can be applied all the same, as store.Options want it: everything but
+// the bodies of messages is whole.
+func UsableEntry(data []byte) bool {
+	_, err := command.Parse(data)
+	return err == nil
+}

@@ -157,12 +157,13 @@ func (n *Node) storeOptions(s cmq.Set, h *hosted) store.Options {
 			SegmentSize: o.SegmentSize, CacheBytes: o.CacheBytes, Background: true, Logger: n.log,
 		},
 		Serial: func(f func() error) error { return h.host.Serial(f) },
+		Alone:  len(s.Replicas) == 1,
 	}
 	if s.ID == cmq.ControllerSet {
 		opt.SegmentSize, opt.CacheBytes = min(o.SegmentSize, controllerSegment), min(o.CacheBytes, controllerSegment)
 		return opt
 	}
-	opt.Message = engine.StoredMessage
+	opt.Message, opt.Usable = engine.StoredMessage, engine.UsableEntry
 	return opt
 }
 

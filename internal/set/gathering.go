@@ -2,6 +2,7 @@ package set
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/store"
@@ -93,7 +94,7 @@ func (r *Replica) FetchMessages(now Now, refs []store.Ref, done func(found []sto
 			switch {
 			case len(missing) == 0:
 				done(got, nil)
-			case sure:
+			case sure && !slices.ContainsFunc(missing, r.storage.store.MayComeBack):
 				done(got, ErrLost)
 			default:
 				done(got, ErrUnsure)

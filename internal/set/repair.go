@@ -81,7 +81,7 @@ func (r *Replica) breakDown(why error, p *repair) {
 		return
 	}
 	if len(r.others()) == 0 {
-		r.fail(fmt.Errorf("this is the only replica, so nobody can give back what it lost: %w", why))
+		r.fail(fmt.Errorf("this is the only replica of its set, so nobody can give back what it lost; start the node again: it goes on if only messages are damaged, or says what to do: %w", why))
 		return
 	}
 	r.log.Error("this replica is damaged; it neither votes nor acknowledges until the others have given back what it lost", "error", why)

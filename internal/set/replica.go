@@ -181,7 +181,7 @@ func (r *Replica) mayRepair() error {
 	if len(r.storage.log().Holes()) == 0 && r.repair.reseed == 0 {
 		return nil // nobody else votes, so it does not matter what this one voted
 	}
-	return fmt.Errorf("set %d: a part of what was stored cannot be read (%v), and this is the only replica, so nobody can give it back: restore the directory from a backup",
+	return fmt.Errorf("set %d: a part of what was stored cannot be read (%v), and this is the only replica, so nobody can give it back: restore the whole data directory from a backup",
 		r.set, r.storage.log().Holes())
 }
 

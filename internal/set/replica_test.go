@@ -186,6 +186,7 @@ type member struct {
 // trio is a set of three replicas driven by hand: time passes in ticks, messages arrive at once.
 type trio struct {
 	t       *testing.T
+	voters  []cmq.NodeID
 	members map[cmq.NodeID]*member
 	now     time.Duration
 	cut     map[[2]cmq.NodeID]bool
@@ -197,9 +198,16 @@ type trio struct {
 	hasty   bool                                   // time goes on even if the set does not come to rest
 }
 
-func newTrio(t *testing.T) *trio {
+func newTrio(t *testing.T) *trio { return newSet(t, 1, 2, 3) }
+
+// newSet is a set with these replicas.
+func newSet(t *testing.T, voters ...cmq.NodeID) *trio {
 	c := &trio{t: t, members: map[cmq.NodeID]*member{}, cut: map[[2]cmq.NodeID]bool{}, hold: map[cmq.NodeID]bool{}, seen: map[raftpb.MessageType]int{}, images: 1 << 30}
-	conf, voters := &raftpb.ConfState{Voters: []uint64{1, 2, 3}}, []cmq.NodeID{1, 2, 3}
+	conf := &raftpb.ConfState{}
+	for _, id := range voters {
+		conf.Voters = append(conf.Voters, uint64(id))
+	}
+	c.voters = voters
 	for _, id := range voters {
 		m := &member{id: id, disk: vfs.NewDisk(rand.New(rand.NewPCG(1, uint64(id))))}
 		st, err := store.Create(m.disk.Mount(), "set", c.options(id), bootImage(conf))
@@ -218,7 +226,7 @@ func (c *trio) options(id cmq.NodeID) store.Options {
 	}
 	return store.Options{
 		Options: segment.Options{Cluster: 9, Set: 4, Replica: uint64(id), SegmentSize: size, CacheBytes: 4 << 10, ReadCacheBytes: 4 << 10},
-		Message: wholeEntry,
+		Message: wholeEntry, Alone: len(c.voters) == 1,
 	}
 }
 
@@ -234,7 +242,7 @@ func (c *trio) boot(id cmq.NodeID) {
 	st, err := store.Open(m.fs, "set", c.options(id))
 	require.NoError(c.t, err)
 	m.st, m.m, m.jobs, m.up = st, &list{}, nil, true
-	m.r, err = NewReplica(Config{Set: 4, Node: id, Machine: m.m, Store: st, Logger: c.logger(), ImageBytes: c.images, ScrubPause: 30 * time.Second, KeepLag: 1, Replicas: []cmq.NodeID{1, 2, 3}})
+	m.r, err = NewReplica(Config{Set: 4, Node: id, Machine: m.m, Store: st, Logger: c.logger(), ImageBytes: c.images, ScrubPause: 30 * time.Second, KeepLag: 1, Replicas: c.voters})
 	require.NoError(c.t, err)
 }
 
@@ -260,7 +268,7 @@ func (c *trio) work() {
 		if moved {
 			return
 		}
-		for _, id := range []cmq.NodeID{1, 2, 3} {
+		for _, id := range c.voters {
 			moved = c.turn(c.members[id]) || moved
 		}
 		if !moved {
@@ -308,7 +316,7 @@ func (c *trio) deliver(from cmq.NodeID, e Envelope) {
 func (c *trio) tick(n int) {
 	for range n {
 		c.now += TickInterval
-		for _, id := range []cmq.NodeID{1, 2, 3} {
+		for _, id := range c.voters {
 			if m := c.members[id]; m.up && m.err == nil {
 				m.r.Tick(c.clock())
 			}

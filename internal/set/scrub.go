@@ -99,6 +99,10 @@ func (s *scrubber) found(r *Replica, now Now, found []store.Damage) {
 				segments = append(segments, d.Number)
 			}
 		case store.KindArchive:
+			if d.Awaited {
+				r.log.Error("the file is lost as a whole and this is the only replica: messages in it wait until it is put back; the node says at its next start how to give it up", "file", d.File)
+				continue
+			}
 			s.treat(d)
 		case store.KindImage, store.KindManifest:
 			r.checkpoint.want(1)
@@ -325,15 +329,45 @@ type leaving struct {
 
 // leave repairs segments of the log, after the leadership is handed over if this replica leads.
 func (r *Replica) leave(now Now, segments []uint64, why error) {
-	if r.rn == nil {
+	switch {
+	case r.rn == nil:
 		return
-	}
-	if r.leaving == nil {
+	case len(r.others()) == 0:
+		r.letGo(segments, why)
+		return
+	case r.leaving == nil:
 		r.leaving = &leaving{since: now.Mono, segments: segments, why: why}
 		r.Transfer()
 	}
 	r.left(now)
 }
+
+// letGo has damaged segments leave the log of the only replica of a set. Its state has the effect of what was in them, so an image is all
+// that is needed to do without; then they are healed as files of the archive, without the messages that nobody has.
+func (r *Replica) letGo(segments []uint64, why error) {
+	r.log.Error("the log of the only replica is damaged; it is replaced by an image, and what cannot be read of messages is reported when they are received", "error", why)
+	log := r.storage.log()
+	r.jobs = append(r.jobs, &Job{
+		Class: Disk, Bytes: chunkBytes,
+		run: func() error {
+			if _, active := log.Numbers(); slices.Contains(segments, 0) || slices.Contains(segments, active) {
+				return log.Roll()
+			}
+			return nil
+		},
+		done: func(_ Now, err error) {
+			switch {
+			case err == nil:
+				r.checkpoint.want(keptImages)
+			case !noRoom(err):
+				r.fail(err)
+			}
+		},
+	})
+}
+
+// keptImages is how many images a store keeps. When all are new, the log before them can go.
+const keptImages = 2
 
 // left begins the repair once another leads, or nobody takes over.
 func (r *Replica) left(now Now) {

@@ -37,6 +37,8 @@ type Damage struct {
 	Kind   Kind
 	Number uint64 // of the segment of the log or the image; of the archive it tells segments and files apart
 	Lo, Hi uint64 // entries it is about, if it is about some; [Lo, Hi)
+	// Awaited: the whole file of the only replica is lost, which may be put back, so it must not be written anew.
+	Awaited bool
 }
 
 func (d Damage) String() string {
@@ -107,7 +109,7 @@ func (s *Store) named(number uint64) bool {
 func (s *Store) scrubPiece(p *piece, throttle func(int) error, report func(Damage)) error {
 	note := func(err error) {
 		if slices.Contains(s.shelf.pieces(), p) && !closedUnder(err) {
-			report(damageOf(err, Damage{File: s.path(p.name), Kind: KindArchive, Number: p.key, Lo: p.lo, Hi: p.hi}))
+			report(damageOf(err, Damage{File: s.path(p.name), Kind: KindArchive, Number: p.key, Lo: p.lo, Hi: p.hi, Awaited: s.awaited(p)}))
 		}
 	}
 	if p.file != nil {

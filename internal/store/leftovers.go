@@ -31,6 +31,9 @@ func (s *Store) removeLeftovers() error {
 	}
 	known := s.knownNames()
 	for _, name := range names {
+		if of, ok := strings.CutSuffix(name, lostSuffix); ok && known[of] {
+			continue // the log is whole by now, but the archive still names the file
+		}
 		switch {
 		case known[name] || s.ofLog(name) || strings.HasSuffix(name, partSuffix):
 			continue
@@ -71,7 +74,7 @@ func (s *Store) leftover(name string) bool {
 			return true
 		}
 	}
-	if name == creatingName || strings.HasSuffix(name, vfs.TempSuffix) {
+	if name == creatingName || strings.HasSuffix(name, lostSuffix) || strings.HasSuffix(name, vfs.TempSuffix) {
 		return true
 	}
 	if s.remade { // it knows only what could be read

@@ -85,6 +85,14 @@ func (p *piece) has(ref Ref) (bool, error) {
 	return true, nil
 }
 
+// check tells whether anything of the file can be read.
+func (p *piece) check() error {
+	if p.file != nil {
+		return p.file.Check()
+	}
+	return p.segment.Check()
+}
+
 func (p *piece) release() error {
 	p.used.Store(0)
 	if p.file != nil {

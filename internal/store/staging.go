@@ -228,9 +228,18 @@ func (s *Store) Install(st *Staging) error {
 		}
 		committed = img.Index
 	}
-	fresh, err := s.log.Fresh(img.Index+1, img.Term, st.hs, tail)
-	if err != nil {
+	if err := s.beginBehind(img, []string{img.Name()}, st.hs, tail, committed); err != nil {
 		return fmt.Errorf("install: %w", err)
+	}
+	return nil
+}
+
+// beginBehind makes an image the only one, and a new log the log, which has the entries tail behind it. The segments of the old one become
+// part of the archive as far as its entries were committed. made are the files that the root names first.
+func (s *Store) beginBehind(img image, made []string, hs segment.HardState, tail []segment.Entry, committed uint64) error {
+	fresh, err := s.log.Fresh(img.Index+1, img.Term, hs, tail)
+	if err != nil {
+		return err
 	}
 	var join []segment.Info
 	for _, i := range fresh.Sealed {
@@ -241,18 +250,18 @@ func (s *Store) Install(st *Staging) error {
 	// The side file must never know a later term or vote than the log that counts.
 	replaced, err := s.segmentsOf(fresh.Number, join)
 	if err != nil {
-		return fmt.Errorf("install: %w", err)
+		return err
 	}
-	err = s.changeImages([]string{img.Name()}, replaced, func(m *manifest) {
+	err = s.changeImages(made, replaced, func(m *manifest) {
 		m.first = fresh.Number
 		m.segments = append(m.segments, join...)
 		m.images = append(m.images[:0:0], img)
 	})
 	if err != nil {
-		return fmt.Errorf("install: %w", err)
+		return err
 	}
 	if err := s.log.Replace(fresh); err != nil {
-		return fmt.Errorf("install: %w", err)
+		return err
 	}
 	for _, info := range join {
 		s.shelf.add(newSegmentPiece(segment.OpenSealed(s.fs, s.dir, s.opt.Options, info), s.opt.Message))

@@ -16,6 +16,7 @@
 //	0000000009.arc        messages                                        (package archive)
 //	0000000012.image      a state of the machine                          (package checkpoint)
 //	refs-….chunk          references of an image                          (package reflog)
+//	*.lost                the operator's word that the file of that name need not be waited for (alone.go)
 //	*.tmp, *.part         being written or fetched; count for nothing
 //
 // # Who may call what
@@ -87,6 +88,12 @@ type Options struct {
 	Message func(entry segment.Payload, slot uint16) (Message, error)
 	// Serial runs f on the goroutine that appends to the log and waits for it; nil: f is called directly.
 	Serial func(f func() error) error
+	// Alone says that the set has no other replica: Open refuses to go on without what is lost, unless only messages are damaged or
+	// the operator says so (alone.go).
+	Alone bool
+	// Usable tells whether the data of an ordinary entry (type 0) that is not what was written can be applied all the same: only
+	// messages in it are damaged. Nil: it never can.
+	Usable func(data []byte) bool
 	// OpenFiles is how many archive files are kept open; 128 if 0.
 	OpenFiles int
 }
@@ -109,6 +116,7 @@ type Store struct {
 	adding *archive.Writer
 	damage []Damage // found by Open
 	remade bool     // Open made the root anew
+	alone  *alone   // of Open; nil: there are other replicas
 
 	mu   sync.Mutex
 	man  manifest
@@ -127,7 +135,7 @@ const (
 	creatingName = "CREATING"
 	partSuffix   = ".part"
 
-	fixReplace = "restore the directory if there is a copy of exactly this moment; else move it away and start again, and the replica is filled from the others of its set"
+	fixReplace = "restore the directory if there is a copy of exactly this moment; else, if the set has other replicas, move it away, and they fill it again"
 )
 
 func identityOf(opt *Options) checkpoint.Identity {
@@ -282,6 +290,12 @@ func (s *Store) open() error {
 		return err
 	}
 	s.openArchive()
+	if s.alone != nil {
+		if err := s.alone.goOn(); err != nil {
+			return err
+		}
+		s.alone = nil
+	}
 	if err := s.fs.SyncDir(s.dir); err != nil { // what the manifest says must be durable before other files go
 		return err
 	}
@@ -300,6 +314,13 @@ func (s *Store) openLog(m manifest) error {
 		opt.VerifyFrom = newest.Index + 1
 	}
 	opt.CheckRoot = s.checkRoot
+	if s.opt.Alone {
+		a, err := s.judgeAlone()
+		if err != nil {
+			return err
+		}
+		s.alone, opt.Judge = a, a.judge
+	}
 	log, err := segment.Open(s.fs, s.dir, opt)
 	s.log = log
 	return err

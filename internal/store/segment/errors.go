@@ -30,6 +30,9 @@ type DamageError struct {
 }
 
 func (e *DamageError) Error() string {
+	if e.Offset == 0 {
+		return fmt.Sprintf("%s is damaged: %s; %s", e.File, e.Why, e.Fix)
+	}
 	return fmt.Sprintf("%s is damaged at offset %d: %s; %s", e.File, e.Offset, e.Why, e.Fix)
 }
 
@@ -41,7 +44,7 @@ type ForeignError struct {
 }
 
 func (e *ForeignError) Error() string {
-	return fmt.Sprintf("%s belongs to %s, but this is the directory of %s; put the right directory back, or remove this replica from the set and add a new one", e.File, e.Have, e.Want)
+	return fmt.Sprintf("%s belongs to %s, but this is the directory of %s; put the right one back; if there is none and the set has other replicas, move this directory away, and they fill it again", e.File, e.Have, e.Want)
 }
 
 // VersionError says that a file was written by a newer program. It has not been touched.
@@ -56,8 +59,8 @@ func (e *VersionError) Error() string {
 }
 
 const (
-	fixRejoin  = "restore the file if there is a copy of exactly this moment, else remove this replica from its set and add a new one, which fetches the data from its peers"
-	fixReplica = "the replica must not vote until the bytes were fetched from its peers: remove it from its set and add a new one"
+	fixRejoin  = "restore the file if there is a copy of exactly this moment; else, if the set has other replicas, move this directory away, and they fill it again"
+	fixReplica = "what was in it is fetched from the other replicas of the set; if that does not come about, move this directory away, and they fill it again"
 )
 
 func damage(file string, off int64, why string, args ...any) error {

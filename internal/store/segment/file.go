@@ -39,6 +39,9 @@ type segment struct {
 	// doubt is set while a damaged log is opened: entries from here on, in older segments too, may have been replaced by
 	// something that is lost. 0: none.
 	doubt uint64
+	// bad says what is wrong with the file of a segment that is damaged or lost; seen is where the last record that could be read ends.
+	bad  *DamageError
+	seen int64
 	// sure is an entry whose term a COMMIT says, though the entry may be lost. Index 0: none.
 	sure run
 }

@@ -49,6 +49,8 @@ type Options struct {
 	// CheckRoot, if not nil, is told by Open, before it changes anything, the newest root that the side file knows. Open ends with
 	// its error, unless that is a *DamageError of the side file: then that is an older copy, and nobody knows term and vote.
 	CheckRoot func(known uint32) error
+	// Judge, if not nil, is told by Open what is lost, before anything is changed. Open ends with its error.
+	Judge func(*Findings) error
 	// VerifyFrom is the lowest entry that will be read at once: segments with entries from there on are read as a whole by
 	// Open. Of older ones only the tables are. All entries before it were durable once: where the log ends earlier, it has lost
 	// its end.
@@ -64,6 +66,23 @@ type Options struct {
 
 	Rand   io.Reader    // for salts; crypto/rand if nil
 	Logger *slog.Logger // nothing is logged if nil
+}
+
+// Findings are what Open has found out about a log.
+type Findings struct {
+	First uint64         // index of the log's first entry
+	Holes []Hole         // without anchors
+	Lost  []*DamageError // segments that are missing as a whole or end too early
+	Short bool           // the last one is among them, and nobody knows how far it went
+	// Damaged reads the lost entries whose records say which they are. It is good until Judge returns.
+	Damaged func() ([]Damaged, error)
+}
+
+// Damaged is a lost entry. Intact: it is what was written, but something behind it is lost, which might have replaced it. Otherwise its
+// data is not, and only its owner can tell what can still be used of it.
+type Damaged struct {
+	Entry
+	Intact bool
 }
 
 const (

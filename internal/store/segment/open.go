@@ -25,6 +25,9 @@ func Open(fsys vfs.FS, dir string, opt Options) (*Log, error) {
 	}
 	err := o.read()
 	if err == nil {
+		err = o.judged()
+	}
+	if err == nil {
 		err = o.settle()
 	}
 	if err != nil {
@@ -130,6 +133,22 @@ func (o *opening) close() error {
 	return err
 }
 
+// judged asks the caller whether it can live with what is lost.
+func (o *opening) judged() error {
+	l := o.log
+	if l.opt.Judge == nil {
+		return nil
+	}
+	f := Findings{First: o.segs[0].table.first, Short: o.short, Damaged: func() ([]Damaged, error) { return damagedOf(o.segs) }}
+	for _, s := range o.segs {
+		f.Holes = append(f.Holes, s.holes()...)
+		if s.bad != nil && (s.file == nil || s.size < s.end) {
+			f.Lost = append(f.Lost, s.bad)
+		}
+	}
+	return l.opt.Judge(&f)
+}
+
 // read finds out what there is. It changes nothing.
 func (o *opening) read() error {
 	if err := o.list(); err != nil {
@@ -183,6 +202,7 @@ func (o *opening) list() error {
 		if errors.As(err, &damage) {
 			l.opt.Logger.Error("a segment cannot be used", "segment", path, "why", damage.Why)
 			s, err = o.lostSegment(number), nil
+			s.bad = damage
 		}
 		if err != nil {
 			return err
@@ -281,6 +301,7 @@ func (o *opening) split() error {
 				return err
 			}
 			o.segs[i] = o.lostSegment(s.head.number)
+			o.segs[i].bad = &DamageError{File: s.path, Offset: beginAt, Why: "the begin block cannot be read", Fix: fixReplica}
 			continue
 		}
 		o.spare, o.spareUsed = s, !zero
@@ -301,6 +322,7 @@ func (o *opening) readSealed() error {
 				return err
 			}
 			s = o.lostSegment(s.head.number)
+			s.bad = &DamageError{File: s.path, Why: "it is not the segment that the next was written behind", Fix: fixReplica}
 			o.segs[i] = s
 		}
 		if s.file == nil {
@@ -337,6 +359,9 @@ func (o *opening) readOneSealed(s, next *segment) error {
 			return err
 		}
 		o.log.opt.Logger.Error("a segment is damaged", "segment", s.path, "offset", damage.Offset, "why", damage.Why)
+		s.bad = damage
+	} else {
+		s.bad = &DamageError{File: s.path, Offset: s.size, Why: fmt.Sprintf("the file ends before offset %d, up to where it was synced", s.end), Fix: fixReplica}
 	}
 	if _, err := s.salvage(min(s.end, s.size), false); err != nil {
 		return err
@@ -488,11 +513,8 @@ func (o *opening) readHardState() error {
 		if !o.clean {
 			o.doubts |= doubtVote
 		}
-		sl, err := replaceSlots(l.fs, l.dir, l.opt.identity(), slot{term: o.hs.Term, vote: o.hs.Vote, first: o.segs[0].head.number, doubts: o.doubts, root: l.opt.Root})
-		if err != nil {
-			return err
-		}
-		l.slots = sl
+		l.slots = &slots{id: l.opt.identity(), torn: -1} // settle makes the file
+		l.slots.last = slot{term: o.hs.Term, vote: o.hs.Vote, first: o.segs[0].head.number, doubts: o.doubts, root: l.opt.Root}
 	}
 	kept := l.slots.last
 	switch {

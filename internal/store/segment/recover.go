@@ -57,6 +57,7 @@ func (o *opening) salvageLast(damage *DamageError) error {
 	if last != nil {
 		o.hs = last.hs
 	}
+	s.bad, s.end = damage, max(s.end, s.seen) // what can be read behind the bad spot belongs to it
 	o.salvaged, o.clean, o.torn = true, false, false
 	return nil
 }
@@ -177,6 +178,13 @@ func (o *opening) lostNext() error {
 // case, for it may exist in the page cache only, and must be durable before what it calls leftovers goes.
 func (o *opening) settle() error {
 	l := o.log
+	if l.slots.file == nil {
+		sl, err := replaceSlots(l.fs, l.dir, l.opt.identity(), l.slots.last)
+		if err != nil {
+			return err
+		}
+		l.slots = sl
+	}
 	if err := o.settleTail(); err != nil {
 		return err
 	}

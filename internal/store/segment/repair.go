@@ -20,15 +20,15 @@ func (l *Log) Holes() []Hole {
 	l.mu.RLock()
 	var holes []Hole
 	for _, s := range l.segs {
-		for _, h := range s.table.holes() {
-			for lo := h[0]; lo < h[1]; {
-				for ; lo < h[1] && l.isGiven(lo); lo++ {
+		for _, h := range s.holes() {
+			for lo := h.Lo; lo < h.Hi; {
+				for ; lo < h.Hi && l.isGiven(lo); lo++ {
 				}
 				hi := lo
-				for ; hi < h[1] && !l.isGiven(hi); hi++ {
+				for ; hi < h.Hi && !l.isGiven(hi); hi++ {
 				}
 				if lo < hi {
-					holes = append(holes, Hole{Lo: lo, Hi: hi, File: s.path, Why: "it cannot be read"})
+					holes = append(holes, Hole{Lo: lo, Hi: hi, File: h.File, Offset: h.Offset, Why: h.Why})
 				}
 				lo = hi
 			}
@@ -39,6 +39,63 @@ func (l *Log) Holes() []Hole {
 		l.anchor(&holes[i], holes[i].Hi)
 	}
 	return holes
+}
+
+// holes are the lost entries of a segment, with what is wrong with its file.
+func (s *segment) holes() []Hole {
+	var holes []Hole
+	for _, lost := range s.table.holes() {
+		h := Hole{Lo: lost[0], Hi: lost[1], File: s.path, Why: "it cannot be read"}
+		if s.bad != nil {
+			h.Offset, h.Why = s.bad.Offset, s.bad.Why
+		}
+		holes = append(holes, h)
+	}
+	return holes
+}
+
+// damagedOf reads the lost entries whose records say which they are.
+func damagedOf(segs []*segment) ([]Damaged, error) {
+	var entries []Damaged
+	for _, s := range segs {
+		if s.file == nil || len(s.table.holes()) == 0 {
+			continue
+		}
+		probe := *s
+		if _, err := probe.salvage(s.size, true); err != nil {
+			return nil, err
+		}
+		for _, h := range s.table.holes() {
+			for i := h[0]; i < h[1] && i <= probe.table.last(); i++ {
+				if i < probe.table.first || probe.table.lost(i) {
+					continue
+				}
+				e, err := probe.readAsItIs(i)
+				if err != nil {
+					return nil, err
+				}
+				entries = append(entries, e)
+			}
+		}
+	}
+	return entries, nil
+}
+
+// readAsItIs reads an entry of the table, whatever its checksum says.
+func (s *segment) readAsItIs(index uint64) (Damaged, error) {
+	off, term := s.table.offset(index), s.table.term(index)
+	if e, err := s.read(off, index, term); !errors.As(err, new(*DamageError)) {
+		return Damaged{Entry: e, Intact: true}, err
+	}
+	p, err := s.payload(off, index, term)
+	if err != nil {
+		return Damaged{}, err
+	}
+	e := Entry{Index: index, Term: term, Type: p.kind, Data: make([]byte, p.size)}
+	if n, err := p.ReadAt(e.Data, 0); n < len(e.Data) {
+		return Damaged{}, s.readError(off, err)
+	}
+	return Damaged{Entry: e}, nil
 }
 
 func (l *Log) isGiven(index uint64) bool {
@@ -255,7 +312,11 @@ func (s *segment) writePadded(e *encoder, entries []Entry, hs HardState, end int
 
 // lostSegment stands for a segment whose file is missing or not readable at all.
 func (o *opening) lostSegment(number uint64) *segment {
-	return &segment{path: filepath.Join(o.log.dir, fileName(number)), head: header{number: number, id: o.log.opt.identity()}, end: headerSize}
+	path := filepath.Join(o.log.dir, fileName(number))
+	return &segment{
+		path: path, head: header{number: number, id: o.log.opt.identity()}, end: headerSize,
+		bad: &DamageError{File: path, Why: "the file is missing", Fix: fixReplica},
+	}
 }
 
 // salvage reads the records of a damaged segment as far as they can be read, and makes a table with the lost entries marked. It
@@ -306,6 +367,7 @@ func (s *segment) salvage(end int64, loose bool) (last *commit, err error) {
 			}
 		}
 		off += r.size()
+		s.seen = off
 	}
 	if bad {
 		s.doubts(committed + 1)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -136,6 +137,7 @@ type filePayload struct {
 	file vfs.File
 	off  int64
 	size int64
+	kind uint8 // the entry's type
 
 	log         *Log
 	index, term uint64
@@ -186,7 +188,7 @@ func (s *segment) payload(off int64, index, term uint64) (*filePayload, error) {
 	if why != "" {
 		return nil, damage(s.path, off, "%s", why)
 	}
-	return &filePayload{file: s.file, off: off + recordSize, size: int64(r.length)}, nil
+	return &filePayload{file: s.file, off: off + recordSize, size: int64(r.length), kind: r.flags}, nil
 }
 
 // Sealed is one sealed segment that has left the log. It may be used by any goroutine. Its file is opened with the first
@@ -205,6 +207,25 @@ type Sealed struct {
 // OpenSealed makes a reader for a segment as the root describes it. Nothing is read yet.
 func OpenSealed(fsys vfs.FS, dir string, opt Options, info Info) *Sealed {
 	return &Sealed{fs: fsys, path: filepath.Join(dir, info.Name()), id: opt.identity(), info: info}
+}
+
+// Check tells whether anything of the segment can be read: the *DamageError says why not, or that its end is gone.
+func (s *Sealed) Check() error {
+	seg, err := s.opened()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &DamageError{File: s.path, Why: "the file is missing", Fix: fixReplica}
+	case err != nil:
+		return err
+	case seg.size < s.info.End:
+		return damage(s.path, seg.size, "the file ends before offset %d, up to where it was synced", s.info.End)
+	}
+	for i := s.info.First; i <= s.info.Last; i++ {
+		if !seg.table.lost(i) {
+			return nil
+		}
+	}
+	return damage(s.path, 0, "nothing of what was written can be found in the file")
 }
 
 // Info says which segment it is.

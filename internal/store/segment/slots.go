@@ -72,7 +72,7 @@ func (s *slot) encode(p []byte, id identity) {
 // slots is the open side file.
 type slots struct {
 	mu   sync.Mutex // Append writes votes, DropBefore the first segment
-	file vfs.File
+	file vfs.File   // nil: there is none yet
 	id   identity
 	last slot
 	torn int // the slot that was unreadable at Open, or -1
@@ -162,7 +162,12 @@ func (s *slots) writeHardState(hs HardState) error {
 	return s.write(func(next *slot) { next.term, next.vote = hs.Term, hs.Vote })
 }
 
-func (s *slots) close() error { return s.file.Close() }
+func (s *slots) close() error {
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Close()
+}
 
 // NoteRoot records the sequence number of the root that was just made durable, and Root gives the low half of the newest
 // recorded: a root with a lower number is an old copy. They may be called by any goroutine.
