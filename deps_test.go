@@ -64,7 +64,9 @@ var mayImport = map[string][]string{
 	"test/e2e":     {"client", "test/cluster"},
 	"test/faults":  {"test/cluster"},
 
-	"client":  {},
+	"client":               {},
+	"client/internal/wire": {},
+
 	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/inspect", "internal/sim", "internal/check", "internal/vfs"},
 
 	"test/compat": {},
