@@ -64,8 +64,10 @@ var mayImport = map[string][]string{
 	"test/e2e":     {"client", "test/cluster"},
 	"test/faults":  {"test/cluster"},
 
-	"client":               {},
-	"client/internal/wire": {},
+	"client":                  {},
+	"client/internal/wire":    {},
+	"client/internal/link":    {"client/internal/wire"},
+	"client/internal/tcptest": {},
 
 	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/inspect", "internal/sim", "internal/check", "internal/vfs"},
 
