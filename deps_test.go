@@ -64,7 +64,7 @@ var mayImport = map[string][]string{
 	"test/e2e":     {"client", "test/cluster"},
 	"test/faults":  {"test/cluster"},
 
-	"client":                  {},
+	"client":                  {"client/internal/link", "client/internal/wire"},
 	"client/internal/wire":    {},
 	"client/internal/link":    {"client/internal/wire"},
 	"client/internal/tcptest": {},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -37,7 +38,15 @@ const (
 
 // Client speaks to one CMQ service. It is safe for concurrent use.
 type Client struct {
-	addresses []Address
+	addresses []Address // http:// and https://
+	doors     []string  // host:port of tcp://
+	secretID  string
+	secretKey string
+	carrier   carrier
+	tcp       *tcpCarrier // nil: messages go over HTTP
+	settings  tcpSettings
+	log       *slog.Logger
+	observer  Observer
 	current   atomic.Uint32 // index of the address that worked last
 	signer    *signer
 	transport Transport
@@ -55,10 +64,18 @@ func WithToken(token string) Option {
 	return func(c *Client) error { c.signer.token = token; return nil }
 }
 
-// WithEndpoints adds addresses of the same service. They are tried in turn when one cannot be reached.
+// WithEndpoints adds addresses of the same service, of both protocols. They are tried in turn when one cannot be
+// reached. For what goes over which protocol see the comment of the package.
 func WithEndpoints(more ...string) Option {
 	return func(c *Client) error {
 		for _, e := range more {
+			if door, ok := strings.CutPrefix(e, "tcp://"); ok {
+				if _, _, err := net.SplitHostPort(door); err != nil {
+					return fmt.Errorf("endpoint %q is not of the form tcp://HOST:PORT: %w", e, err)
+				}
+				c.doors = append(c.doors, door)
+				continue
+			}
 			a, err := parseEndpoint(e)
 			if err != nil {
 				return err
@@ -67,6 +84,17 @@ func WithEndpoints(more ...string) Option {
 		}
 		return nil
 	}
+}
+
+// WithLogger says where to log: connections that broke, handlers that failed. The default is nowhere. Bodies, handles
+// and keys are never logged.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *Client) error { c.log = l; return nil }
+}
+
+// WithObserver tells o about every operation, for traces and metrics.
+func WithObserver(o Observer) Option {
+	return func(c *Client) error { c.observer = o; return nil }
 }
 
 // WithTransport replaces net/http, for example by NewLeanTransport.
@@ -94,17 +122,20 @@ func WithClock(now func() time.Time) Option {
 	return func(c *Client) error { c.clock = now; return nil }
 }
 
-// New makes a client for an endpoint such as "http://127.0.0.1:7670". An endpoint without a path gets
-// "/v2/index.php", the path of the classic service. Nothing is sent yet.
+// New makes a client for an endpoint such as "http://127.0.0.1:7670" or "tcp://127.0.0.1:7671". An endpoint of HTTP
+// without a path gets "/v2/index.php", the path of the classic service. Nothing is sent yet.
 func New(endpoint, secretID, secretKey string, opts ...Option) (*Client, error) {
 	if secretID == "" || secretKey == "" {
 		return nil, errors.New("secret id and secret key are needed to sign requests")
 	}
 	c := &Client{
-		signer:  newSigner(secretID, secretKey, ""),
-		timeout: DefaultTimeout,
-		retries: DefaultRetries,
-		clock:   time.Now,
+		secretID:  secretID,
+		secretKey: secretKey,
+		signer:    newSigner(secretID, secretKey, ""),
+		timeout:   DefaultTimeout,
+		retries:   DefaultRetries,
+		clock:     time.Now,
+		log:       slog.New(slog.DiscardHandler),
 	}
 	c.buffers.New = func() any { return new([2][]byte) }
 	for _, o := range append([]Option{WithEndpoints(endpoint)}, opts...) {
@@ -119,11 +150,22 @@ func New(endpoint, secretID, secretKey string, opts ...Option) (*Client, error) 
 		t.IdleConnTimeout = leanIdle
 		c.transport = httpTransport{&http.Client{Transport: t}}
 	}
+	c.carrier = httpCarrier{c}
+	if len(c.doors) > 0 || c.settings.wanted {
+		c.tcp = newTCPCarrier(c)
+		c.carrier = c.tcp
+	}
 	return c, nil
 }
 
-// Close lets go of idle connections.
-func (c *Client) Close() error { return c.transport.Close() }
+// Close ends the connections. Over TCP it waits for them, and calls under way fail with ErrClosed; over HTTP it lets
+// go of idle ones.
+func (c *Client) Close() error {
+	if c.tcp != nil {
+		c.tcp.close()
+	}
+	return c.transport.Close()
+}
 
 // parseEndpoint checks an endpoint and takes it apart.
 func parseEndpoint(endpoint string) (Address, error) {
@@ -195,8 +237,16 @@ type decoder func(data []byte) (code int, message, requestID string, err error)
 
 // exchange signs, sends and repeats as far as safe allows.
 func (c *Client) exchange(ctx context.Context, action string, params []Param, wait time.Duration, safe safety, decode decoder) error {
+	if len(c.addresses) == 0 {
+		return &NeedsEndpointError{Action: action, Scheme: "http"}
+	}
+	return c.repeat(ctx, safe, func() error { return c.attempt(ctx, action, params, wait, decode) })
+}
+
+// repeat makes attempts as long as safe and the number of retries allow.
+func (c *Client) repeat(ctx context.Context, safe safety, one func() error) error {
 	for attempt := 0; ; attempt++ {
-		err := c.attempt(ctx, action, params, wait, decode)
+		err := one()
 		if err == nil || attempt >= c.retries || ctx.Err() != nil || !repeatable(err, safe) {
 			return err
 		}
@@ -268,7 +318,11 @@ func isDialError(err error) bool {
 
 // SignedForm gives URL and form body of a signed POST, for other programs such as curl. The signature is good
 // as long as the service accepts its time stamp.
+// It is empty without an endpoint of HTTP.
 func (c *Client) SignedForm(action string, params ...Param) (url, form string) {
+	if len(c.addresses) == 0 {
+		return "", ""
+	}
 	to := c.addresses[0]
 	return to.URL, string(c.signer.form(nil, to.Host, to.Path, action, params, c.clock().Unix(), rand.Uint32()))
 }

@@ -42,6 +42,13 @@ var (
 	ErrQueueExists   = &Error{Code: 4460, Module: 10210, Message: "queue is already existed"}
 	ErrHandleInvalid = &Error{Code: 4430, Module: 10260, Message: "receipt handle is invalid"}
 	ErrHeapFull      = &Error{Code: 4410, Module: 10240, Message: "reach maximum retention number of message"}
+	ErrTopicNotExist = &Error{Code: 4440, Module: 10600, Message: "topic is not existed, or deleted"}
+	ErrTopicExists   = &Error{Code: 4460, Module: 10550, Message: "topic is already existed"}
+	ErrSubscribed    = &Error{Code: 4490, Module: 10470, Message: "subscribtion is already existed"}
+	ErrNotSubscribed = &Error{Code: 4000, Module: 10560, Message: "subscription is not existed"}
+	ErrNobody        = &Error{Code: 6030, Module: 10650, Message: "topic has no subscription, please create a subscription before publishing message"}
+	ErrNoMatch       = &Error{Code: 6030, Module: 10730, Message: "no bindingKey or filterTag matches the routingKey or msgTag"}
+	ErrMsgSize       = &Error{Code: 4400, Module: 10230, Message: "exceed maximum message size"}
 	ErrTooMany       = &Error{Code: 6070, Module: 10690, Message: "too many unacked(inactive) messages or delayed messages"}
 	ErrDiskFull      = &Error{Code: 6080, Module: 10800, Message: "the disks of the server are full, please try later"}
 	ErrSignature     = &Error{Code: 4100, Module: 10030, Message: "authentication failed"}

@@ -11,6 +11,14 @@ type Message struct {
 	FirstDequeue time.Time // when it was received for the first time
 	NextVisible  time.Time // when the lock ends
 	DequeueCount int       // receives so far, this one included
+	Origin       *Origin   // of a dead letter that was received over TCP; else nil
+}
+
+// Origin is where a dead letter was before.
+type Origin struct {
+	QueueID      string
+	Enqueued     time.Time // when it was sent to that queue
+	DequeueCount int       // receives there
 }
 
 // reply is the union of the answers of all message actions.

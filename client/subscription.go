@@ -1,0 +1,117 @@
+package client
+
+import (
+	"context"
+	"time"
+)
+
+// Words that subscriptions are made of, as the protocol spells them.
+const (
+	ToQueue = "queue" // Protocol: Endpoint is the name of a queue
+	ToHTTP  = "http"  // Protocol: Endpoint is a URL, http:// or https://
+
+	BackoffRetry     = "BACKOFF_RETRY"           // NotifyStrategy: three more attempts, 19 to 29 s apart
+	ExponentialRetry = "EXPONENTIAL_DECAY_RETRY" // NotifyStrategy: 1, 2, 4 … up to 512 s apart, for a day
+
+	FormatJSON       = "JSON"       // NotifyContentFormat: the body in a JSON object that describes the message
+	FormatSimplified = "SIMPLIFIED" // NotifyContentFormat: the body as it is; what a queue gets always
+)
+
+// Subscription says where the messages of a topic go. Empty fields of a new one stand for the service's defaults.
+type Subscription struct {
+	Protocol            string   // ToQueue or ToHTTP
+	Endpoint            string   // at most 500 characters
+	NotifyStrategy      string   // "": ExponentialRetry
+	NotifyContentFormat string   // "": FormatJSON to HTTP, FormatSimplified to a queue
+	FilterTags          []string // at most 5, each of at most 16 characters; none: every message
+	BindingKeys         []string // at most 5; * stands for one word, # for any number of words. Needed for a topic ByKey
+}
+
+// SubscriptionAttributes is the state of a subscription.
+type SubscriptionAttributes struct {
+	Subscription
+	MsgCount int64 // messages still to be delivered
+	Created  time.Time
+	Modified time.Time
+}
+
+// SubscriptionInfo is one line of a list of subscriptions.
+type SubscriptionInfo struct {
+	ID       string `json:"subscriptionId"`
+	Name     string `json:"subscriptionName"`
+	Protocol string `json:"protocol"`
+	Endpoint string `json:"endpoint"`
+}
+
+// SubscriptionList is one page of a list.
+type SubscriptionList struct {
+	Total         int                `json:"totalCount"` // subscriptions that match, on all pages
+	Subscriptions []SubscriptionInfo `json:"subscriptionList"`
+}
+
+// Subscribe makes a subscription with a name that is unique within the topic, and returns its id. ErrSubscribed: there
+// is one with this name.
+func (t *Topic) Subscribe(ctx context.Context, name string, s Subscription) (string, error) {
+	params := t.params(Param{"subscriptionName", name}, Param{"protocol", s.Protocol}, Param{"endpoint", s.Endpoint})
+	var out struct {
+		ID string `json:"subscriptionId"`
+	}
+	err := t.c.call(ctx, "Subscribe", s.params(params), onlyUnsent, &out)
+	return out.ID, err
+}
+
+// params adds what can be changed later.
+func (s *Subscription) params(p []Param) []Param {
+	if s.NotifyStrategy != "" {
+		p = append(p, Param{"notifyStrategy", s.NotifyStrategy})
+	}
+	if s.NotifyContentFormat != "" {
+		p = append(p, Param{"notifyContentFormat", s.NotifyContentFormat})
+	}
+	return withList(withList(p, "filterTag", s.FilterTags), "bindingKey", s.BindingKeys)
+}
+
+// Unsubscribe removes a subscription. Messages that wait for it are dropped. ErrNotSubscribed: there is none.
+func (t *Topic) Unsubscribe(ctx context.Context, name string) error {
+	return t.c.call(ctx, "Unsubscribe", t.params(Param{"subscriptionName", name}), onlyUnsent, nil)
+}
+
+// Subscriptions gives one page of the topic's subscriptions. The page may have up to 100.
+func (t *Topic) Subscriptions(ctx context.Context, o ListOptions) (SubscriptionList, error) {
+	var out SubscriptionList
+	err := t.c.call(ctx, "ListSubscriptionByTopic", o.params(t.params()), always, &out)
+	return out, err
+}
+
+// Subscription reads one subscription. ErrNotSubscribed: there is none.
+func (t *Topic) Subscription(ctx context.Context, name string) (*SubscriptionAttributes, error) {
+	var w struct {
+		MsgCount            int64    `json:"msgCount"`
+		Protocol            string   `json:"protocol"`
+		Endpoint            string   `json:"endpoint"`
+		NotifyStrategy      string   `json:"notifyStrategy"`
+		NotifyContentFormat string   `json:"notifyContentFormat"`
+		CreateTime          int64    `json:"createTime"`
+		LastModifyTime      int64    `json:"lastModifyTime"`
+		FilterTag           []string `json:"filterTag"`
+		BindingKey          []string `json:"bindingKey"`
+	}
+	if err := t.c.call(ctx, "GetSubscriptionAttributes", t.params(Param{"subscriptionName", name}), always, &w); err != nil {
+		return nil, err
+	}
+	return &SubscriptionAttributes{
+		Subscription: Subscription{Protocol: w.Protocol, Endpoint: w.Endpoint, NotifyStrategy: w.NotifyStrategy, NotifyContentFormat: w.NotifyContentFormat,
+			FilterTags: w.FilterTag, BindingKeys: w.BindingKey},
+		MsgCount: w.MsgCount, Created: time.Unix(w.CreateTime, 0), Modified: time.Unix(w.LastModifyTime, 0)}, nil
+}
+
+// SetSubscription changes the fields of s that are not empty; Protocol and Endpoint cannot be changed and are not
+// looked at. A given list replaces the old one. To have no tags any more use ClearFilterTags.
+func (t *Topic) SetSubscription(ctx context.Context, name string, s Subscription) error {
+	return t.c.call(ctx, "SetSubscriptionAttributes", s.params(t.params(Param{"subscriptionName", name})), always, nil)
+}
+
+// ClearFilterTags removes all filter tags of a subscription, which then gets every message.
+func (t *Topic) ClearFilterTags(ctx context.Context, name string) error {
+	return t.c.call(ctx, "ClearSubscriptionFilterTags", t.params(Param{"subscriptionName", name}), always, nil)
+}
