@@ -6,16 +6,12 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/controller"
 	"github.com/opencmq/cmq/internal/datadir"
 	"github.com/opencmq/cmq/internal/engine"
 	"github.com/opencmq/cmq/internal/set"
 	"github.com/opencmq/cmq/internal/store"
-	"github.com/opencmq/cmq/internal/store/checkpoint"
 	"github.com/opencmq/cmq/internal/store/reflog"
 	"github.com/opencmq/cmq/internal/store/segment"
 )
@@ -30,27 +26,6 @@ type hosted struct {
 	service *engine.Service     // data sets
 	meta    *controller.Machine // set 0
 	work    sync.WaitGroup      // goroutines that read for the machine
-}
-
-// open opens the replica's store, creating it on the first start, and readies the replica. It does not run yet.
-func (n *Node) open(s cmq.Set) (*hosted, error) {
-	h := &hosted{id: s.ID, voters: s.Replicas}
-	machine := n.machine(h)
-	st, err := n.openStore(s, h)
-	if err != nil {
-		return nil, err
-	}
-	h.store = st
-	r, err := set.NewReplica(set.Config{
-		Set: s.ID, Node: n.opt.ID, Machine: machine, Store: st, Logger: n.log, Replicas: s.Replicas,
-		FetchRate: int(n.opt.Storage.FetchRate), ScrubRate: n.scrubRate(), ScrubPause: n.opt.Storage.ScrubPause,
-	})
-	if err != nil {
-		st.Close()
-		return nil, err
-	}
-	h.replica = r
-	return h, nil
 }
 
 // machine makes the state machine for the set. Its functions are called only once the host runs.
@@ -118,24 +93,6 @@ func (h *hosted) Exec(call func(now int64)) bool {
 // ExecForNextEntry implements engine.Loop.
 func (h *hosted) ExecForNextEntry(call func(now int64)) bool {
 	return h.host.ExecForNextEntry(func(now set.Now) { call(h.replica.Time(now)) })
-}
-
-func (n *Node) openStore(s cmq.Set, h *hosted) (*store.Store, error) {
-	dir, opt := n.setDir(s.ID), n.storeOptions(s, h)
-	st, err := store.Open(n.fs, dir, opt)
-	if !errors.Is(err, store.ErrNotExist) {
-		return st, err
-	}
-	// Every replica of a new set begins with the same image, as if it had installed a snapshot at index 1.
-	conf := &raftpb.ConfState{}
-	for _, v := range s.Replicas {
-		conf.Voters = append(conf.Voters, uint64(v))
-	}
-	confState, err := proto.MarshalOptions{Deterministic: true}.Marshal(conf)
-	if err != nil {
-		return nil, err
-	}
-	return store.Create(n.fs, dir, opt, store.Image{Image: checkpoint.Image{Index: 1, Term: 1, ConfState: confState}})
 }
 
 // scrubRate is the rate for set.Config, where 0 is the default and a negative one none.

@@ -20,7 +20,6 @@ import (
 	"github.com/opencmq/cmq/internal/datadir"
 	"github.com/opencmq/cmq/internal/dispatch"
 	"github.com/opencmq/cmq/internal/route"
-	"github.com/opencmq/cmq/internal/set"
 	"github.com/opencmq/cmq/internal/set/transport"
 	"github.com/opencmq/cmq/internal/vfs"
 )
@@ -156,27 +155,6 @@ func (n *Node) replicaOf(id cmq.SetID) bool {
 	return slices.ContainsFunc(n.plan.Sets, func(s cmq.Set) bool {
 		return s.ID == id && slices.Contains(s.Replicas, n.opt.ID)
 	})
-}
-
-// openSets opens all of this node's replicas; the messages of others wait until all are there.
-func (n *Node) openSets() error {
-	for _, s := range n.plan.Sets {
-		if !slices.Contains(s.Replicas, n.opt.ID) {
-			continue
-		}
-		h, err := n.open(s)
-		if err != nil {
-			return fmt.Errorf("set %d: %w", s.ID, err)
-		}
-		n.sets[s.ID] = h
-		n.setIDs = append(n.setIDs, s.ID)
-	}
-	slices.Sort(n.setIDs)
-	for _, id := range n.setIDs {
-		h := n.sets[id]
-		h.host = set.NewHost(h.replica, set.HostConfig{Clock: n.clock, Send: n.sender(id), Failed: n.setFailed(id)})
-	}
-	return nil
 }
 
 // do carries out a request at the leader of a set, wherever that is.

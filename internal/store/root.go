@@ -29,15 +29,9 @@ import (
 // badManifest is where a root goes that cannot be trusted.
 const badManifest = manifestName + ".bad"
 
-// openWithoutRoot opens the log by a root made from the files, and then makes that durable. A crash before leaves the bad one.
-func (s *Store) openWithoutRoot(why *segment.DamageError) error {
-	m, err := s.gather()
-	if err != nil {
-		return err
-	}
-	if err := s.openLog(m); err != nil {
-		return err
-	}
+// replaceRoot makes the root durable that was made from the files. A crash before leaves the bad one.
+func (s *Store) replaceRoot(why *segment.DamageError) error {
+	m := &s.man
 	s.logger().Error("the root of the directory cannot be used; a new one was made from what the files say of themselves", "file", why.File,
 		"why", why.Why, "images", len(m.images), "log_from_segment", m.first, "segments", len(m.segments), "archive_files", len(m.files))
 	s.remade = true

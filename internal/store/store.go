@@ -186,7 +186,11 @@ func Create(fsys vfs.FS, dir string, opt Options, boot Image) (*Store, error) {
 	if err := s.create(boot); err != nil {
 		return nil, errors.Join(fmt.Errorf("create store in %s: %w", dir, err), lock.Close())
 	}
-	return s.opened()
+	p, err := s.prepare()
+	if err != nil {
+		return nil, err
+	}
+	return p.Open()
 }
 
 func (s *Store) create(boot Image) error {
@@ -248,6 +252,22 @@ func (s *Store) removeUnfinished() error {
 // *segment.DamageError, *segment.ForeignError, *segment.VersionError or vfs.ErrLocked if it must not be used. Those
 // change nothing. Damage that can be healed from other replicas is no error: see Damage and Log.Holes.
 func Open(fsys vfs.FS, dir string, opt Options) (*Store, error) {
+	p, err := Prepare(fsys, dir, opt)
+	if err != nil {
+		return nil, err
+	}
+	return p.Open()
+}
+
+// Prepared is a directory that was read and may be used. Nothing was changed in it yet.
+type Prepared struct {
+	s    *Store
+	log  *segment.Prepared
+	root *segment.DamageError // why the root must be made anew; nil: it is good
+}
+
+// Prepare is the first part of Open, which returns all its refusals. So a node can look at all its directories before it touches any.
+func Prepare(fsys vfs.FS, dir string, opt Options) (*Prepared, error) {
 	if _, err := fsys.Stat(dir); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -255,12 +275,20 @@ func Open(fsys vfs.FS, dir string, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	return newStore(fsys, dir, opt, lock).opened()
+	return newStore(fsys, dir, opt, lock).prepare()
 }
 
-// opened opens what the manifest names, or gives the lock back.
-func (s *Store) opened() (*Store, error) {
-	err := s.open()
+// LastIndex is the index of the log's newest entry, as far as it is known. Behind the first image there is one as soon as a replica has
+// led or followed.
+func (p *Prepared) LastIndex() uint64 { return p.log.LastIndex() }
+
+// Close gives the directory free, instead of Open.
+func (p *Prepared) Close() error { return errors.Join(p.log.Close(), p.s.lock.Close()) }
+
+// Open is the second part of the function Open. Afterwards the Prepared is used up.
+func (p *Prepared) Open() (*Store, error) {
+	s := p.s
+	err := s.open(p)
 	if err == nil {
 		return s, nil
 	}
@@ -271,17 +299,34 @@ func (s *Store) opened() (*Store, error) {
 	return nil, errors.Join(fmt.Errorf("open store in %s: %w", s.dir, err), s.lock.Close())
 }
 
-func (s *Store) open() error {
+// prepare reads what the manifest names, or gives the lock back.
+func (s *Store) prepare() (*Prepared, error) {
+	p := &Prepared{s: s}
 	m, err := s.readManifest()
 	if err == nil {
-		err = s.openLog(m)
+		err = p.prepareLog(m)
 	}
-	var lost *segment.DamageError
-	if errors.As(err, &lost) && lost.File == s.path(manifestName) {
-		err = s.openWithoutRoot(lost)
+	if errors.As(err, &p.root) && p.root.File == s.path(manifestName) {
+		if m, err = s.gather(); err == nil {
+			err = p.prepareLog(m)
+		}
+	} else {
+		p.root = nil
 	}
 	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open store in %s: %w", s.dir, err), s.lock.Close())
+	}
+	return p, nil
+}
+
+func (s *Store) open(p *Prepared) (err error) {
+	if s.log, err = p.log.Open(); err != nil {
 		return err
+	}
+	if p.root != nil {
+		if err := s.replaceRoot(p.root); err != nil {
+			return err
+		}
 	}
 	if err := s.noteRoot(); err != nil { // the process ended in between
 		return err
@@ -302,8 +347,9 @@ func (s *Store) open() error {
 	return s.removeLeftovers()
 }
 
-// openLog opens the log with which the root m says that it begins. An error is of the log, unless it names the root.
-func (s *Store) openLog(m manifest) error {
+// prepareLog prepares the log with which the root m says that it begins. An error is of the log, unless it names the root.
+func (p *Prepared) prepareLog(m manifest) (err error) {
+	s := p.s
 	s.man, s.next, s.damage = m, max(m.next, 1), nil
 	if err := s.checkImages(); err != nil {
 		return err
@@ -321,8 +367,7 @@ func (s *Store) openLog(m manifest) error {
 		}
 		s.alone, opt.Judge = a, a.judge
 	}
-	log, err := segment.Open(s.fs, s.dir, opt)
-	s.log = log
+	p.log, err = segment.Prepare(s.fs, s.dir, opt)
 	return err
 }
 

@@ -17,9 +17,20 @@ import (
 // may exist in the page cache only. When Open returns, all that the log shows is durable. A crash at any moment of
 // this is harmless. An error that wraps syscall.ENOSPC passes when there is room again.
 func Open(fsys vfs.FS, dir string, opt Options) (*Log, error) {
+	p, err := Prepare(fsys, dir, opt)
+	if err != nil {
+		return nil, err
+	}
+	return p.Open()
+}
+
+// Prepared is a log that was read and checked, and that nothing of was changed yet.
+type Prepared struct{ o *opening }
+
+// Prepare is the first part of Open.
+func Prepare(fsys vfs.FS, dir string, opt Options) (*Prepared, error) {
 	opt = opt.withDefaults()
-	l := &Log{fs: fsys, dir: dir, opt: opt}
-	o := &opening{log: l}
+	o := &opening{log: &Log{fs: fsys, dir: dir, opt: opt}}
 	if err := o.openSlots(); err != nil {
 		return nil, err
 	}
@@ -27,10 +38,23 @@ func Open(fsys vfs.FS, dir string, opt Options) (*Log, error) {
 	if err == nil {
 		err = o.judged()
 	}
-	if err == nil {
-		err = o.settle()
-	}
 	if err != nil {
+		return nil, errors.Join(err, o.close())
+	}
+	return &Prepared{o}, nil
+}
+
+// LastIndex is what Log.LastIndex will be, if nothing is lost at the log's end.
+func (p *Prepared) LastIndex() uint64 { return p.o.segs[len(p.o.segs)-1].table.last() }
+
+// Close gives up what Prepare opened, instead of Open.
+func (p *Prepared) Close() error { return p.o.close() }
+
+// Open is the second part of the function Open. Afterwards the Prepared is used up.
+func (p *Prepared) Open() (*Log, error) {
+	o := p.o
+	l, opt := o.log, o.log.opt
+	if err := o.settle(); err != nil {
 		return nil, errors.Join(err, o.close())
 	}
 	l.start(o.segs)

@@ -336,10 +336,17 @@ func (s *segment) salvage(end int64, loose bool) (last *commit, err error) {
 			return nil, err
 		}
 		if why != "" && !(loose && why == whyChecksum && r.typ == typeEntry) {
-			bad = true
-			if off, err = sc.seek(off + align); err != nil {
+			next, err := sc.seek(off + align)
+			if err == nil && next >= end {
+				_, zero, restErr := sc.rest(off)
+				bad, err = !zero, restErr // zeros behind the last record are where nothing was written yet
+			} else {
+				bad = true
+			}
+			if err != nil {
 				return nil, err
 			}
+			off = next
 			continue
 		}
 		if bad {
