@@ -21,7 +21,7 @@ const module = "github.com/opencmq/cmq/"
 var allowed = map[string]bool{
 	"bytes": true, "cmp": true, "crypto/sha256": true, "encoding/binary": true, "errors": true, "fmt": true,
 	"hash/crc32": true, "iter": true, "math": true, "math/bits": true, "slices": true, "sort": true,
-	"strconv": true, "strings": true, "time": true, "unicode": true, "unicode/utf8": true,
+	"strconv": true, "strings": true, "time": true, "unicode": true, "unique": true, "unicode/utf8": true,
 	"encoding/json": true, "github.com/tidwall/btree": true, "github.com/cespare/xxhash/v2": true,
 	module + "internal/cmq": true, module + "internal/mutant": true,
 }

@@ -648,3 +648,28 @@ func TestEntriesStaySmall(t *testing.T) {
 	require.Equal(t, 3, n)
 	require.EqualValues(t, 20, r.status().Active)
 }
+
+// TestManyEndedLocksAreCarriedOut: once a shard is touched, the leader goes on by itself until no ended lock is left in the
+// in-flight table, with more entries than one.
+func TestManyEndedLocksAreCarriedOut(t *testing.T) {
+	const n = 10_000
+	r := newRig(t)
+	r.open(nil)
+	batch := make([]string, 1000)
+	for range n / len(batch) {
+		r.send(batch...)
+	}
+	for range n / len(batch) {
+		require.Len(t, r.receive(len(batch)), len(batch))
+	}
+	r.pass(30 * time.Second)
+	require.False(t, r.m.b.Landing(testShard), "nobody has asked yet")
+	r.send("one more")
+	require.True(t, r.m.b.Landing(testShard), "it was too much for one entry")
+	before := r.index
+	r.pass(100 * time.Millisecond)
+	require.False(t, r.m.b.Landing(testShard))
+	require.EqualValues(t, 2, r.index-before, "10,000 locks in turns of 4,096, the first of which went with the send")
+	require.EqualValues(t, n+1, r.status().Active)
+	require.EqualValues(t, start+(4*24*time.Hour).Milliseconds(), r.m.Wake(), "nothing more is to be done before retention")
+}

@@ -148,8 +148,10 @@ func (m *Machine) housekeep(s *shard) {
 			break
 		}
 	}
-	at := s.marksAt
-	if a, _, ok := m.b.Attributes(s.id); ok && a.DeadLetter.Queue != 0 {
+	at, soonest := s.marksAt, max(m.now+1, s.swept+sweepInterval)
+	if m.b.Landing(s.id) {
+		at, soonest = m.now, m.now+1 // until all is carried out, each batch goes on with it
+	} else if a, _, ok := m.b.Attributes(s.id); ok && a.DeadLetter.Queue != 0 {
 		if m.b.Dying(s.id, m.now) {
 			at = m.now
 		} else if end := m.b.NextWake(s.id, m.now); end != 0 {
@@ -160,7 +162,7 @@ func (m *Machine) housekeep(s *shard) {
 		return
 	}
 	// A sweep is an entry of its own on an idle set; one a second for each shard is enough.
-	at = max(at, m.now+1, s.swept+sweepInterval)
+	at = max(at, soonest)
 	s.sweepAt = at
 	m.alarms.set(at, func(int64) {
 		if s.sweepAt == at && m.shards[s.id] == s {
@@ -175,7 +177,7 @@ func (m *Machine) sweep(s *shard) {
 	if s.sweep {
 		return
 	}
-	if !m.b.Dying(s.id, m.now) {
+	if !m.b.Dying(s.id, m.now) && !m.b.Landing(s.id) {
 		if s.marksAt > m.now {
 			m.housekeep(s)
 			return

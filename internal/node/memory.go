@@ -35,17 +35,21 @@ func readHeap() heap {
 	}
 }
 
-// idles tells from two looks, one interval apart, whether the process is idle and holds memory that it does not need.
-func (h heap) idles(before heap) bool {
-	return h.allocated-before.allocated <= quietAllocations && h.held > h.live+memoryWorth
+// waste is what is held beyond live objects: garbage, free memory, and the gaps between objects.
+func (h heap) waste() uint64 { return h.held - min(h.live, h.held) }
+
+// idles tells from two looks, one interval apart, whether the process is idle and holds memory that it does not need. gaps
+// is the waste that was left after the newest collection: no other will do better.
+func (h heap) idles(before heap, gaps uint64) bool {
+	return h.allocated-before.allocated <= quietAllocations && h.waste() > gaps+memoryWorth
 }
 
-// returnMemory gives the memory of a burst back to the system once the node is idle. The runtime would do so only with the next
-// collections, and an idle process has none.
+// returnMemory gives the memory of a burst back to the system once the node is idle, that of messages among it that are kept
+// only to be read faster. The runtime would do so only with the next collections, and an idle process has none.
 func (n *Node) returnMemory() {
 	ticker := time.NewTicker(memoryInterval)
 	defer ticker.Stop()
-	before := readHeap()
+	before, gaps := readHeap(), uint64(0)
 	for {
 		select {
 		case <-ticker.C:
@@ -53,9 +57,13 @@ func (n *Node) returnMemory() {
 			return
 		}
 		now := readHeap()
-		if now.idles(before) {
+		if now.idles(before, gaps) {
+			for _, id := range n.setIDs {
+				n.sets[id].store.Log().ForgetCached()
+			}
 			debug.FreeOSMemory()
 			now = readHeap()
+			gaps = now.waste()
 		}
 		before = now
 	}

@@ -257,4 +257,21 @@ func (p *process) metric(name string) (sum float64, err error) {
 	return sum, nil
 }
 
+// profile saves what the process says at /debug/pprof/KIND in a file of the directory; none if dir is empty.
+func (p *process) profile(dir, kind, name string) error {
+	if dir == "" {
+		return nil
+	}
+	resp, err := http.Get("http://" + p.admin + "/debug/pprof/" + kind)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-node%d.pprof", name, p.id)), data, 0o600)
+}
+
 func mb(n int64) string { return fmt.Sprintf("%.0f MB", float64(n)/1e6) }

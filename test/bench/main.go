@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // options are the sizes of a measurement.
@@ -18,6 +19,8 @@ type options struct {
 	messages int
 	size     int
 	queues   int
+	settle   time.Duration
+	profiles string
 }
 
 // subjects are what can be measured.
@@ -51,6 +54,8 @@ func run(args []string) error {
 	f.IntVar(&o.messages, "messages", 1_000_000, "messages")
 	f.IntVar(&o.size, "size", 1024, "bytes of a message")
 	f.IntVar(&o.queues, "queues", 100_000, "queues")
+	f.DurationVar(&o.settle, "settle", 2*time.Minute, "how long a node is left alone before it counts as idle: images are made and merged, and memory is given back")
+	f.StringVar(&o.profiles, "profiles", "", "directory for profiles of memory and processor, taken where the subject is measured; default: none")
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}

@@ -230,11 +230,14 @@ func manyQueues(o *options) error {
 	}
 	fmt.Printf("%d queues with 3 messages each made in %v\n", o.queues, time.Since(begin).Round(time.Second))
 	p := c.nodes[0]
-	pause(context.Background(), 120*time.Second) // images are made and merged, twice at most, and the memory is given back
+	pause(context.Background(), o.settle)
 	before := p.cpu()
 	pause(context.Background(), 30*time.Second)
 	idle := float64(p.cpu()-before) / float64(30*time.Second)
 	now, peak := p.rss()
+	if err := errors.Join(p.profile(o.profiles, "profile?seconds=20", "queues-cpu"), p.profile(o.profiles, "heap", "queues-heap")); err != nil {
+		return err
+	}
 	took, err := p.restart()
 	if err != nil {
 		return err

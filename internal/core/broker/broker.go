@@ -32,17 +32,21 @@ type Broker struct {
 	dropped btree.Set[cmq.ShardID] // a late Open must not bring one back
 	dead    btree.Set[cmq.ShardID] // shards with messages for a dead-letter queue; follows from shards
 
+	warm   [warmShards]cmq.ShardID // shards that keep memory to be faster; 0: none
+	warmed int                     // place of the next one
+
 	snapshot  *Snapshot  // being made; nil: none
 	snapshots uint64     // how many were begun
 	op        command.Op // reused
 }
 
 type shard struct {
-	*queue.Shard
-	version  uint64    // of the attributes
-	arrivals []arrival // by from
-	touched  uint64    // index of the last batch that listed it in Output.Touched
-	saved    uint64    // number of the last snapshot that has it; that of the newest for shards made since
+	queue.Shard
+	version  uint64     // of the attributes
+	arrivals *[]arrival // by from; nil: none
+	touched  uint64     // index of the last batch that listed it in Output.Touched
+	warm     bool       // it is in Broker.warm
+	saved    uint64     // number of the last snapshot that has it; that of the newest for shards made since
 }
 
 // arrival says how far the dead messages of another shard have arrived here.
@@ -116,13 +120,13 @@ func (b *Broker) apply(op *command.Op, out *Output) error {
 		r.Err = cmq.ErrQueueNotExist
 		return nil
 	}
+	b.save(op.Shard, s)
+	hadDead := s.Dead() > 0
 	if s.touched != b.index {
 		s.touched = b.index
 		out.Touched = append(out.Touched, op.Shard)
+		s.Settle(b.time)
 	}
-	b.save(op.Shard, s)
-	hadDead := s.Dead() > 0
-	s.Settle(b.time)
 	if !b.change(s, op, r, out) {
 		return fmt.Errorf("BUG: batch %d has an operation of unknown kind %d", b.index, op.Kind)
 	}
@@ -130,6 +134,23 @@ func (b *Broker) apply(op *command.Op, out *Output) error {
 		b.list(op.Shard, hasDead)
 	}
 	return nil
+}
+
+// warmShards is how many shards keep the memory of their last use. A shard that is used again and again must not
+// allocate anew each time its last message is deleted; a hundred thousand idle ones must not hold anything.
+const warmShards = 64
+
+// warmUp lets the shard keep its memory, and the one that has done so for longest not.
+func (b *Broker) warmUp(id cmq.ShardID, s *shard) {
+	if s.warm || !s.Warm() {
+		return
+	}
+	if old := b.shards[b.warm[b.warmed]]; old != nil {
+		old.warm = false
+		old.Rest()
+	}
+	b.warm[b.warmed], s.warm = id, true
+	b.warmed = (b.warmed + 1) % warmShards
 }
 
 // list keeps the set of shards with dead messages.
@@ -207,12 +228,13 @@ func (b *Broker) settle(s *shard, op *command.Op, r *Result, out *Output) {
 // the next one wanted is here already. Numbers below Base will never come, so nothing waits for them; a gap
 // above it means that messages would be lost and refuses the whole operation.
 func (b *Broker) transfer(s *shard, op *command.Op, r *Result, out *Output) {
-	i, found := slices.BinarySearchFunc(s.arrivals, op.From, func(a arrival, from cmq.ShardID) int {
+	list := s.from()
+	i, found := slices.BinarySearchFunc(list, op.From, func(a arrival, from cmq.ShardID) int {
 		return cmp.Compare(a.from, from)
 	})
 	next := op.Base
 	if found {
-		next = max(next, s.arrivals[i].next)
+		next = max(next, list[i].next)
 	}
 	if r.Number = next; op.Number > next {
 		r.Err = cmq.ErrParameters
@@ -223,9 +245,18 @@ func (b *Broker) transfer(s *shard, op *command.Op, r *Result, out *Output) {
 	r.Number = next + uint64(r.N)
 	out.place(op.Shard, 0, s.Arrive(r.N), r.FirstSlot, r.N)
 	if !found {
-		s.arrivals = slices.Insert(s.arrivals, i, arrival{from: op.From})
+		list = slices.Insert(list, i, arrival{from: op.From})
+		s.arrivals = &list
 	}
-	s.arrivals[i].next = r.Number
+	list[i].next = r.Number
+}
+
+// from lists the shards of which something has arrived.
+func (s *shard) from() []arrival {
+	if s.arrivals == nil {
+		return nil
+	}
+	return *s.arrivals
 }
 
 // open makes a shard, unless it is there or has been.

@@ -87,8 +87,8 @@ func (s *shard) appendImage(buf []byte) []byte { return s.AppendImage(s.appendRe
 // appendRest appends the part that is not queue's.
 func (s *shard) appendRest(buf []byte) []byte {
 	buf = binary.AppendUvarint(buf, s.version)
-	buf = binary.AppendUvarint(buf, uint64(len(s.arrivals)))
-	for _, a := range s.arrivals {
+	buf = binary.AppendUvarint(buf, uint64(len(s.from())))
+	for _, a := range s.from() {
 		buf = binary.AppendUvarint(buf, uint64(a.from))
 		buf = binary.AppendUvarint(buf, a.next)
 	}
@@ -128,7 +128,7 @@ func Decode(set cmq.SetID, image []byte, o Options) (*Broker, error) {
 // until f returns an error, which it returns. The image may be in several parts if they were cut as by
 // Snapshot.Parts. Shards must not be changed.
 func WalkImage(set cmq.SetID, parts [][]byte, f func(cmq.ShardID, *queue.Shard) error) error {
-	_, err := walk(set, parts, func(id cmq.ShardID, s *shard) error { return f(id, s.Shard) })
+	_, err := walk(set, parts, func(id cmq.ShardID, s *shard) error { return f(id, &s.Shard) })
 	return err
 }
 
@@ -195,12 +195,16 @@ func readID(r *command.Reader, last cmq.ShardID, i int) cmq.ShardID {
 
 func readShard(r *command.Reader, id cmq.ShardID, h *head) (*shard, error) {
 	s := &shard{version: r.Uvarint()}
+	var list []arrival
 	for n := r.Count(2); n > 0; n-- {
 		a := arrival{from: cmq.ShardID(r.Uvarint()), next: r.Uvarint()}
-		if k := len(s.arrivals); k > 0 && s.arrivals[k-1].from >= a.from {
+		if k := len(list); k > 0 && list[k-1].from >= a.from {
 			r.Fail()
 		}
-		s.arrivals = append(s.arrivals, a)
+		list = append(list, a)
+	}
+	if len(list) > 0 {
+		s.arrivals = &list
 	}
 	q, err := queue.ReadImage(r, id.Ordinal(), h.time)
 	if err == nil && h.dropped.Contains(id) {

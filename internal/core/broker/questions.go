@@ -62,6 +62,13 @@ func (b *Broker) Dying(id cmq.ShardID, now int64) bool {
 	return s != nil && s.Dying(b.at(now))
 }
 
+// Landing reports whether more locks of the shard had ended by the last batch that touched it than one batch carries out:
+// an Expire without marks goes on with it.
+func (b *Broker) Landing(id cmq.ShardID) bool {
+	s := b.shards[id]
+	return s != nil && s.Landing()
+}
+
 // Lanes visits the lanes of a shard: the main one, then the others as they fall due, until yield returns
 // false. What it does not visit has no message left. It costs as much as there are messages in flight and lanes.
 func (b *Broker) Lanes(id cmq.ShardID, yield func(LaneInfo) bool) {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/tidwall/btree"
@@ -64,7 +65,8 @@ func (b *Broker) save(id cmq.ShardID, s *shard) {
 }
 
 func (s *shard) freeze() *shard {
-	return &shard{Shard: s.Freeze(), version: s.version, arrivals: append([]arrival(nil), s.arrivals...)}
+	arrivals := slices.Clone(s.from())
+	return &shard{Shard: s.Freeze(), version: s.version, arrivals: &arrivals}
 }
 
 // Step goes on with the image: it writes shards until about limit bytes are written, and reports whether the image is

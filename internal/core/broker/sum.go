@@ -26,6 +26,7 @@ func (b *Broker) addUp(out *Output) {
 	}
 	for _, id := range out.Touched {
 		if s := b.shards[id]; s != nil {
+			b.warmUp(id, s)
 			n := s.Numbers()
 			for i := 0; i < len(n); i += 2 {
 				sum = mix(sum, n[i], n[i+1])

@@ -17,6 +17,30 @@ type deadList struct {
 	next uint64    // number for the next one to die
 }
 
+// len counts the messages; of no list, too.
+func (d *deadList) len() uint64 {
+	if d == nil {
+		return 0
+	}
+	return d.n
+}
+
+// list gives the runs; of no list, too.
+func (d *deadList) list() []deadRun {
+	if d == nil {
+		return nil
+	}
+	return d.runs
+}
+
+// number gives the number for the next one to die.
+func (d *deadList) number() uint64 {
+	if d == nil {
+		return 0
+	}
+	return d.next
+}
+
 func (d *deadList) add(r run) {
 	if r.n == 0 {
 		return
@@ -39,6 +63,9 @@ func (d deadRun) extends(number uint64, r run) bool {
 
 // forget takes out the messages numbered below number, visiting them.
 func (d *deadList) forget(number uint64, visit func(run)) {
+	if d == nil {
+		return
+	}
 	done := 0
 	for i := range d.runs {
 		r := &d.runs[i]
@@ -63,6 +90,9 @@ func (d *deadList) forget(number uint64, visit func(run)) {
 
 // below takes out the messages of the lane whose position is below limit. Their numbers remain unused.
 func (d *deadList) below(lane int64, limit uint64, visit func(run)) {
+	if d.len() == 0 {
+		return
+	}
 	kept := d.runs[:0]
 	for _, r := range d.runs {
 		if r.lane == lane && r.seq < limit {

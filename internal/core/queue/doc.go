@@ -13,6 +13,7 @@
 // dead-letter queue), which are listed one by one or in runs. So the state is as large as what is unfinished,
 // never as large as the backlog. DESIGN.md tells why.
 //
-// Locks end by themselves: before every operation Settle carries out what ended up to its time, in the order of
-// (deadline, handle). Reading methods take a time too and answer as if it had been settled.
+// Locks end by themselves: before the first operation of a batch Settle carries out what ended up to its time, in the
+// order of (deadline, handle), or the first thousands of it. Reading methods take a time too and answer as if all had been
+// settled.
 package queue

@@ -29,7 +29,8 @@ import (
 
 // AppendImage appends the image to b.
 func (s *Shard) AppendImage(b []byte) []byte {
-	b = command.AppendAttributes(b, &s.attributes)
+	a := s.Attributes()
+	b = command.AppendAttributes(b, &a)
 	b = appendNumbers(b, s.counter, s.sent)
 	b = appendLane(b, &s.main)
 	b = s.appendLanes(b)
@@ -43,13 +44,15 @@ func (s *Shard) AppendImage(b []byte) []byte {
 }
 
 func (s *Shard) appendLanes(b []byte) []byte {
-	n := s.lanes.Len()
-	s.delay.Lanes(func(w delay.Lane) bool {
-		if s.lane(w.Due) == nil {
-			n++
-		}
-		return true
-	})
+	n := s.delayed.opened()
+	if s.delayed != nil {
+		s.delayed.Lanes(func(w delay.Lane) bool {
+			if s.lane(w.Due) == nil {
+				n++
+			}
+			return true
+		})
+	}
 	b = appendNumbers(b, uint64(n))
 	s.merged(1, func(l *lane) bool {
 		b = appendLane(b, l)
@@ -63,8 +66,9 @@ func (s *Shard) appendRuns(b []byte) []byte {
 	s.returned.each(func(run) { n++ })
 	b = appendNumbers(b, uint64(n))
 	s.returned.each(func(r run) { b = appendRun(b, r) })
-	b = appendNumbers(b, s.dead.next, uint64(len(s.dead.runs)))
-	for _, r := range s.dead.runs {
+	dead := s.dead.list()
+	b = appendNumbers(b, s.dead.number(), uint64(len(dead)))
+	for _, r := range dead {
 		b = appendRun(appendNumbers(b, r.number), r.run)
 	}
 	return b
@@ -83,7 +87,7 @@ func appendRun(b []byte, r run) []byte {
 
 func appendLane(b []byte, l *lane) []byte {
 	b = appendNumbers(b, uint64(l.due), l.low, l.floor-l.low, l.age-l.low, l.cursor-l.floor, l.tail-l.cursor)
-	return appendSpans(appendSpans(b, l.skip), l.gone)
+	return appendSpans(appendSpans(b, l.skip()), l.gone())
 }
 
 func appendSpans(b []byte, s spans) []byte {
@@ -101,10 +105,9 @@ var errImage = errors.New("image of a shard is damaged")
 
 // ReadImage reads what AppendImage wrote. Damage that leaves the image readable but contradictory is found
 // as far as positions and counts go. now is the time of the last operation or later.
-func ReadImage(r *command.Reader, ordinal uint8, now int64) (*Shard, error) {
-	s := &Shard{ordinal: ordinal}
+func ReadImage(r *command.Reader, ordinal uint8, now int64) (Shard, error) {
+	s := Shard{ordinal: ordinal, now: now}
 	s.adopt(command.ReadAttributes(r))
-	s.delay.Advance(now)
 	s.counter, s.sent = r.Uvarint(), r.Uvarint()
 	if l := readLane(r); l.due == 0 {
 		s.main = l
@@ -123,17 +126,19 @@ func ReadImage(r *command.Reader, ordinal uint8, now int64) (*Shard, error) {
 	}
 	s.readFlights(r)
 	s.readRuns(r)
+	s.now = 0 // when the last operation was is not known
 	if r.Bad() || !s.sound() {
-		return nil, errImage
+		return Shard{}, errImage
 	}
 	return s, nil
 }
 
 // adoptLane takes a delayed lane from an image. One that was only sent to needs no state of its own.
 func (s *Shard) adoptLane(l lane) {
-	s.delay.Add(l.due, l.low, l.pending())
-	if l.cursor != l.low || l.age != l.low || l.skip.n+l.gone.n > 0 || l.pending() == 0 {
-		s.lanes.Set(l.due, &l)
+	d := s.makeDelayed()
+	d.Add(l.due, l.low, l.pending())
+	if l.cursor != l.low || l.age != l.low || l.holes != nil || l.pending() == 0 {
+		d.lanes.Set(l.due, &l)
 	}
 }
 
@@ -143,9 +148,9 @@ func readLane(r *command.Reader) lane {
 	l.age = l.low + r.Uvarint()
 	l.cursor = sum(r, l.floor)
 	l.tail = sum(r, l.cursor)
-	l.skip = readSpans(r, l.cursor, l.tail)
-	l.gone = readSpans(r, l.floor, l.tail)
-	if l.age > l.tail || len(l.skip.list) > 0 && l.skip.list[0].lo == l.cursor {
+	skip := readSpans(r, l.cursor, l.tail)
+	l.setHoles(skip, readSpans(r, l.floor, l.tail))
+	if l.age > l.tail || len(skip.list) > 0 && skip.list[0].lo == l.cursor {
 		r.Fail()
 	}
 	return l
@@ -194,7 +199,7 @@ func (s *Shard) readFlights(r *command.Reader) {
 		}
 		last = f.counter
 		s.enlist(r, run{lane: f.lane, seq: f.seq, n: 1})
-		s.flights.add(f)
+		s.fly(f)
 	}
 }
 
@@ -209,18 +214,25 @@ func (s *Shard) readRuns(r *command.Reader) {
 		last = v
 		s.returned.add(v)
 	}
-	s.dead.next = r.Uvarint()
+	s.readDead(r)
+}
+
+func (s *Shard) readDead(r *command.Reader) {
+	dead := deadList{next: r.Uvarint()}
 	end := uint64(0)
 	for n := r.Count(6); n > 0; n-- {
 		number := sum(r, 0)
 		v := s.readRun(r)
-		if number < end || number+v.n > s.dead.next {
+		if number < end || number+v.n > dead.next {
 			r.Fail()
 			return
 		}
 		end = number + v.n
-		s.dead.runs = append(s.dead.runs, deadRun{number, v})
-		s.dead.n += v.n
+		dead.runs = append(dead.runs, deadRun{number, v})
+		dead.n += v.n
+	}
+	if dead.next > 0 {
+		s.dead = &dead
 	}
 }
 
@@ -263,13 +275,13 @@ func (s *Shard) sound() bool {
 	}
 	s.flights.each(func(f *flight) { see(f.lane, span{f.seq, f.seq + 1}) })
 	s.returned.each(func(r run) { see(r.lane, span{r.seq, r.seq + r.n}) })
-	for _, r := range s.dead.runs {
+	for _, r := range s.dead.list() {
 		see(r.lane, span{r.seq, r.seq + r.n})
 	}
 	for i, l := range lanes {
 		live := newSpans(used[i])
-		if live.n != l.live || union(live, l.gone).n != live.n+l.gone.n ||
-			union(live, l.gone).from(l.cursor).minus(l.skip).n != 0 || l.tail > s.sent {
+		if live.n != l.live || union(live, l.gone()).n != live.n+l.gone().n ||
+			union(live, l.gone()).from(l.cursor).minus(l.skip()).n != 0 || l.tail > s.sent {
 			return false
 		}
 	}

@@ -39,17 +39,17 @@ func (s *Shard) liveOf(l *lane, listed []run) spans {
 	}
 	used := newSpans(list)
 	if s.rewinds() {
-		return union(used, newSpans([]span{{l.floor, l.tail}}).minus(l.gone))
+		return union(used, newSpans([]span{{l.floor, l.tail}}).minus(l.gone()))
 	}
-	return union(used, newSpans([]span{{l.cursor, l.tail}}).minus(l.skip))
+	return union(used, newSpans([]span{{l.cursor, l.tail}}).minus(l.skip()))
 }
 
 // listed gives the messages in flight, returned and dead, by lane.
 func (s *Shard) listed() []run {
-	list := make([]run, 0, s.flights.len()+len(s.dead.runs))
+	list := make([]run, 0, s.flights.len()+len(s.dead.list()))
 	s.flights.each(func(f *flight) { list = append(list, run{lane: f.lane, seq: f.seq, n: 1}) })
 	s.returned.each(func(r run) { list = append(list, r) })
-	for _, r := range s.dead.runs {
+	for _, r := range s.dead.list() {
 		list = append(list, r.run)
 	}
 	slices.SortFunc(list, func(a, b run) int { return cmp.Compare(a.lane, b.lane) })
@@ -64,15 +64,15 @@ func (s *Shard) Needed(yield func(lane int64, from uint64) bool) {
 
 // Holds reports whether the delivery with this handle is still the message's newest and its lock has not ended.
 func (s *Shard) Holds(h cmq.Handle) bool {
-	_, ok := s.flights.find(s.counterOf(h))
-	return ok
+	f := s.flights.get(s.counterOf(h))
+	return f != nil && f.deadline > s.now
 }
 
 // Numbers sum up the shard: two shards of which some differ are in different states.
 func (s *Shard) Numbers() [12]uint64 {
 	l := &s.main
 	return [...]uint64{
-		l.low, l.floor, l.age, l.cursor, l.tail, l.skip.n + l.gone.n<<32, s.sent, s.counter,
-		uint64(s.flights.len()), s.returned.n, s.dead.n + s.dead.next<<32, s.delay.Total(),
+		l.low, l.floor, l.age, l.cursor, l.tail, l.skip().n + l.gone().n<<32, s.sent, s.counter,
+		uint64(s.flights.len()), s.returned.n, s.dead.len() + s.dead.number()<<32, s.delayed.total(),
 	}
 }

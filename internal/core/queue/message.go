@@ -10,7 +10,7 @@ import (
 // Send stores n messages, hidden for wait milliseconds, in consecutive positions from seq of the lane. It
 // stores all of them or, when the shard would hold more than MaxMsgHeapNum, none.
 func (s *Shard) Send(now, wait int64, n int) (lane int64, seq uint64, err *cmq.Error) {
-	if m := s.attributes.MaxMsgHeapNum; m > 0 && s.heap()+uint64(n) > uint64(m) {
+	if m := s.attributes.Value().MaxMsgHeapNum; m > 0 && s.heap()+uint64(n) > uint64(m) {
 		return 0, 0, cmq.ErrHeapFull
 	}
 	if wait > 0 {
@@ -31,13 +31,13 @@ func (s *Shard) place(due int64, n uint64) (seq uint64) {
 	if l := s.lane(due); l != nil {
 		seq = l.tail
 		l.tail += n
-	} else if w, ok := s.delay.Get(due); ok {
+	} else if w, ok := s.delayed.get(due); ok {
 		seq = w.First + w.N
 	} else {
 		seq = first
 	}
 	if due != 0 {
-		s.delay.Add(due, first, n)
+		s.makeDelayed().Add(due, first, n)
 	}
 	return seq
 }
@@ -46,20 +46,28 @@ func (s *Shard) place(due int64, n uint64) (seq uint64) {
 // out: returned ones first, then those of lanes that fell due, then of the main lane. When there is something to
 // receive but the shard has MaxInFlight messages locked, the error is ErrTooMany.
 func (s *Shard) Receive(now int64, limit int, lock int64, out []Delivery) ([]Delivery, *cmq.Error) {
-	ready := s.returned.n + s.delay.Ready(now) + s.main.pending()
-	n := min(uint64(max(limit, 0)), ready)
+	limit = max(limit, 0)
+	for s.ready() < uint64(limit) && s.land(limit) {
+	}
+	n := min(uint64(limit), s.ready())
 	if n == 0 {
 		return out, nil
 	}
-	room := s.attributes.MaxInFlight - s.flights.len()
+	a := s.attributes.Value()
+	room := a.MaxInFlight - s.flights.len()
 	if room <= 0 {
 		return out, cmq.ErrTooMany
 	}
 	n = min(n, uint64(room))
 	if lock <= 0 {
-		lock = s.lock
+		lock = a.VisibilityTimeout.Milliseconds()
 	}
 	return s.hand(now, until(now, lock), n, out), nil
+}
+
+// ready counts the messages that can be handed out at once.
+func (s *Shard) ready() uint64 {
+	return s.returned.n + s.delayed.ready(s.now) + s.main.pending()
 }
 
 // hand gives out the next n messages, which are there.
@@ -73,7 +81,7 @@ func (s *Shard) hand(now, deadline int64, n uint64, out []Delivery) []Delivery {
 	}
 	for n > 0 {
 		l := &s.main
-		if w, ok := s.delay.First(); ok {
+		if w, ok := s.delayed.first(); ok {
 			l = s.open(w.Due)
 		}
 		k := min(n, l.pending())
@@ -81,7 +89,7 @@ func (s *Shard) hand(now, deadline int64, n uint64, out []Delivery) []Delivery {
 			out = append(out, s.deliver(run{lane: l.due, seq: l.next(), first: now}, deadline))
 		}
 		if l.due != 0 {
-			s.delay.Take(l.due, k)
+			s.delayed.Take(l.due, k)
 		}
 		n -= k
 	}
@@ -91,17 +99,25 @@ func (s *Shard) hand(now, deadline int64, n uint64, out []Delivery) []Delivery {
 func (s *Shard) deliver(r run, deadline int64) Delivery {
 	s.counter++
 	f := flight{counter: s.counter, seq: r.seq, lane: r.lane, deadline: deadline, first: r.first, count: r.count + 1}
-	s.flights.add(f)
+	s.fly(f)
 	return Delivery{
 		Lane: f.lane, Seq: f.seq, Handle: cmq.NewHandle(s.ordinal, f.counter),
 		Count: int(f.count), First: f.first, Deadline: f.deadline,
 	}
 }
 
+// fly puts a message into the in-flight table.
+func (s *Shard) fly(f flight) {
+	if s.flights == nil {
+		s.flights = &flights{}
+	}
+	s.flights.add(f)
+}
+
 // Delete ends the message whose newest delivery, still locked, has this handle. For any other handle the
 // error is ErrHandleInvalid.
 func (s *Shard) Delete(h cmq.Handle) *cmq.Error {
-	f, ok := s.land(s.newer(h))
+	f, ok := s.take(s.newer(h))
 	if !ok {
 		return cmq.ErrHandleInvalid
 	}
@@ -111,7 +127,7 @@ func (s *Shard) Delete(h cmq.Handle) *cmq.Error {
 
 // Release undoes the delivery with this handle: the lock ends and the delivery does not count.
 func (s *Shard) Release(h cmq.Handle) *cmq.Error {
-	f, ok := s.land(h)
+	f, ok := s.take(h)
 	if !ok {
 		return cmq.ErrHandleInvalid
 	}
@@ -120,7 +136,7 @@ func (s *Shard) Release(h cmq.Handle) *cmq.Error {
 	}
 	r := run{lane: f.lane, seq: f.seq, n: 1, count: f.count, first: f.first}
 	if s.aged(s.lane(f.lane), f.seq) {
-		s.dead.add(r)
+		s.die(r)
 	} else {
 		s.returned.add(r)
 	}
@@ -132,12 +148,13 @@ func (s *Shard) Release(h cmq.Handle) *cmq.Error {
 // the newest delivery, still locked, the error is ErrHandleInvalid.
 func (s *Shard) Relock(now, lock int64, h cmq.Handle) *cmq.Error {
 	if lock > 0 {
-		if !s.flights.move(s.counterOf(h), until(now, lock)) {
+		if !s.Holds(h) {
 			return cmq.ErrHandleInvalid
 		}
+		s.flights.move(s.counterOf(h), until(now, lock))
 		return nil
 	}
-	f, ok := s.land(h)
+	f, ok := s.take(h)
 	if !ok {
 		return cmq.ErrHandleInvalid
 	}
@@ -162,8 +179,11 @@ func (s *Shard) counterOf(h cmq.Handle) uint64 {
 	return counter
 }
 
-// land takes the message with this handle out of the in-flight table.
-func (s *Shard) land(h cmq.Handle) (flight, bool) {
+// take takes the message with this handle out of the in-flight table, if its lock holds.
+func (s *Shard) take(h cmq.Handle) (flight, bool) {
+	if !s.Holds(h) {
+		return flight{}, false
+	}
 	return s.flights.remove(s.counterOf(h))
 }
 
@@ -171,10 +191,15 @@ func (s *Shard) land(h cmq.Handle) (flight, bool) {
 func (s *Shard) Clear() {
 	t := s.main.tail
 	s.main = lane{low: t, floor: t, age: t, cursor: t, tail: t}
-	s.lanes.Clear()
-	s.delay.Clear()
-	s.flights, s.returned = flights{}, returned{}
-	s.dead = deadList{next: s.dead.next}
+	s.delayed, s.flights, s.returned = nil, nil, returned{}
+	s.noneDead()
+}
+
+// noneDead empties the dead list; its numbers go on.
+func (s *Shard) noneDead() {
+	if s.dead != nil {
+		s.dead = &deadList{next: s.dead.next}
+	}
 }
 
 // Forget ends the dead messages numbered below number: they have arrived at the dead-letter queue. They are not
@@ -182,7 +207,7 @@ func (s *Shard) Clear() {
 func (s *Shard) Forget(number uint64) {
 	s.dead.forget(number, func(r run) {
 		if l := s.lane(r.lane); l != nil && s.rewinds() {
-			l.gone = union(l.gone, newSpans([]span{{max(r.seq, l.floor), r.seq + r.n}}))
+			l.setGone(union(l.gone(), newSpans([]span{{max(r.seq, l.floor), r.seq + r.n}})))
 		}
 		s.strike(r)
 	})

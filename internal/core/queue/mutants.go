@@ -9,11 +9,17 @@ import (
 )
 
 // ForgetLocks ends all locks, as the mutant LockIgnoredAfterLeaderChange wants it.
-func (s *Shard) ForgetLocks() { s.settleLocks(math.MaxInt64) }
+func (s *Shard) ForgetLocks() {
+	now := s.now
+	s.now = math.MaxInt64
+	for s.land(maxLanding) {
+	}
+	s.now = now
+}
 
 // DeleteAlone deletes by handle on this replica only, as the mutant DeleteNotReplicated wants it.
 func (s *Shard) DeleteAlone(h cmq.Handle) *cmq.Error {
-	f, ok := s.land(h)
+	f, ok := s.take(h)
 	if !ok {
 		return cmq.ErrHandleInvalid
 	}

@@ -45,8 +45,38 @@ func (t *returned) add(r run) {
 		less := func(a, b run) bool { return a.compare(b) < 0 }
 		t.tree = btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})
 	}
-	t.tree.Set(r)
 	t.n += r.n
+	t.tree.Set(t.joined(r))
+}
+
+// joined takes out the runs that r goes on with or that go on with r, and gives what they are together: so what was
+// received together and never deleted is one run again, and how runs are cut depends on what is in them only.
+func (t *returned) joined(r run) run {
+	var before, after run
+	t.tree.Descend(r, func(v run) bool { before = v; return false })
+	t.tree.Ascend(r, func(v run) bool { after = v; return false })
+	if before.goesOn(r) {
+		t.tree.Delete(before)
+		r.seq, r.n = before.seq, before.n+r.n
+	}
+	if r.goesOn(after) {
+		t.tree.Delete(after)
+		r.n += after.n
+	}
+	return r
+}
+
+// goesOn reports whether o begins where r ends and has the same history.
+func (r run) goesOn(o run) bool {
+	return r.n > 0 && o.n > 0 && r.lane == o.lane && r.seq+r.n == o.seq && r.count == o.count && r.first == o.first
+}
+
+// put puts back what is left of a run.
+func (t *returned) put(r run) {
+	if r.n > 0 {
+		t.tree.Set(r)
+		t.n += r.n
+	}
 }
 
 // pop takes the first message out; there must be one.
@@ -54,7 +84,7 @@ func (t *returned) pop() run {
 	r, _ := t.tree.PopMin()
 	t.n -= r.n
 	one, rest := r.split(r.seq + 1)
-	t.add(rest)
+	t.put(rest)
 	return one
 }
 
@@ -69,7 +99,7 @@ func (t *returned) below(lane int64, limit uint64, visit func(run)) {
 		t.tree.Delete(r)
 		t.n -= r.n
 		under, rest := r.split(limit)
-		t.add(rest)
+		t.put(rest)
 		visit(under)
 	}
 }

@@ -1,29 +1,31 @@
 package queue
 
 import (
+	"unique"
+
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/delay"
-	"github.com/tidwall/btree"
 )
 
 // Shard is the state of one shard of one queue. All times are cluster time in Unix milliseconds and must
-// not go back from one operation to the next, and Settle comes before each; broker sees to both. It is used by
-// one goroutine.
+// not go back from one operation to the next, and Settle comes before the first of each batch; broker sees to both. It is
+// used by one goroutine.
+//
+// Most shards of a large cluster are idle, so what they do not need is nil, and equal attributes are shared.
 type Shard struct {
-	ordinal    uint8
-	attributes cmq.ShardAttributes
-	lock       int64  // VisibilityTimeout in milliseconds
+	attributes unique.Handle[cmq.ShardAttributes]
 	counter    uint64 // of the last delivery
 	sent       uint64 // messages ever sent; positions of a new lane begin here, so none is used twice
+	now        int64  // of the last Settle
 
 	main     lane
-	lanes    btree.Map[int64, *lane] // delayed lanes something has happened to
-	delay    delay.Set               // pending messages of all delayed lanes; lanes that were only sent to are only here
-	flights  flights
+	delayed  *delayed // nil: there are no delayed lanes
+	flights  *flights // nil: nothing is in flight
 	returned returned
-	dead     deadList
+	dead     *deadList // nil: nothing ever died
 
-	past map[uint64]run // ended deliveries by counter; only kept by a mutant
+	ordinal uint8
+	past    map[uint64]run // ended deliveries by counter; only kept by a mutant
 }
 
 // Delivery is one message handed out.
@@ -37,8 +39,8 @@ type Delivery struct {
 }
 
 // New makes an empty shard with this ordinal within its queue.
-func New(ordinal uint8, a cmq.ShardAttributes) *Shard {
-	s := &Shard{ordinal: ordinal}
+func New(ordinal uint8, a cmq.ShardAttributes) Shard {
+	s := Shard{ordinal: ordinal}
 	s.adopt(a)
 	return s
 }
@@ -47,36 +49,60 @@ func (s *Shard) adopt(a cmq.ShardAttributes) {
 	if a.MaxInFlight <= 0 {
 		a.MaxInFlight = cmq.DefaultMaxInFlight
 	}
-	s.attributes = a
-	s.lock = a.VisibilityTimeout.Milliseconds()
+	s.attributes = unique.Make(a)
 }
 
 // Attributes are the settings in force.
-func (s *Shard) Attributes() cmq.ShardAttributes { return s.attributes }
+func (s *Shard) Attributes() cmq.ShardAttributes { return s.attributes.Value() }
 
 // rewinds reports whether deleted messages are kept for a while.
-func (s *Shard) rewinds() bool { return s.attributes.Rewind > 0 }
+func (s *Shard) rewinds() bool { return s.attributes.Value().Rewind > 0 }
 
 // heap counts the messages that are not deleted.
 func (s *Shard) heap() uint64 {
-	return s.main.pending() + s.delay.Total() + s.returned.n + uint64(s.flights.len()) + s.dead.n
+	return s.main.pending() + s.delayed.total() + s.returned.n + uint64(s.flights.len()) + s.dead.len()
 }
 
-// Settle carries out what time has brought by now: lanes fall due and locks end. It comes before every
-// operation, whether that then changes anything or not.
+// maxLanding is how many locks a batch ends in a shard; the others have ended too, but their messages stay in the
+// in-flight table until a later batch. Ten million locks that end while nobody looks would stop the replica for seconds.
+const maxLanding = 4096
+
+// Settle carries out what time has brought by now: lanes fall due and locks end. It comes before the first operation of
+// every batch, whether that then changes anything or not.
 func (s *Shard) Settle(now int64) {
-	s.delay.Advance(now)
-	s.settleLocks(now)
+	s.now = now
+	s.delayed.advance(now)
+	s.land(maxLanding)
 }
 
-// settleLocks moves the messages whose lock has ended at now.
-func (s *Shard) settleLocks(now int64) {
-	for {
-		f, ok := s.flights.expire(now)
+// land moves the messages of up to n locks that have ended, and reports whether it found as many.
+func (s *Shard) land(n int) bool {
+	for ; n > 0; n-- {
+		f, ok := s.flights.expire(s.now)
 		if !ok {
-			return
+			return false
 		}
 		s.unlock(f)
+	}
+	return true
+}
+
+// Warm reports whether the shard holds more memory than it needs, as most do that were just used.
+func (s *Shard) Warm() bool { return s.flights != nil || s.delayed != nil || s.returned.tree != nil }
+
+// Rest gives up the memory that the shard holds and does not need. It may come at any time between two operations; the
+// next ones will be a little slower.
+func (s *Shard) Rest() {
+	if s.flights != nil {
+		if s.flights.fit(); s.flights.n == 0 {
+			s.flights = nil
+		}
+	}
+	if s.delayed != nil && s.delayed.empty() {
+		s.delayed = nil
+	}
+	if s.returned.n == 0 {
+		s.returned.tree = nil
 	}
 }
 
@@ -85,15 +111,23 @@ func (s *Shard) unlock(f flight) {
 	s.remember(f)
 	r := run{lane: f.lane, seq: f.seq, n: 1, count: f.count, first: f.first}
 	if s.worn(f.count) || s.aged(s.lane(f.lane), f.seq) {
-		s.dead.add(r)
+		s.die(r)
 	} else {
 		s.returned.add(r)
 	}
 }
 
+// die puts messages on the dead list.
+func (s *Shard) die(r run) {
+	if s.dead == nil {
+		s.dead = &deadList{}
+	}
+	s.dead.add(r)
+}
+
 // worn says whether dead-letter policy 0 ends a message after this many deliveries.
 func (s *Shard) worn(count uint32) bool {
-	p := &s.attributes.DeadLetter
+	p := s.attributes.Value().DeadLetter
 	return p.Queue != 0 && p.Policy == cmq.PolicyReceives && int64(count) >= int64(p.MaxReceiveCount)
 }
 
@@ -101,7 +135,7 @@ func (s *Shard) worn(count uint32) bool {
 func (s *Shard) aged(l *lane, seq uint64) bool { return s.ages() && seq < l.age }
 
 func (s *Shard) ages() bool {
-	p := &s.attributes.DeadLetter
+	p := s.attributes.Value().DeadLetter
 	return p.Queue != 0 && p.Policy == cmq.PolicyAge
 }
 
@@ -110,7 +144,10 @@ func (s *Shard) lane(due int64) *lane {
 	if due == 0 {
 		return &s.main
 	}
-	l, _ := s.lanes.Get(due)
+	if s.delayed == nil {
+		return nil
+	}
+	l, _ := s.delayed.lanes.Get(due)
 	return l
 }
 
@@ -119,12 +156,12 @@ func (s *Shard) open(due int64) *lane {
 	if l := s.lane(due); l != nil {
 		return l
 	}
-	w, ok := s.delay.Get(due)
+	w, ok := s.delayed.get(due)
 	if !ok {
 		return nil
 	}
 	l := newLane(w)
-	s.lanes.Set(due, l)
+	s.delayed.lanes.Set(due, l)
 	return l
 }
 
@@ -138,27 +175,29 @@ func (s *Shard) changed(l *lane, before uint64) {
 		return
 	}
 	if after := l.pending(); after > before {
-		s.delay.Add(l.due, 0, after-before)
+		s.delayed.Add(l.due, 0, after-before)
 	} else {
-		s.delay.Take(l.due, before-after)
+		s.delayed.Take(l.due, before-after)
 	}
 }
 
 // tidy forgets a lane of which nothing is left.
 func (s *Shard) tidy(l *lane) {
 	if l.due != 0 && l.cursor == l.tail && l.live == 0 && (!s.rewinds() || l.deleted() == 0) {
-		s.lanes.Delete(l.due)
+		s.delayed.lanes.Delete(l.due)
 	}
 }
 
 // opened lists the main lane and all lanes that have a state of their own; it may be walked while they change.
 func (s *Shard) opened() []*lane {
-	list := make([]*lane, 1, 1+s.lanes.Len())
+	list := make([]*lane, 1, 1+s.delayed.opened())
 	list[0] = &s.main
-	s.lanes.Scan(func(_ int64, l *lane) bool {
-		list = append(list, l)
-		return true
-	})
+	if s.delayed != nil {
+		s.delayed.lanes.Scan(func(_ int64, l *lane) bool {
+			list = append(list, l)
+			return true
+		})
+	}
 	return list
 }
 
@@ -181,7 +220,7 @@ func (s *Shard) eachLive(due int64, visit func(span)) {
 			visit(span{r.seq, r.seq + r.n})
 		}
 	})
-	for _, r := range s.dead.runs {
+	for _, r := range s.dead.list() {
 		if r.lane == due {
 			visit(span{r.seq, r.seq + r.n})
 		}

@@ -11,12 +11,12 @@ import (
 // Status counts the shard's messages as they are at now, which must not be before the last operation.
 // MinMsgTime is left empty: send times are not known here.
 func (s *Shard) Status(now int64) cmq.ShardStatus {
-	_, back := s.ended(now)
-	due := int64(s.delay.Ready(now))
+	back := int64(s.flights.landing(now) - s.doom(now))
+	due := int64(s.delayed.ready(now))
 	st := cmq.ShardStatus{
 		Active:   int64(s.main.pending()+s.returned.n) + due + back,
-		Inactive: int64(s.flights.len()) + int64(s.dead.n) - back,
-		Delayed:  int64(s.delay.Total()) - due,
+		Inactive: int64(s.flights.len()) + int64(s.dead.len()) - back,
+		Delayed:  int64(s.delayed.total()) - due,
 	}
 	if s.rewinds() {
 		for _, l := range s.opened() {
@@ -26,52 +26,85 @@ func (s *Shard) Status(now int64) cmq.ShardStatus {
 	return st
 }
 
-// ended counts the messages whose lock has ended at now but which no operation has settled yet: those that
-// will be dead and those that will be back.
-func (s *Shard) ended(now int64) (dead, back int64) {
-	s.flights.ended(now, func(f *flight) {
-		if s.worn(f.count) || s.aged(s.lane(f.lane), f.seq) {
-			dead++
-		} else {
+// mortal reports whether a message whose lock ends may have to die.
+func (s *Shard) mortal() bool { return s.attributes.Value().DeadLetter.Queue != 0 }
+
+// doomed reports whether the message dies when its lock ends.
+func (s *Shard) doomed(f *flight) bool { return s.worn(f.count) || s.aged(s.lane(f.lane), f.seq) }
+
+// doom counts the messages whose lock has ended at now and which will be dead.
+func (s *Shard) doom(now int64) (dead int) {
+	if s.mortal() {
+		s.flights.ended(now, func(f *flight) bool {
+			if s.doomed(f) {
+				dead++
+			}
+			return true
+		})
+	}
+	return dead
+}
+
+// enough is how many messages whose lock has ended Ready counts at least, if there are as many; no receive asks for more.
+const enough = maxLanding
+
+// back counts the messages whose lock has ended at now and which can be received again, but where some of them will be
+// dead no more than enough.
+func (s *Shard) back(now int64) (back int) {
+	if !s.mortal() {
+		return s.flights.landing(now)
+	}
+	s.flights.ended(now, func(f *flight) bool {
+		if !s.doomed(f) {
 			back++
 		}
+		return back < enough
 	})
-	return dead, back
+	return back
 }
 
-// Ready counts the messages that a receive at now could be given, were there no MaxInFlight.
+// Ready counts the messages that a receive at now could be given, were there no MaxInFlight; if thousands of locks have
+// ended, it may leave some out.
 func (s *Shard) Ready(now int64) int64 {
-	_, back := s.ended(now)
-	return int64(s.main.pending()+s.returned.n+s.delay.Ready(now)) + back
+	return int64(s.main.pending()+s.returned.n+s.delayed.ready(now)) + int64(s.back(now))
 }
 
-// Dying reports whether locks have ended at now whose messages move to the dead ones with the next
-// operation on the shard, whichever it is.
-func (s *Shard) Dying(now int64) bool {
-	dead, _ := s.ended(now)
-	return dead > 0
+// Dying reports whether locks have ended at now whose messages move to the dead ones with a coming operation on the
+// shard, whichever it is.
+func (s *Shard) Dying(now int64) (dying bool) {
+	if s.mortal() {
+		s.flights.ended(now, func(f *flight) bool {
+			dying = s.doomed(f)
+			return !dying
+		})
+	}
+	return dying
 }
+
+// Landing reports whether locks had ended before the last operation whose messages are still in the in-flight table:
+// they were too many for one batch, and an operation is needed to go on.
+func (s *Shard) Landing() bool { return s.flights.landing(s.now) > 0 }
 
 // NextWake is the first moment after now at which a lock ends or a lane falls due; 0: none.
 func (s *Shard) NextWake(now int64) int64 {
-	wake := s.flights.ended(now, func(*flight) {})
+	wake := s.flights.nextEnd(now)
 	if wake == math.MaxInt64 {
 		wake = 0
 	}
-	if due := s.delay.Next(now); due != 0 && (wake == 0 || due < wake) {
+	if due := s.delayed.next(now); due != 0 && (wake == 0 || due < wake) {
 		wake = due
 	}
 	return wake
 }
 
 // Dead counts the messages waiting for the dead-letter queue.
-func (s *Shard) Dead() int64 { return int64(s.dead.n) }
+func (s *Shard) Dead() int64 { return int64(s.dead.len()) }
 
 // DeadHead gives the transfer number of the first message waiting for the dead-letter queue, and the
 // positions of it and up to max-1 messages with the numbers after it. Every lower number is settled.
 func (s *Shard) DeadHead(max int) (number uint64, at []command.LaneSeq) {
-	if s.dead.n == 0 {
-		return s.dead.next, nil
+	if s.dead.len() == 0 {
+		return s.dead.number(), nil
 	}
 	number = s.dead.runs[0].number
 	next := number
@@ -120,14 +153,17 @@ func (s *Shard) merged(due int64, yield func(*lane) bool) {
 	if due <= 0 && !yield(&s.main) {
 		return
 	}
-	own := s.lanes.Iter()
+	if s.delayed == nil {
+		return
+	}
+	own := s.delayed.lanes.Iter()
 	more, going := own.Seek(due), true
 	next := func() {
 		l := own.Value()
 		more = own.Next()
 		going = yield(l)
 	}
-	s.delay.LanesFrom(due, func(w delay.Lane) bool {
+	s.delayed.LanesFrom(due, func(w delay.Lane) bool {
 		for going && more && own.Key() < w.Due {
 			next()
 		}
@@ -150,7 +186,7 @@ func (s *Shard) Lane(due int64) (LaneInfo, bool) {
 	if l := s.lane(due); l != nil {
 		return s.info(l), true
 	}
-	if w, ok := s.delay.Get(due); ok {
+	if w, ok := s.delayed.get(due); ok {
 		return s.info(newLane(w)), true
 	}
 	return LaneInfo{}, false
@@ -172,7 +208,7 @@ func (s *Shard) survey() {
 	}
 	s.flights.each(func(f *flight) { see(f.lane, f.seq) })
 	s.returned.each(func(r run) { see(r.lane, r.seq) })
-	for _, r := range s.dead.runs {
+	for _, r := range s.dead.list() {
 		see(r.lane, r.seq)
 	}
 }

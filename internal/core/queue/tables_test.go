@@ -88,49 +88,132 @@ func compareFlights(t *rapid.T, table *flights, model map[uint64]flight, now int
 	if got := table.sorted(); !slices.Equal(got, want) || table.len() != len(want) {
 		t.Fatalf("%d flights, want %d", len(got), len(want))
 	}
-	at, ended, next := now+10, 0, int64(0)
-	for _, f := range want {
+	at, next := now+10, int64(0)
+	var ended []flight
+	for _, f := range sortedModel(model) {
 		if f.deadline <= at {
-			ended++
-		} else if next == 0 || f.deadline < next {
+			ended = append(ended, f)
+		} else if next == 0 {
 			next = f.deadline
 		}
 	}
-	if got := table.ended(at, func(*flight) { ended-- }); got != next || ended != 0 {
-		t.Fatalf("next end %d, want %d; %d too few ended", got, next, ended)
+	if got := table.nextEnd(at); got != next {
+		t.Fatalf("next end %d, want %d", got, next)
 	}
+	if got := table.landing(at); got != len(ended) {
+		t.Fatalf("%d ended, want %d", got, len(ended))
+	}
+	table.ended(at, func(f *flight) bool {
+		if len(ended) == 0 || *f != ended[0] {
+			t.Fatalf("ended %+v, want the first of %+v", *f, ended)
+		}
+		ended = ended[1:]
+		return true
+	})
+	if len(ended) > 0 {
+		t.Fatalf("%d too few ended", len(ended))
+	}
+	checkPages(t, table)
 }
 
-// TestMovedEndsDoNotPileUp moves one deadline to and fro.
+// TestMovedEndsDoNotPileUp moves one deadline to and fro, beside one that stays.
 func TestMovedEndsDoNotPileUp(t *testing.T) {
 	var table flights
 	table.add(flight{counter: 1, deadline: 1})
+	table.add(flight{counter: 2, deadline: 2})
 	for i := range 1000 {
 		table.move(1, int64(2+i%2))
 	}
-	if len(table.ends) > 100 {
-		t.Fatalf("%d ends of one flight", len(table.ends))
-	}
-	table.walk = 1<<32 - 1 // the next walk cannot be told from one that never was
 	n := 0
-	for range 2 {
-		table.ended(10, func(*flight) { n++ })
+	table.ends.until(10, func(uint64, int64) bool { n++; return true })
+	if n > 3 {
+		t.Fatalf("%d ends of two flights", n)
 	}
+	n = 0
+	table.ended(10, func(*flight) bool { n++; return true })
 	if n != 2 {
-		t.Fatalf("visited %d times in two walks", n)
+		t.Fatalf("%d flights ended", n)
 	}
 }
 
-func TestEmptyFlightsGiveTheirMemoryBack(t *testing.T) {
+// checkPages checks the invariants of the directory.
+func checkPages(t interface{ Fatalf(string, ...any) }, table *flights) {
+	n, deep := 0, 0
+	for i := 0; i < len(table.pages); i += table.places(table.pages[i]) {
+		p, used := table.pages[i], 0
+		for k := range table.places(p) {
+			if table.pages[i+k] != p {
+				t.Fatalf("place %d is not that of the page at %d", i+k, i)
+			}
+		}
+		for k := range p.slots {
+			if c := p.slots[k].counter; c != 0 {
+				used++
+				if at := table.at(hash(c)); table.pages[at] != p {
+					t.Fatalf("flight %d is in the page of another hash", c)
+				}
+			}
+		}
+		if used != p.n || len(p.slots) > pageSlots || p.n > len(p.slots)/4*3 {
+			t.Fatalf("page %d has %d flights in %d slots and says %d", i, used, len(p.slots), p.n)
+		}
+		if n += p.n; p.depth == table.depth {
+			deep++
+		}
+	}
+	if n != table.n || deep != table.deep || len(table.pages) > 0 && len(table.pages) != 1<<table.depth || table.depth > 0 && deep == 0 {
+		t.Fatalf("%d flights, %d deep pages of %d; the table says %d and %d", n, deep, len(table.pages), table.n, table.deep)
+	}
+}
+
+// TestFlightsGiveTheirMemoryBack: what is held depends on what is in flight now, also if that is one in a thousand of
+// what once was.
+func TestFlightsGiveTheirMemoryBack(t *testing.T) {
+	const many = 200_000
 	var table flights
-	for i := range uint64(2 * keep) {
-		table.add(flight{counter: i + 1})
+	for i := range uint64(many) {
+		table.add(flight{counter: i + 1, deadline: int64(i / 100)})
 	}
-	for i := range uint64(2 * keep) {
-		table.remove(i + 1)
+	checkPages(t, &table)
+	for i := range uint64(many) {
+		if i%1000 != 0 {
+			table.remove(i + 1)
+		}
 	}
-	if len(table.table) > 0 || len(table.ends) > 0 {
-		t.Fatalf("%d places kept", len(table.table))
+	checkPages(t, &table)
+	slots := 0
+	for i := 0; i < len(table.pages); i += table.places(table.pages[i]) {
+		slots += len(table.pages[i].slots)
+	}
+	if table.n != many/1000 || slots > 32*table.n || len(table.pages) > table.n || table.ends.at.Len() != table.n {
+		t.Fatalf("%d flights hold %d slots in %d pages and %d ends", table.n, slots, len(table.pages), table.ends.at.Len())
+	}
+}
+
+// TestFlightsAreCopied: a copy stays as it was, whatever happens to the table, and the other way round.
+func TestFlightsAreCopied(t *testing.T) {
+	var table flights
+	var copies []*flights
+	var wants [][]flight
+	counter := uint64(0)
+	for range 20 {
+		for range 3000 {
+			counter++
+			table.add(flight{counter: counter, seq: counter, deadline: int64(counter % 7)})
+			if counter%3 != 0 {
+				table.remove(counter - counter%2*2)
+			}
+		}
+		copies, wants = append(copies, table.copy()), append(wants, table.sorted())
+	}
+	for range 25_000 {
+		table.expire(7)
+	}
+	checkPages(t, &table)
+	for i, c := range copies {
+		if !slices.Equal(c.sorted(), wants[i]) {
+			t.Fatalf("copy %d has changed", i)
+		}
 	}
 }
 

@@ -27,8 +27,8 @@ func (s *Shard) rewind(l *lane, to uint64) {
 		return
 	}
 	before := l.pending()
-	kept := l.skip.minus(l.skip.from(to))
-	l.skip = union(kept, s.used(l, to), l.gone.from(to))
+	kept := l.skip().minus(l.skip().from(to))
+	l.setSkip(union(kept, s.used(l, to), l.gone().from(to)))
 	l.seek(min(l.cursor, to))
 	s.changed(l, before)
 	if s.ages() {
@@ -51,7 +51,7 @@ func (s *Shard) Expire(marks []command.Mark) {
 	for _, m := range marks {
 		l := s.lane(m.Lane)
 		if l == nil {
-			if w, ok := s.delay.Get(m.Lane); !ok || max(m.Low, m.Age) <= w.First {
+			if w, ok := s.delayed.get(m.Lane); !ok || max(m.Low, m.Age) <= w.First {
 				continue
 			}
 			l = s.open(m.Lane)
@@ -109,7 +109,9 @@ func (s *Shard) raiseFloor(l *lane, floor uint64) {
 		return
 	}
 	l.floor = floor
-	l.gone = l.gone.from(floor)
+	if l.holes != nil {
+		l.setGone(l.gone().from(floor))
+	}
 	if l.live == 0 || l.oldest >= floor {
 		return
 	}
@@ -126,15 +128,15 @@ func (s *Shard) raiseFloor(l *lane, floor uint64) {
 
 // bury moves what is older than the lane's age mark and not locked to the dead ones.
 func (s *Shard) bury(l *lane) {
-	s.returned.below(l.due, l.age, s.dead.add)
+	s.returned.below(l.due, l.age, s.die)
 	before := l.pending()
 	for l.cursor < l.age {
 		upto := l.age
-		if len(l.skip.list) > 0 {
-			upto = min(upto, l.skip.list[0].lo)
+		if skip := l.skip(); len(skip.list) > 0 {
+			upto = min(upto, skip.list[0].lo)
 		}
 		n := upto - l.cursor
-		s.dead.add(run{lane: l.due, seq: l.cursor, n: n})
+		s.die(run{lane: l.due, seq: l.cursor, n: n})
 		l.enlist(l.cursor, n)
 		l.seek(upto)
 	}
@@ -145,7 +147,7 @@ func (s *Shard) bury(l *lane) {
 // again. What can be rewound is dropped when Rewind becomes 0; when it ceases to be 0, what was deleted
 // until then stays deleted.
 func (s *Shard) Set(a cmq.ShardAttributes) {
-	old := s.attributes
+	old := s.Attributes()
 	s.adopt(a)
 	if old.DeadLetter != a.DeadLetter {
 		for _, l := range s.opened() {
@@ -158,7 +160,7 @@ func (s *Shard) Set(a cmq.ShardAttributes) {
 	switch {
 	case old.Rewind <= 0 && a.Rewind > 0:
 		for _, l := range s.opened() {
-			l.gone = union(l.gone, l.skip.minus(s.used(l, l.cursor)))
+			l.setGone(union(l.gone(), l.skip().minus(s.used(l, l.cursor))))
 			s.raiseFloor(l, l.cursor)
 		}
 	case old.Rewind > 0 && a.Rewind <= 0:
@@ -170,8 +172,8 @@ func (s *Shard) Set(a cmq.ShardAttributes) {
 
 // revive returns all dead messages to the living.
 func (s *Shard) revive() {
-	for _, r := range s.dead.runs {
+	for _, r := range s.dead.list() {
 		s.returned.add(r.run)
 	}
-	s.dead = deadList{next: s.dead.next}
+	s.noneDead()
 }

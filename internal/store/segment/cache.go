@@ -54,6 +54,9 @@ func (c *tailCache) get(index uint64) (Entry, bool) {
 	return c.entries[index-c.first()], true
 }
 
+// clear forgets all entries, not where the log ends.
+func (c *tailCache) clear() { c.entries, c.bytes = nil, 0 }
+
 // readCache keeps entries that Entry read from the disk, the most recently used ones, and lets one goroutine read for
 // all that want the same entry.
 type readCache struct {

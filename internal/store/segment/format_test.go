@@ -206,6 +206,12 @@ func TestReadersBesideTheWriter(t *testing.T) {
 		if i > 60 {
 			must(t, l.DropBefore(i-60))
 		}
+		if i%4 == 0 {
+			l.ForgetCached()
+			if l.tail.bytes != 0 || len(l.tail.entries) != 0 {
+				t.Fatalf("%d bytes are still kept", l.tail.bytes)
+			}
+		}
 	}
 	close(stop)
 	wg.Wait()

@@ -20,6 +20,14 @@ func (l *Log) Entry(index uint64) (Entry, error) {
 	return l.read.get(index, func() (Entry, error) { return l.load(index) })
 }
 
+// ForgetCached gives up the memory of the entries that are kept only to be read faster. Whoever wants them reads the disk.
+func (l *Log) ForgetCached() {
+	l.mu.Lock()
+	l.tail.clear()
+	l.mu.Unlock()
+	l.read.forget(func(uint64) bool { return true })
+}
+
 // Entries returns the entries from lo up to but not including hi, as many as fit into maxBytes of data but at least
 // one. Errors as for Entry.
 func (l *Log) Entries(lo, hi, maxBytes uint64) ([]Entry, error) {
