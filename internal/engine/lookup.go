@@ -84,8 +84,7 @@ func (m *Machine) repairRefs(err error, then func(error)) {
 
 // await puts a call aside until the references it asked for are read.
 func (m *Machine) await(c *Call, s *shard, l lookup) {
-	c.tries++
-	s.aside = append(s.aside, c)
+	s.putAside(c)
 	m.loadMarks(s, l)
 }
 
@@ -97,14 +96,16 @@ func (m *Machine) loaded(s *shard, err error) {
 	if m.shards[s.id] != s {
 		return // dropped, or this replica does not lead any more
 	}
-	s.loading, s.vague = false, false
+	b := s.busy()
+	b.loading, b.vague = false, false
 	s.marksAt = m.now
 	if err != nil {
 		m.cfg.Logger.Warn("references cannot be read", "set", m.cfg.Set, "shard", s.id, "err", err)
 		s.marksAt = m.now + glance
 	}
-	aside := s.aside
-	s.aside = nil
+	aside := b.aside
+	b.aside = nil
+	s.calm()
 	for _, c := range aside {
 		c.hasty = err != nil
 		switch {

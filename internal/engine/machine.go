@@ -128,7 +128,7 @@ func (m *Machine) Follow() {
 		c.finish(nil, err)
 	}
 	for _, id := range sortedShards(shards) {
-		for _, c := range append(shards[id].parked, shards[id].aside...) {
+		for _, c := range shards[id].calls() {
 			c.finish(nil, err)
 		}
 	}
@@ -224,8 +224,7 @@ func (m *Machine) add(c *Call) (added, full bool) {
 		complete := m.addMarks(s)
 		if !complete && op.Kind == command.Receive && m.waits(c) {
 			// Nothing is handed out that is past its retention.
-			c.tries++
-			s.aside = append(s.aside, c)
+			s.putAside(c)
 			return false, false
 		}
 		if !m.builder.Fits(&op) {

@@ -24,10 +24,12 @@ const glance = 1000
 // be more, and the references that tell are being read.
 func (m *Machine) addMarks(s *shard) (complete bool) {
 	if s.marksAt > m.now {
-		return !s.vague
+		return s.more == nil || !s.more.vague
 	}
 	marks, next, complete := m.marks(s)
-	s.marksAt, s.vague = next, !complete
+	if s.marksAt = next; !complete || s.more != nil {
+		s.busy().vague = !complete
+	}
 	if len(marks) > 0 {
 		m.builder.Add(command.Op{Kind: command.Expire, Shard: s.id, Marks: marks})
 	}
@@ -89,11 +91,12 @@ func (m *Machine) eachLane(s *shard, visit func(broker.LaneInfo)) (all bool) {
 		return true
 	}
 	n = 0
-	from := max(s.lane, last+1)
-	s.lane = 0
+	b := s.busy()
+	from := max(b.lane, last+1)
+	b.lane = 0
 	m.b.LanesFrom(s.id, from, func(l broker.LaneInfo) bool {
 		if n++; n > nextLanes {
-			s.lane = l.Lane
+			b.lane = l.Lane
 			return false
 		}
 		visit(l)
@@ -141,9 +144,10 @@ func (m *Machine) retentionTime() int64 {
 
 // loadMarks reads the references that marks found missing; then the shard is looked at again.
 func (m *Machine) loadMarks(s *shard, l lookup) {
-	if s.loading {
+	b := s.busy()
+	if b.loading {
 		return
 	}
-	s.loading = true
+	b.loading = true
 	m.load(l, func(err error) { m.loaded(s, err) })
 }

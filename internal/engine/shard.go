@@ -10,23 +10,75 @@ import (
 // sweepInterval is the least time between two sweeps of one shard, in milliseconds.
 const sweepInterval = 1000
 
-// shard is the leader's view of one shard: who waits, what is on its way, when to look again.
+// shard is the leader's view of one shard: who waits, what is on its way, when to look again. Every shard has one, so it is
+// small.
 type shard struct {
-	id     cmq.ShardID
-	parked []*Call // polls waiting for a message, oldest first
-	sends  int64   // messages in entries or queue that will be receivable at once
-	takes  int64   // messages that receives in entries or queue will take
+	id    cmq.ShardID
+	more  *busy // nil: everything in it is zero
+	sends int64 // messages in entries or queue that will be receivable at once
+	takes int64 // messages that receives in entries or queue will take
 
-	wakeAt  int64 // alarm for parked polls
 	marksAt int64 // when retention, rewind window or age have something to do; math.MaxInt64: never
 	sweepAt int64 // alarm for that
 	swept   int64 // when the newest sweep was queued
 	sweep   bool  // a sweep is queued or on its way
+}
+
+// busy is what the view of a shard has beside, if somebody waits or references are read.
+type busy struct {
+	parked []*Call // polls waiting for a message, oldest first
+	wakeAt int64   // alarm for them
 
 	lane    int64   // where the next look at the delayed lanes goes on, if they are too many for one
 	loading bool    // references are being read
 	vague   bool    // the marks that are due are not known until then
 	aside   []*Call // waiting for them
+}
+
+// busy gives what the view has beside, to be changed.
+func (s *shard) busy() *busy {
+	if s.more == nil {
+		s.more = new(busy)
+	}
+	return s.more
+}
+
+// calm lets go of what the view has beside, if nothing is in it.
+func (s *shard) calm() {
+	if b := s.more; b != nil && len(b.parked)+len(b.aside) == 0 && b.wakeAt == 0 && b.lane == 0 && !b.loading && !b.vague {
+		s.more = nil
+	}
+}
+
+// parks counts the polls that wait for a message.
+func (s *shard) parks() int {
+	if s.more == nil {
+		return 0
+	}
+	return len(s.more.parked)
+}
+
+// calls lists the calls that wait, for whatever.
+func (s *shard) calls() []*Call {
+	if s.more == nil {
+		return nil
+	}
+	return append(s.more.parked, s.more.aside...)
+}
+
+// unpark takes out the poll that waits for longest.
+func (b *busy) unpark() *Call {
+	c := b.parked[0]
+	b.parked = b.parked[1:]
+	c.parked = false
+	return c
+}
+
+// putAside lets a call wait for references.
+func (s *shard) putAside(c *Call) {
+	c.tries++
+	b := s.busy()
+	b.aside = append(b.aside, c)
 }
 
 func (m *Machine) shard(id cmq.ShardID) *shard {
@@ -45,7 +97,7 @@ func (m *Machine) dropView(id cmq.ShardID) {
 		return
 	}
 	delete(m.shards, id)
-	for _, c := range append(s.parked, s.aside...) {
+	for _, c := range s.calls() {
 		c.refuse(cmq.ErrQueueNotExist)
 	}
 }
@@ -66,14 +118,12 @@ func (m *Machine) ready(s *shard) int64 {
 
 // feed queues parked polls for the messages that are ready.
 func (m *Machine) feed(s *shard) {
-	if len(s.parked) == 0 || m.refuses(cmq.KindReceive) {
+	if s.parks() == 0 || m.refuses(cmq.KindReceive) {
 		return
 	}
 	ready := m.ready(s)
-	for ready > 0 && len(s.parked) > 0 {
-		c := s.parked[0]
-		s.parked = s.parked[1:]
-		c.parked = false
+	for ready > 0 && s.parks() > 0 {
+		c := s.more.unpark()
 		if c.done == nil {
 			continue
 		}
@@ -99,26 +149,29 @@ func (m *Machine) untake(c *Call) {
 
 // watch sets the alarm for the moment the passing of time makes something ready for a parked poll.
 func (m *Machine) watch(s *shard) {
-	if len(s.parked) == 0 {
+	if s.parks() == 0 {
 		return
 	}
+	b := s.more
 	at := m.b.NextWake(s.id, m.now)
-	if at == 0 || s.wakeAt != 0 && s.wakeAt <= max(at, m.now+1) {
+	if at == 0 || b.wakeAt != 0 && b.wakeAt <= max(at, m.now+1) {
 		return
 	}
 	at = max(at, m.now+1)
-	s.wakeAt = at
+	b.wakeAt = at
 	m.alarms.set(at, func(int64) {
-		if s.wakeAt == at {
-			s.wakeAt = 0
+		if b.wakeAt == at {
+			b.wakeAt = 0
 		}
 		m.feed(s)
+		s.calm()
 	})
 }
 
 func (m *Machine) park(s *shard, c *Call) {
 	c.parked = true
-	s.parked = append(s.parked, c)
+	b := s.busy()
+	b.parked = append(b.parked, c)
 	m.alarms.set(c.until, func(int64) {
 		if c.parked && c.done != nil {
 			m.unpark(c)
@@ -131,11 +184,12 @@ func (m *Machine) park(s *shard, c *Call) {
 func (m *Machine) unpark(c *Call) {
 	c.parked = false
 	s := m.shards[c.req.Shard]
-	if s == nil {
+	if s == nil || s.more == nil {
 		return
 	}
-	if i := slices.Index(s.parked, c); i >= 0 {
-		s.parked = slices.Delete(s.parked, i, i+1)
+	if i := slices.Index(s.more.parked, c); i >= 0 {
+		s.more.parked = slices.Delete(s.more.parked, i, i+1)
+		s.calm()
 	}
 }
 

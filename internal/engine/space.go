@@ -31,11 +31,8 @@ func (m *Machine) SetSpace(level set.Space) {
 			m.feed(s)
 			continue
 		}
-		parked := s.parked
-		s.parked = nil
-		for _, c := range parked {
-			c.parked = false
-			m.refuseFull(c)
+		for s.parks() > 0 {
+			m.refuseFull(s.more.unpark())
 		}
 	}
 }

@@ -88,7 +88,7 @@ func (m *Machine) receive(c *Call) {
 	s := m.shard(c.req.Shard)
 	ready := m.ready(s)
 	switch {
-	case ready > 0 && len(s.parked) == 0:
+	case ready > 0 && s.parks() == 0:
 		m.take(s, c, ready)
 	case c.until > 0:
 		m.park(s, c)
@@ -133,8 +133,7 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 		complete := false
 		op.Marks, s.marksAt, complete = m.marks(s)
 		if !complete && req.Kind == cmq.KindStatus && m.waits(c) {
-			c.tries++
-			s.aside = append(s.aside, c)
+			s.putAside(c)
 			return op, nil, true
 		}
 	}

@@ -235,7 +235,7 @@ func manyQueues(o *options) error {
 	pause(context.Background(), 30*time.Second)
 	idle := float64(p.cpu()-before) / float64(30*time.Second)
 	now, peak := p.rss()
-	if err := errors.Join(p.profile(o.profiles, "profile?seconds=20", "queues-cpu"), p.profile(o.profiles, "heap", "queues-heap")); err != nil {
+	if err := errors.Join(p.profile(o.profiles, "profile?seconds=20", "queues-cpu"), p.profile(o.profiles, "heap", "queues-heap"), p.profile(o.profiles, "heap?debug=1", "queues-memstats")); err != nil {
 		return err
 	}
 	took, err := p.restart()

@@ -1,24 +1,17 @@
 package meta
 
 import (
-	"encoding/binary"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tidwall/btree"
 
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
 // nameKey is where the index of names has the queue: owner, NUL, name in lower case. Owners have no NUL.
 func nameKey(owner, name string) string { return owner + "\x00" + cmq.FoldName(name) }
-
-// createdKey is where the index of creation has the queue: owner, NUL, time in milliseconds with the sign bit
-// turned (so that the bytes sort as the times do), name in lower case.
-func createdKey(q *cmq.Queue) string {
-	b := append([]byte(q.Owner), 0)
-	b = binary.BigEndian.AppendUint64(b, uint64(q.Created.UnixMilli())^1<<63)
-	return string(append(b, cmq.FoldName(q.Name)...))
-}
 
 func validOwner(owner string) bool {
 	return owner != "" && len(owner) <= maxString && !strings.Contains(owner, "\x00")
@@ -43,9 +36,9 @@ func (t *tables) find(owner, name string) *cmq.Queue {
 func (t *tables) insert(q *cmq.Queue) {
 	t.queues.Set(q.ID, q)
 	t.names.Set(nameKey(q.Owner, q.Name), q.ID)
-	t.created.Set(createdKey(q), q.ID)
-	n, _ := t.counts.Get(q.Owner)
-	t.counts.Set(q.Owner, n+1)
+	owned := t.ownedBy(q.Owner)
+	owned.Insert(q.ID)
+	t.owned.Set(q.Owner, owned)
 	t.bind(q.Attributes.DeadLetter.Queue, q.ID)
 	for _, s := range q.Shards {
 		t.addLoad(s.Set, 1)
@@ -56,13 +49,29 @@ func (t *tables) insert(q *cmq.Queue) {
 func (t *tables) remove(q *cmq.Queue) {
 	t.queues.Delete(q.ID)
 	t.names.Delete(nameKey(q.Owner, q.Name))
-	t.created.Delete(createdKey(q))
-	if n, _ := t.counts.Get(q.Owner); n > 1 {
-		t.counts.Set(q.Owner, n-1)
+	owned := t.ownedBy(q.Owner)
+	if owned.Delete(q.ID); owned.Len() > 0 {
+		t.owned.Set(q.Owner, owned)
 	} else {
-		t.counts.Delete(q.Owner)
+		t.owned.Delete(q.Owner)
 	}
 	t.release(q.Attributes.DeadLetter.Queue, q.ID)
+}
+
+// ownedBy gives a copy of the ids of the owner's queues, to be changed.
+func (t *tables) ownedBy(owner string) *btree.Set[cmq.QueueID] {
+	if owned, ok := t.owned.Get(owner); ok {
+		return owned.Copy()
+	}
+	return &btree.Set[cmq.QueueID]{}
+}
+
+// count is how many queues the owner has.
+func (t *tables) count(owner string) int {
+	if owned, ok := t.owned.Get(owner); ok {
+		return owned.Len()
+	}
+	return 0
 }
 
 func (t *tables) addLoad(set cmq.SetID, n int) {
@@ -116,14 +125,14 @@ func (s *State) createQueue(c *CreateQueue) Result {
 
 // planQueue makes all checks and the queue, and changes nothing.
 func (s *State) planQueue(c *CreateQueue) (*cmq.Queue, *cmq.Error) {
-	switch n, _ := s.counts.Get(c.Owner); {
+	switch {
 	case !cmq.ValidName(c.Name):
 		return nil, cmq.ErrQueueName
 	case !validOwner(c.Owner) || c.Shards < 1 || c.Shards > cmq.MaxShards:
 		return nil, cmq.ErrParameters
 	case s.find(c.Owner, c.Name) != nil:
 		return nil, cmq.ErrQueueExists
-	case n >= s.maxQueues:
+	case s.count(c.Owner) >= s.maxQueues:
 		return nil, cmq.ErrQueueLimit
 	}
 	attributes, err := s.change(nil, c.Owner, cmq.DefaultQueueAttributes(), &c.Settings)

@@ -35,11 +35,10 @@ type tables struct {
 	graves *btree.Map[cmq.QueueID, *Grave]
 
 	// Derived from the above, not encoded.
-	names   *btree.Map[string, cmq.QueueID]        // see nameKey
-	created *btree.Map[string, cmq.QueueID]        // see createdKey: the order of ListQueue
-	counts  *btree.Map[string, int]                // queues by owner
-	sources *btree.Map[cmq.QueueID, []cmq.QueueID] // queues bound to this dead-letter queue, by id
-	load    *btree.Map[cmq.SetID, int]             // shards in this set, those to be dropped included
+	names   *btree.Map[string, cmq.QueueID]             // see nameKey
+	owned   *btree.Map[string, *btree.Set[cmq.QueueID]] // by owner; the order of ids is that of creation
+	sources *btree.Map[cmq.QueueID, []cmq.QueueID]      // queues bound to this dead-letter queue, by id
+	load    *btree.Map[cmq.SetID, int]                  // shards in this set, those to be dropped included
 }
 
 func newTables() tables {
@@ -52,8 +51,7 @@ func newTables() tables {
 		tasks:     &btree.Map[cmq.ShardID, task]{},
 		graves:    &btree.Map[cmq.QueueID, *Grave]{},
 		names:     &btree.Map[string, cmq.QueueID]{},
-		created:   &btree.Map[string, cmq.QueueID]{},
-		counts:    &btree.Map[string, int]{},
+		owned:     &btree.Map[string, *btree.Set[cmq.QueueID]]{},
 		sources:   &btree.Map[cmq.QueueID, []cmq.QueueID]{},
 		load:      &btree.Map[cmq.SetID, int]{},
 	}
@@ -69,8 +67,7 @@ func (t *tables) snapshot() tables {
 	c.tasks = t.tasks.Copy()
 	c.graves = t.graves.Copy()
 	c.names = t.names.Copy()
-	c.created = t.created.Copy()
-	c.counts = t.counts.Copy()
+	c.owned = t.owned.Copy()
 	c.sources = t.sources.Copy()
 	c.load = t.load.Copy()
 	return c

@@ -28,20 +28,28 @@ func (t *Table) QueueByID(id cmq.QueueID) *cmq.Queue {
 
 // Queues lists the owner's queues by creation time, then by name.
 func (t *Table) Queues(owner string) []*cmq.Queue {
-	n, _ := t.counts.Get(owner)
-	if n == 0 {
+	owned, ok := t.owned.Get(owner)
+	if !ok {
 		return nil
 	}
-	list := make([]*cmq.Queue, 0, n)
-	t.created.Ascend(owner+"\x00", func(_ string, id cmq.QueueID) bool {
-		if len(list) == n {
-			return false
-		}
+	list := make([]*cmq.Queue, 0, owned.Len())
+	owned.Scan(func(id cmq.QueueID) bool {
 		q, _ := t.queues.Get(id)
 		list = append(list, q)
 		return true
 	})
+	orderTies(list)
 	return list
+}
+
+// orderTies orders queues that are in the order of their creation by name where they were created in the same
+// millisecond.
+func orderTies(list []*cmq.Queue) {
+	for lo, hi := 0, 0; lo < len(list); lo = hi {
+		for hi = lo + 1; hi < len(list) && list[hi].Created.Equal(list[lo].Created); hi++ {
+		}
+		slices.SortFunc(list[lo:hi], func(a, b *cmq.Queue) int { return cmp.Compare(cmq.FoldName(a.Name), cmq.FoldName(b.Name)) })
+	}
 }
 
 // QueueCount is how many queues there are, of all owners.
@@ -55,9 +63,7 @@ func (t *Table) Sources(dlq cmq.QueueID) []*cmq.Queue {
 		q, _ := t.queues.Get(id)
 		list = append(list, q)
 	}
-	slices.SortFunc(list, func(a, b *cmq.Queue) int {
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(cmq.FoldName(a.Name), cmq.FoldName(b.Name)))
-	})
+	orderTies(list)
 	return list
 }
 
