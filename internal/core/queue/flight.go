@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"cmp"
 	"math/bits"
 	"slices"
 
@@ -191,15 +190,17 @@ func (t *flights) each(visit func(*flight)) {
 	}
 }
 
-// sorted lists all flights by counter.
-func (t *flights) sorted() []flight {
-	list := make([]flight, 0, t.len())
-	t.each(func(f *flight) { list = append(list, *f) })
-	slices.SortFunc(list, func(a, b flight) int { return cmp.Compare(a.counter, b.counter) })
-	return list
+// ascending visits all flights by counter. It holds their counters meanwhile, not the flights, which may be millions.
+func (t *flights) ascending(visit func(*flight)) {
+	counters := make([]uint64, 0, t.len())
+	t.each(func(f *flight) { counters = append(counters, f.counter) })
+	slices.Sort(counters)
+	for _, c := range counters {
+		visit(t.get(c))
+	}
 }
 
-// copy is a table that stays as this one is now, for each and sorted only; another goroutine may use it. It costs as much
+// copy is a table that stays as this one is now, for each, get and ascending only; another goroutine may use it. It costs as much
 // as the directory is long.
 func (t *flights) copy() *flights {
 	if t == nil {

@@ -27,6 +27,9 @@ import (
 // It says nothing of how the tables are laid out: shards that went through the same operations have the same
 // image, wherever and however often they were restored on the way.
 
+// flightBytes is about what a flight of the main lane takes in the image.
+const flightBytes = 24
+
 // AppendImage appends the image to b.
 func (s *Shard) AppendImage(b []byte) []byte {
 	a := s.Attributes()
@@ -34,12 +37,10 @@ func (s *Shard) AppendImage(b []byte) []byte {
 	b = appendNumbers(b, s.counter, s.sent)
 	b = appendLane(b, &s.main)
 	b = s.appendLanes(b)
-	list := s.flights.sorted()
-	b = appendNumbers(b, uint64(len(list)))
-	for i := range list {
-		f := &list[i]
+	b = appendNumbers(slices.Grow(b, flightBytes*s.flights.len()), uint64(s.flights.len()))
+	s.flights.ascending(func(f *flight) {
 		b = appendNumbers(b, f.counter, uint64(f.lane), f.seq, uint64(f.deadline), uint64(f.first), uint64(f.count))
-	}
+	})
 	return s.appendRuns(b)
 }
 

@@ -56,6 +56,12 @@ func TestFlightsAgreeWithAMap(t *testing.T) {
 	})
 }
 
+func (t *flights) sorted() []flight {
+	list := []flight{}
+	t.ascending(func(f *flight) { list = append(list, *f) })
+	return list
+}
+
 func sortedModel(model map[uint64]flight) []flight {
 	list := []flight{}
 	for _, f := range model {
