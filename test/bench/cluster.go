@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencmq/cmq/client"
@@ -26,6 +27,21 @@ const (
 	// spare is how much of the disk must stay free beside what a measurement needs.
 	spare = 10 << 30
 )
+
+// clusters are those of the measurement that run.
+type clusters struct {
+	mu   sync.Mutex
+	list []*cluster
+}
+
+// closeAll ends and removes all that run.
+func (l *clusters) closeAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.list {
+		c.close()
+	}
+}
 
 // cluster is the processes of one measurement.
 type cluster struct {
@@ -45,12 +61,15 @@ type process struct {
 }
 
 // newCluster starts n nodes with these further flags.
-func newCluster(bin string, n int, flags ...string) (*cluster, error) {
+func (o *options) newCluster(n int, flags ...string) (*cluster, error) {
 	dir, err := os.MkdirTemp(os.Getenv("CMQ_BENCH_DIR"), "cmq-bench-")
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{bin: bin, dir: dir}
+	c := &cluster{bin: o.bin, dir: dir}
+	o.clusters.mu.Lock()
+	o.clusters.list = append(o.clusters.list, c)
+	o.clusters.mu.Unlock()
 	var peers []string
 	for i := range n {
 		p := &process{c: c, id: i + 1}
@@ -126,7 +145,7 @@ func (p *process) start() (err error) {
 
 // kill ends the process at once, as kill -9 does.
 func (p *process) kill() {
-	if p.cmd == nil {
+	if p.cmd == nil || p.cmd.Process == nil {
 		return
 	}
 	_ = p.cmd.Process.Kill()

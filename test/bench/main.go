@@ -1,14 +1,16 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -19,17 +21,20 @@ type options struct {
 	messages int
 	size     int
 	queues   int
+	rate     int
+	seconds  int
 	settle   time.Duration
+	limit    time.Duration
 	profiles string
+
+	report   report
+	clusters clusters
 }
 
 // subjects are what can be measured.
 var subjects = map[string]func(o *options) error{
 	"backlog": backlog, "sparse": sparse, "queues": manyQueues, "rejoin": rejoin, "delayed": delayed, "locked": locked,
 }
-
-// errBound says that a stated bound was broken; which one was printed.
-var errBound = errors.New("a bound was broken")
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -54,6 +59,9 @@ func run(args []string) error {
 	f.IntVar(&o.messages, "messages", 1_000_000, "messages")
 	f.IntVar(&o.size, "size", 1024, "bytes of a message")
 	f.IntVar(&o.queues, "queues", 100_000, "queues")
+	f.IntVar(&o.rate, "rate", 20_000, "messages that fall due, or whose lock ends, in a second")
+	f.IntVar(&o.seconds, "seconds", 20, "for how many seconds they do")
+	f.DurationVar(&o.limit, "limit", 2*time.Hour, "after this time the measurement is given up and its data removed")
 	f.DurationVar(&o.settle, "settle", 2*time.Minute, "how long a node is left alone before it counts as idle: images are made and merged, and memory is given back")
 	f.StringVar(&o.profiles, "profiles", "", "directory for profiles of memory and processor, taken where the subject is measured; default: none")
 	if err := f.Parse(args[1:]); err != nil {
@@ -72,16 +80,32 @@ func run(args []string) error {
 			return fmt.Errorf("building cmq, from the root of the repository: %w", err)
 		}
 	}
-	return subjects[args[0]](&o)
+	begin := time.Now()
+	defer o.watch(begin)()
+	err := subjects[args[0]](&o)
+	o.report.print(strings.Join(args, " "), time.Since(begin))
+	return err
 }
 
-// bound prints whether a bound was kept.
-func bound(kept bool, format string, args ...any) error {
-	verdict := "kept  "
-	var err error
-	if !kept {
-		verdict, err = "BROKEN", errBound
+// watch removes what the measurement has made when it is given up: after its limit, or by a signal. The function it
+// returns ends the watch.
+func (o *options) watch(begin time.Time) func() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithTimeout(ctx, o.limit)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			o.clusters.closeAll()
+			o.report.print("given up", time.Since(begin))
+			fmt.Fprintln(os.Stderr, "bench: given up: interrupted, or longer than -limit")
+			os.Exit(1)
+		}
+	}()
+	return func() {
+		close(done)
+		cancel()
+		stop()
 	}
-	fmt.Printf("%s  %s\n", verdict, fmt.Sprintf(format, args...))
-	return err
 }

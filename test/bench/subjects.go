@@ -38,6 +38,12 @@ func mustQueue(cl *client.Client, name string, s client.Settings) error {
 
 func lock(d time.Duration) *time.Duration { return &d }
 
+// most is the largest MaxMsgHeapNum of the API, for queues that are to hold a whole measurement.
+func most() *int64 {
+	n := int64(1_000_000_000)
+	return &n
+}
+
 // names are a few queues, so that each node of a cluster leads some.
 func names(prefix string, n int) (list []string) {
 	for i := range n {
@@ -51,7 +57,7 @@ func backlog(o *options) error {
 	if err := room(int64(o.nodes) * int64(o.messages) * int64(o.size+64) * 11 / 10); err != nil {
 		return err
 	}
-	c, err := newCluster(o.bin, o.nodes)
+	c, err := o.newCluster(o.nodes)
 	if err != nil {
 		return err
 	}
@@ -60,7 +66,7 @@ func backlog(o *options) error {
 	defer cl.Close()
 	queues := names("backlog", o.nodes)
 	for _, q := range queues {
-		if err := mustQueue(cl, q, client.Settings{}); err != nil {
+		if err := mustQueue(cl, q, client.Settings{MaxMsgHeapNum: most()}); err != nil {
 			return err
 		}
 	}
@@ -77,7 +83,7 @@ func backlog(o *options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("filled      %d x %d B on %d node(s) at %.0f/s\n", o.messages, o.size, o.nodes, rate)
+	o.report.figure("filled with %d x %d B on %d node(s) at %.0f/s", o.messages, o.size, o.nodes, rate)
 	fullSend, err := fill(cl, queues, sample, o.size, nil)
 	if err != nil {
 		return err
@@ -90,18 +96,18 @@ func backlog(o *options) error {
 	var errs []error
 	for _, p := range c.nodes {
 		_, peak := p.rss()
-		errs = append(errs, bound(peak <= 512e6, "node %d: resident memory at most %s (<= 512 MB), disk %s", p.id, mb(peak), mb(p.disk())))
+		errs = append(errs, o.report.bound(peak <= 512e6, "node %d: resident memory at most %s (<= 512 MB), disk %s", p.id, mb(peak), mb(p.disk())))
 	}
 	errs = append(errs,
-		bound(fullSend >= 0.8*emptySend, "send: %.0f/s empty, %.0f/s with the backlog (>= 80 %%)", emptySend, fullSend),
-		bound(fullReceive >= 0.8*emptyReceive, "receive+delete: %.0f/s empty, %.0f/s with the backlog (>= 80 %%)", emptyReceive, fullReceive))
+		o.report.bound(fullSend >= 0.8*emptySend, "send: %.0f/s empty, %.0f/s with the backlog (>= 80 %%)", emptySend, fullSend),
+		o.report.bound(fullReceive >= 0.8*emptyReceive, "receive+delete: %.0f/s empty, %.0f/s with the backlog (>= 80 %%)", emptyReceive, fullReceive))
 	for _, p := range c.nodes {
 		took, err := p.restart()
 		if err != nil {
 			return err
 		}
 		now, _ := p.rss()
-		errs = append(errs, bound(took <= 5*time.Second, "node %d: killed, serving after %v (<= 5 s), %s resident then", p.id, took.Round(time.Millisecond), mb(now)))
+		errs = append(errs, o.report.bound(took <= 5*time.Second, "node %d: killed, serving after %v (<= 5 s), %s resident then", p.id, took.Round(time.Millisecond), mb(now)))
 	}
 	var total int64
 	begin := time.Now()
@@ -115,17 +121,21 @@ func backlog(o *options) error {
 		}
 		total += n
 	}
-	errs = append(errs, bound(total == rest, "drained %d of %d at %.0f/s", total, rest, float64(total)/time.Since(begin).Seconds()))
+	errs = append(errs, o.report.bound(total == rest, "drained %d of %d at %.0f/s", total, rest, float64(total)/time.Since(begin).Seconds()))
 	for _, p := range c.nodes {
 		_, peak := p.rss()
-		fmt.Printf("node %d      resident at most %s while draining\n", p.id, mb(peak))
-		errs = append(errs, freed(p, 2*64<<20, 2*time.Minute))
+		errs = append(errs, o.report.bound(peak <= 512e6, "node %d: resident at most %s while draining (<= 512 MB)", p.id, mb(peak)))
+		errs = append(errs, o.freed(p, o.segments(), 2*time.Minute))
 	}
 	return errors.Join(errs...)
 }
 
+// segments is the bytes of two segments of each set that a node has: the one in use, and what is behind the older image.
+// There are as many data sets as nodes.
+func (o *options) segments() int64 { return int64(o.nodes) * 2 * 64 << 20 }
+
 // freed waits until log and archive have come down to a few segments.
-func freed(p *process, most int64, limit time.Duration) error {
+func (o *options) freed(p *process, most int64, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	begin := time.Now()
@@ -138,13 +148,8 @@ func freed(p *process, most int64, limit time.Duration) error {
 		if err != nil {
 			return err
 		}
-		sets, err := p.metric("cmq_set_state")
-		if err != nil {
-			return err
-		}
-		_ = sets
 		if used := int64(logBytes + archive); used <= most || !pause(ctx, 100*time.Millisecond) {
-			return bound(used <= most, "node %d: log and archive %s, %s after the last delete (<= %s)", p.id, mb(used), time.Since(begin).Round(time.Second), mb(most))
+			return o.report.bound(used <= most, "node %d: log and archive %s, %s after the last delete (<= %s)", p.id, mb(used), time.Since(begin).Round(time.Second), mb(most))
 		}
 	}
 }
@@ -154,7 +159,7 @@ func sparse(o *options) error {
 	if err := room(int64(o.messages) * int64(o.size+64) * 11 / 10); err != nil {
 		return err
 	}
-	c, err := newCluster(o.bin, o.nodes)
+	c, err := o.newCluster(o.nodes)
 	if err != nil {
 		return err
 	}
@@ -185,23 +190,23 @@ func sparse(o *options) error {
 		return err
 	}
 	live := kept * int64(o.size)
-	fmt.Printf("sent %d, received %d, left %d undeleted: %s live\n", o.messages, gone, kept, mb(live))
+	o.report.figure("sent %d, received %d, left %d undeleted: %s live", o.messages, gone, kept, mb(live))
 	var errs []error
 	for _, p := range c.nodes {
 		// Slack: the log behind the older of the two images and the segment in use.
-		errs = append(errs, freed(p, live*3/2+2*64<<20, 3*time.Minute))
+		errs = append(errs, o.freed(p, live*3/2+o.segments(), 3*time.Minute))
 		archive, err := p.metric("cmq_set_archive_bytes")
 		if err != nil {
 			return err
 		}
-		errs = append(errs, bound(archive <= 1.5*float64(live)+64<<10, "node %d: archive %.2f MB for %.2f MB of living messages (<= 1.5 times)", p.id, archive/1e6, float64(live)/1e6))
+		errs = append(errs, o.report.bound(archive <= 1.5*float64(live)+64<<10, "node %d: archive %.2f MB for %.2f MB of living messages (<= 1.5 times)", p.id, archive/1e6, float64(live)/1e6))
 	}
 	return errors.Join(errs...)
 }
 
 // manyQueues: what idle queues cost.
 func manyQueues(o *options) error {
-	c, err := newCluster(o.bin, o.nodes, "--limits-queues-per-owner", strconv.Itoa(o.queues+1))
+	c, err := o.newCluster(o.nodes, "--limits-queues-per-owner", strconv.Itoa(o.queues+1))
 	if err != nil {
 		return err
 	}
@@ -228,7 +233,7 @@ func manyQueues(o *options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d queues with 3 messages each made in %v\n", o.queues, time.Since(begin).Round(time.Second))
+	o.report.figure("%d queues with 3 messages each made in %v", o.queues, time.Since(begin).Round(time.Second))
 	p := c.nodes[0]
 	pause(context.Background(), o.settle)
 	before := p.cpu()
@@ -252,10 +257,10 @@ func manyQueues(o *options) error {
 		pages = append(pages, time.Since(begin))
 	}
 	return errors.Join(
-		bound(now <= 200e6, "resident %s, at most %s while they were made (<= 200 MB)", mb(now), mb(peak)),
-		bound(idle < 0.01, "idle: %.2f %% of a core (< 1 %%)", 100*idle),
-		bound(took <= 5*time.Second, "killed, serving after %v (<= 5 s), %s resident then", took.Round(time.Millisecond), mb(after)),
-		bound(quantile(pages, 0.5) < 50*time.Millisecond, "a page of ListQueue: p50 %v, max %v", quantile(pages, 0.5), quantile(pages, 1)))
+		o.report.bound(now <= 200e6, "resident %s, at most %s while they were made (<= 200 MB)", mb(now), mb(peak)),
+		o.report.bound(idle < 0.01, "idle: %.2f %% of a core (< 1 %%)", 100*idle),
+		o.report.bound(took <= 5*time.Second, "killed, serving after %v (<= 5 s), %s resident then", took.Round(time.Millisecond), mb(after)),
+		o.report.bound(quantile(pages, 0.5) < 50*time.Millisecond, "a page of ListQueue: p50 %v, max %v (p50 < 50 ms)", quantile(pages, 0.5), quantile(pages, 1)))
 }
 
 // rejoin: a node that was wiped and one that is far behind, under load.
@@ -263,7 +268,7 @@ func rejoin(o *options) error {
 	if err := room(3 * int64(o.messages) * int64(o.size+64) * 11 / 10); err != nil {
 		return err
 	}
-	c, err := newCluster(o.bin, 3)
+	c, err := o.newCluster(3)
 	if err != nil {
 		return err
 	}
@@ -271,30 +276,53 @@ func rejoin(o *options) error {
 	cl := c.client()
 	defer cl.Close()
 	queues := names("rejoin", 3)
-	for _, q := range queues {
-		if err := mustQueue(cl, q, client.Settings{}); err != nil {
+	for _, q := range append(queues, "steady") {
+		if err := mustQueue(cl, q, client.Settings{MaxMsgHeapNum: most()}); err != nil {
 			return err
 		}
 	}
-	if err := mustQueue(cl, "steady", client.Settings{}); err != nil {
-		return err
-	}
 	s := startSteady(cl, "steady", 4, 5*time.Millisecond)
 	defer s.stop()
+	fillHalf := func() error {
+		_, err := fill(cl, queues, o.messages/2, o.size, nil)
+		return err
+	}
+	if err := fillHalf(); err != nil {
+		return err
+	}
+	s.take()
 	pause(context.Background(), 10*time.Second)
-	fmt.Println("clean         ", s.take())
-	if _, err := fill(cl, queues, o.messages/2, o.size, nil); err != nil {
-		return err
-	}
-	fmt.Println("while filling ", s.take())
-	p := c.nodes[2]
+	o.report.figure("sends before:            %s", s.take())
 
-	// Far behind: stopped while the other half is sent.
+	p, behind := c.nodes[2], int64(o.messages/2)*int64(o.size)
 	p.kill()
-	if _, err := fill(cl, queues, o.messages/2, o.size, nil); err != nil {
+	if err := fillHalf(); err != nil {
 		return err
 	}
-	fmt.Println("node 3 away   ", s.take())
+	s.take()
+	err = o.return3(c, s, fmt.Sprintf("%s behind", mb(behind)), func() error { return nil })
+	if err == nil {
+		err = o.return3(c, s, "wiped", func() error { return os.RemoveAll(p.dir()) })
+	}
+	if err != nil {
+		return err
+	}
+	_, total, err := drain(cl, queues, o.messages, nil)
+	if err != nil {
+		return err
+	}
+	return o.report.bound(total == int64(o.messages), "drained %d of %d (all)", total, o.messages)
+}
+
+// return3 starts node 3 again, after prepare, and waits until it has caught up. There is no goal for how long that takes:
+// the rate at which it fetches is a setting.
+func (o *options) return3(c *cluster, s *steady, how string, prepare func() error) error {
+	p := c.nodes[2]
+	p.kill()
+	if err := prepare(); err != nil {
+		return err
+	}
+	before := p.disk()
 	begin := time.Now()
 	if err := p.start(); err != nil {
 		return err
@@ -302,28 +330,15 @@ func rejoin(o *options) error {
 	if err := caughtUp(c, p); err != nil {
 		return err
 	}
-	fmt.Printf("node 3 was %s behind and has caught up after %v, disk %s\n", mb(int64(o.messages/2)*int64(o.size)), time.Since(begin).Round(10*time.Millisecond), mb(p.disk()))
-	fmt.Println("meanwhile     ", s.take())
-
-	// Wiped: everything is fetched.
-	p.kill()
-	if err := os.RemoveAll(p.dir()); err != nil {
-		return err
+	took := time.Since(begin)
+	o.report.figure("node 3 was %s, caught up after %v: %s/s; disk %s, then %s", how, took.Round(10*time.Millisecond),
+		mb(int64(float64(p.disk()-before)/took.Seconds())), mb(before), mb(p.disk()))
+	o.report.figure("sends meanwhile:         %s", s.take())
+	for _, p := range c.nodes {
+		now, peak := p.rss()
+		o.report.figure("node %d: resident %s, at most %s so far", p.id, mb(now), mb(peak))
 	}
-	begin = time.Now()
-	if err := p.start(); err != nil {
-		return err
-	}
-	if err := caughtUp(c, p); err != nil {
-		return err
-	}
-	fmt.Printf("node 3 was wiped and has caught up after %v, disk %s\n", time.Since(begin).Round(10*time.Millisecond), mb(p.disk()))
-	fmt.Println("meanwhile     ", s.take())
-	_, total, err := drain(cl, queues, o.messages, nil)
-	if err != nil {
-		return err
-	}
-	return bound(total == int64(o.messages), "drained %d of %d", total, o.messages)
+	return nil
 }
 
 // caughtUp waits until the node has applied what another had applied before.
@@ -353,142 +368,4 @@ func caughtUp(c *cluster, p *process) error {
 			return fmt.Errorf("node %d has not caught up after 10 minutes: applied %.0f of %.0f", p.id, have, want)
 		}
 	}
-}
-
-// delayed: memory of pending delayed messages, and how late those come that fall due in a dense stream.
-func delayed(o *options) error {
-	if err := room(int64(o.messages) * int64(o.size+64) * 11 / 10); err != nil {
-		return err
-	}
-	c, err := newCluster(o.bin, o.nodes)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	cl := c.client()
-	defer cl.Close()
-	for _, q := range []string{"far", "near"} {
-		if err := mustQueue(cl, q, client.Settings{}); err != nil {
-			return err
-		}
-	}
-	rate, err := fill(cl, []string{"far"}, o.messages, o.size, func() time.Duration {
-		return time.Duration(3000+rand.IntN(600)) * time.Second
-	})
-	if err != nil {
-		return err
-	}
-	now, peak := c.nodes[0].rss()
-	fmt.Printf("%d pending, sent at %.0f/s\n", o.messages, rate)
-	errs := []error{bound(now <= 256e6, "resident %s, at most %s (<= 256 MB)", mb(now), mb(peak))}
-
-	// A stream that falls due at 20,000 a second for 20 seconds, beginning 15 s from now.
-	const perSecond, seconds = 20_000, 20
-	var sent atomic.Int64
-	due := time.Now().Add(15 * time.Second)
-	err = together(connections, func(i int) error {
-		q := cl.Queue("near")
-		for {
-			k := sent.Add(batch) - batch
-			if k >= perSecond*seconds {
-				return nil
-			}
-			at := due.Add(time.Duration(k) * time.Second / perSecond)
-			d := time.Until(at).Round(time.Second) // the API's delays are whole seconds
-			begin := time.Now()
-			bodies := make([]string, batch)
-			for j := range bodies {
-				bodies[j] = strconv.FormatInt(begin.Add(d).UnixMicro(), 10)
-			}
-			if _, err := q.BatchSend(context.Background(), bodies, d); err != nil {
-				return err
-			}
-		}
-	})
-	if err != nil {
-		return err
-	}
-	var mu sync.Mutex
-	var late []time.Duration
-	early := 0
-	var got atomic.Int64
-	err = together(connections, func(int) error {
-		q := cl.Queue("near")
-		for got.Load() < perSecond*seconds {
-			messages, err := q.BatchReceive(context.Background(), batch, 2*time.Second)
-			if errors.Is(err, client.ErrNoMessage) {
-				if time.Since(due) > 2*time.Minute {
-					return errors.New("delayed messages did not come")
-				}
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			at := time.Now()
-			var handles []string
-			mu.Lock()
-			for _, m := range messages {
-				planned, err := strconv.ParseInt(m.Body, 10, 64)
-				if err != nil {
-					mu.Unlock()
-					return err
-				}
-				l := at.Sub(time.UnixMicro(planned))
-				if l < 0 {
-					early++
-				}
-				late = append(late, l)
-				handles = append(handles, m.Handle)
-			}
-			mu.Unlock()
-			got.Add(int64(len(messages)))
-			if err := q.BatchDelete(context.Background(), handles); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	now, peak = c.nodes[0].rss()
-	return errors.Join(append(errs,
-		bound(early == 0, "%d of %d came early", early, len(late)),
-		bound(quantile(late, 0.999) <= 100*time.Millisecond, "late: p50 %v, p99 %v, p99.9 %v (<= 100 ms), max %v", quantile(late, 0.5), quantile(late, 0.99), quantile(late, 0.999), quantile(late, 1)),
-		bound(true, "resident %s, at most %s", mb(now), mb(peak)))...)
-}
-
-// locked: as many locked messages as the queues allow, and their return when the locks end.
-func locked(o *options) error {
-	c, err := newCluster(o.bin, o.nodes)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	cl := c.client()
-	defer cl.Close()
-	queues := names("locked", 10)
-	for _, q := range queues {
-		if err := mustQueue(cl, q, client.Settings{VisibilityTimeout: lock(time.Minute)}); err != nil {
-			return err
-		}
-	}
-	n := min(o.messages, 1_000_000)
-	if _, err := fill(cl, queues, n, 100, nil); err != nil {
-		return err
-	}
-	begin := time.Now()
-	rate, got, err := drain(cl, queues, n, func(int64) bool { return true })
-	if err != nil {
-		return err
-	}
-	now, peak := c.nodes[0].rss()
-	fmt.Printf("%d messages locked at %.0f/s; resident %s, at most %s\n", got, rate, mb(now), mb(peak))
-	pause(context.Background(), time.Until(begin.Add(61*time.Second+time.Since(begin))))
-	rate, again, err := drain(cl, queues, n, nil)
-	if err != nil {
-		return err
-	}
-	return bound(again == got, "%d came back when their locks had ended, at %.0f/s", again, rate)
 }
