@@ -22,6 +22,7 @@ type collector struct {
 	full, mended, quarantined     *prometheus.Desc
 	free, space, image            *prometheus.Desc
 	logBytes, archiveBytes        *prometheus.Desc
+	damage, scrubs                *prometheus.Desc
 	state                         *prometheus.Desc
 	peerBytes, peerDrops, refused *prometheus.Desc
 	lost                          *prometheus.Desc
@@ -58,6 +59,8 @@ func newCollector(n *Node) *collector {
 		image:        perSet("cmq_set_image_index", "Raft index of this replica's newest image."),
 		logBytes:     perSet("cmq_set_log_bytes", "Bytes of this replica's log files."),
 		archiveBytes: perSet("cmq_set_archive_bytes", "Bytes of this replica's files of messages that have left the log."),
+		damage:       perSet("cmq_damage_found_total", "Damaged places found in the files of this replica since the process started."),
+		scrubs:       perSet("cmq_scrub_passes_total", "How often all files of this replica have been read to find damage since the process started."),
 		state:        perSet("cmq_set_state", "What this replica is: 0 a normal one, 1 being filled, 2 in repair."),
 		peerBytes:    single("cmq_peer_bytes_total", "Bytes exchanged with other nodes.", "direction"),
 		peerDrops:    single("cmq_peer_dropped_total", "Messages and calls to other nodes dropped before sending."),
@@ -89,7 +92,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.tableVersion, float64(table.Version()))
 	for _, id := range c.n.setIDs {
 		h, label := c.n.sets[id], strconv.Itoa(int(id))
-		c.collectSet(gauge, h.host.Status(), label)
+		status := h.host.Status()
+		c.collectSet(gauge, status, label)
+		counter(c.damage, status.Scrub.Damaged, label)
+		counter(c.scrubs, status.Scrub.Passes, label)
 		logBytes, archiveBytes := h.store.Size()
 		gauge(c.logBytes, float64(logBytes), label)
 		gauge(c.archiveBytes, float64(archiveBytes), label)

@@ -192,7 +192,6 @@ func (a *alone) goOn() error {
 		for _, h := range log.Holes() {
 			s.logger().Error("the log of the only replica is damaged: it begins anew behind the newest image; what cannot be read of messages is reported when they are received",
 				"file", h.File, "offset", h.Offset, "why", h.Why, "from_index", h.Lo, "to_index", h.Hi-1)
-			s.noteDamage(Damage{File: h.File, Offset: h.Offset, Why: h.Why, Kind: KindLog, Lo: h.Lo, Hi: h.Hi})
 		}
 		if err := a.beginAgain(); err != nil {
 			return err
