@@ -144,7 +144,7 @@ func (d *Disk) unmount() error {
 	}
 }
 
-// Cut takes the power away: what was not synced is lost. Without a Device whoever writes gets errors. With one, nobody gets
+// Cut takes the power away: what was not synced is lost. Without a Device whoever writes gets errors, but see Stop. With one, nobody gets
 // any answer any more, so that a process that lives on for a moment learns nothing that a machine without power
 // could not have known; it must be killed before Off.
 func (d *Disk) Cut() {

@@ -25,7 +25,7 @@ type oneFile struct {
 // serve mounts a device's file system at dir; the file is dir/device.
 func serve(device *Device, dir string) (*fuse.Server, error) {
 	server, err := fuse.NewServer(&oneFile{fuse.NewDefaultRawFileSystem(), device}, dir, &fuse.MountOptions{
-		DirectMountStrict: true, FsName: "cmq-device", Name: "device", MaxWrite: 1 << 20, DisableXAttrs: true,
+		DirectMountStrict: true, FsName: "cmq-device", Name: "device", MaxWrite: 512 << 10, DisableXAttrs: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("mount a device at %s: %w", dir, err)

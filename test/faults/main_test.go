@@ -130,6 +130,20 @@ func startVictim(t testing.TB, file string) *program {
 	return p
 }
 
+// stream lets the program stream until it ends, and returns the last number that it said was synced.
+func (p *program) stream() (last uint64) {
+	if _, err := fmt.Fprintln(p.in, "stream"); err != nil {
+		return 0
+	}
+	for {
+		line, err := p.out.ReadString('\n')
+		if err != nil || line != fmt.Sprintln("synced", last+1) {
+			return last
+		}
+		last++
+	}
+}
+
 // do gives the error of one operation and how long it took.
 func (p *program) do(what string) (syscall.Errno, time.Duration) {
 	start := time.Now()

@@ -20,8 +20,12 @@ import (
 
 // Stop stops a process for good: when it returns, none of its threads runs any more, and one that is still in a system call will
 // not come back from it, because a thread that has stopped shows that all others have been told. A machine whose power fails computes
-// nothing more and answers nobody; after Disk.Cut of a disk without Device its processes would go on for a while. A process
-// that is gone is stopped, too.
+// nothing more and answers nobody. A process that is gone is stopped, too.
+//
+// Before Disk.Cut of a disk without Device this is not only closer to the truth, but needed: ext4 lies to processes that it is shut
+// down under. It marks preallocated blocks as written after their data is on the disk; when it is shut down in between
+// it drops that mark, tells nobody, and the fdatasync that waits for it may return no error, although the blocks read as
+// zeros after the next mount. A process that lives on would pass the promise on.
 func Stop(t testing.TB, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
