@@ -81,9 +81,13 @@ func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	return toRaft(entries), nil
 }
 
-// Term implements raft.Storage.
+// Term implements raft.Storage. A log whose beginning was lost may not know the term of the entry before it, which raft must be
+// told if that is the last one; the image of that entry knows it.
 func (s *storage) Term(i uint64) (uint64, error) {
 	t, err := s.store.Log().Term(i)
+	if errors.Is(err, segment.ErrCompacted) && i == s.image.Index && i > 0 {
+		return s.image.Term, nil
+	}
 	return t, raftError(err)
 }
 
