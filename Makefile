@@ -9,7 +9,7 @@ FAILOVER_RUNS ?= 2
 SIM_SEEDS     ?= 300
 FUZZ_TIME     ?= 20s
 
-.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover test-faults powercuts torn-powercuts sim mutants bench fuzz node build clean
+.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover test-faults powercuts flips full-disks hung-disks failed-syncs sim mutants bench fuzz node build clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -48,11 +48,20 @@ sim: ## a short simulation of clusters with faults, seeds 1 to SIM_SEEDS
 test-faults: ## faults of real disks and system calls, and a few power cuts under load; needs root, strace, loop devices
 	CMQ_FAULTS=1 $(GO) test -count=1 -timeout 10m ./test/faults
 
-powercuts: ## the power of one node is cut 300 times, that of all nodes 100 times, under load; needs the same
-	CMQ_FAULTS=1 CMQ_POWERCUTS=300 CMQ_POWERCUTS_ALL=100 $(GO) test -count=1 -v -timeout 30m -run '^TestPowerCuts' ./test/faults
+powercuts: ## the power of one node is cut 300 times, that of all nodes 100 times, under load, on plain disks and on torn ones; needs the same
+	CMQ_FAULTS=1 CMQ_POWERCUTS=300 CMQ_POWERCUTS_ALL=100 $(GO) test -count=1 -v -timeout 60m -run PowerCuts ./test/faults
 
-torn-powercuts: ## the same on disks that lose any part of what was not flushed, sector by sector; needs FUSE, too
-	CMQ_FAULTS=1 CMQ_POWERCUTS=300 CMQ_POWERCUTS_ALL=100 $(GO) test -count=1 -v -timeout 60m -run '^TestTornPowerCuts' ./test/faults
+flips: ## 200 bytes of one of three nodes are changed, half of them while it runs; needs the same
+	CMQ_FAULTS=1 CMQ_FLIPS=200 $(GO) test -count=1 -v -timeout 30m -run TestFlippedBytes ./test/faults
+
+full-disks: ## the disk of the leader, of a follower and of all nodes is full, 10 times each; needs the same
+	CMQ_FAULTS=1 CMQ_FULL_DISKS=10 $(GO) test -count=1 -v -timeout 30m -run 'TestFullDisks|TestNoInodesOnNodes|TestNoDescriptorsForNodes|TestReadOnlyNode' ./test/faults
+
+hung-disks: ## the disk of the leader hangs for 2 s and for 30 s, or is slow; needs the same
+	CMQ_FAULTS=1 CMQ_HUNG_DISKS=5 CMQ_HUNG_SECONDS=30 $(GO) test -count=1 -v -timeout 30m -run 'TestHungDisks|TestSlowDisks' ./test/faults
+
+failed-syncs: ## a sync fails 100 times, each with a power cut after the restart; needs the same
+	CMQ_FAULTS=1 CMQ_FAILED_SYNCS=100 $(GO) test -count=1 -v -timeout 30m -run TestFailedSyncs ./test/faults
 
 mutants: ## deliberate bugs, one at a time; the simulation must catch each within 200 seeds
 	$(GO) build -tags mutants -o $(BUILD)/cmq-mutants ./cmd/cmq

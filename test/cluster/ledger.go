@@ -147,28 +147,56 @@ func (l *Ledger) Send(ctx context.Context, q *client.Queue, keys []string, size 
 // Receive receives and deletes one batch and notes what it saw. Messages that leave says yes to are not deleted
 // when they are seen for the first time; nil: all are deleted. It returns the error of the receive or of the delete.
 func (l *Ledger) Receive(ctx context.Context, q *client.Queue, wait time.Duration, leave func(key string) bool) error {
-	asked := time.Now()
-	messages, err := q.BatchReceive(ctx, client.MaxBatch, wait)
-	if errors.Is(err, client.ErrNoMessage) {
-		return nil
-	}
+	messages, first, err := l.look(ctx, q, wait)
 	if err != nil {
 		return err
 	}
-	var handles, keys []string
-	l.mu.Lock()
-	for i := range messages {
-		if key, first := l.saw(&messages[i], asked); leave == nil || !first || !leave(key) {
-			handles, keys = append(handles, messages[i].Handle), append(keys, key)
-			l.try(key)
+	var chosen []client.Message
+	for i, m := range messages {
+		if leave == nil || !first[i] || !leave(keyOf(m.Body)) {
+			chosen = append(chosen, m)
 		}
 	}
+	return l.Delete(ctx, q, chosen)
+}
+
+// Look receives one batch, deletes nothing, and notes what it saw. It returns the error of the receive.
+func (l *Ledger) Look(ctx context.Context, q *client.Queue, wait time.Duration) ([]client.Message, error) {
+	messages, _, err := l.look(ctx, q, wait)
+	return messages, err
+}
+
+func (l *Ledger) look(ctx context.Context, q *client.Queue, wait time.Duration) (messages []client.Message, first []bool, err error) {
+	asked := time.Now()
+	messages, err = q.BatchReceive(ctx, client.MaxBatch, wait)
+	if errors.Is(err, client.ErrNoMessage) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range messages {
+		first = append(first, l.saw(&messages[i], asked))
+	}
 	l.wakeUp()
-	l.mu.Unlock()
-	if len(handles) == 0 {
+	return messages, first, nil
+}
+
+// Delete deletes what was received and notes what came of it. It returns the error of the delete.
+func (l *Ledger) Delete(ctx context.Context, q *client.Queue, messages []client.Message) error {
+	if len(messages) == 0 {
 		return nil
 	}
-	err = q.BatchDelete(ctx, handles)
+	var handles []string
+	l.mu.Lock()
+	for i := range messages {
+		handles = append(handles, messages[i].Handle)
+		l.try(keyOf(messages[i].Body))
+	}
+	l.mu.Unlock()
+	err := q.BatchDelete(ctx, handles)
 	done := time.Now()
 	refused := make(map[string]bool)
 	var batch *client.BatchError
@@ -181,24 +209,23 @@ func (l *Ledger) Receive(ctx context.Context, q *client.Queue, wait time.Duratio
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, key := range keys {
-		if m := l.of(key); !refused[handles[i]] && m.deleted.IsZero() {
+	for i := range messages {
+		if m := l.of(keyOf(messages[i].Body)); !refused[handles[i]] && m.deleted.IsZero() {
 			m.deleted = done
 			l.totals.Deleted++
 		}
 	}
-	return nil
+	return err
 }
 
-// saw notes a delivery that was asked for at this time. It returns the key of the message and whether it had not been
-// seen before.
-func (l *Ledger) saw(d *client.Message, asked time.Time) (key string, first bool) {
-	key = keyOf(d.Body)
+// saw notes a delivery that was asked for at this time. It tells whether the message had not been seen before.
+func (l *Ledger) saw(d *client.Message, asked time.Time) (first bool) {
+	key := keyOf(d.Body)
 	l.totals.Deliveries++
 	if d.Body != Body(key, len(d.Body)) {
 		l.totals.Damaged++
 		l.note("message %s has the wrong body %.200q", d.ID, d.Body)
-		return key, false
+		return false
 	}
 	m := l.of(key)
 	if m.id != "" && m.id != d.ID {
@@ -216,7 +243,7 @@ func (l *Ledger) saw(d *client.Message, asked time.Time) (key string, first bool
 		m.came = d.ID
 	}
 	m.seen = true
-	return key, first
+	return first
 }
 
 // try notes that a delete is about to be sent.

@@ -254,9 +254,9 @@ func (d *Disk) ReadWrite() {
 // Fill takes all free bytes but this many with one file and returns what gives them back.
 func (d *Disk) Fill(leave int64) (free func()) {
 	d.t.Helper()
-	name := filepath.Join(d.Path, "filler")
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.CreateTemp(d.Path, "filler-")
 	require.NoError(d.t, err)
+	name := f.Name()
 	defer f.Close()
 	// The table of the file's own blocks needs some room too, so near the end the steps get smaller.
 	for size, step := int64(0), d.Free()-leave; step >= 4096; step = min(step, d.Free()-leave) {

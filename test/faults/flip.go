@@ -20,16 +20,25 @@ type Flip struct {
 // reads it next gets the changed byte.
 func NewFlip(t testing.TB, file string, offset int64, mask byte) Flip {
 	t.Helper()
-	f, err := os.OpenFile(file, os.O_RDWR, 0)
-	require.NoError(t, err)
-	defer f.Close()
-	b := make([]byte, 1)
-	_, err = f.ReadAt(b, offset)
-	require.NoError(t, err)
-	flip := Flip{File: file, Offset: offset, Was: b[0], Now: b[0] ^ mask}
-	_, err = f.WriteAt([]byte{flip.Now}, offset)
+	flip, err := TryFlip(file, offset, mask)
 	require.NoError(t, err)
 	return flip
+}
+
+// TryFlip is NewFlip for a file that may be gone; the error says so.
+func TryFlip(file string, offset int64, mask byte) (Flip, error) {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return Flip{}, err
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, offset); err != nil {
+		return Flip{}, err
+	}
+	flip := Flip{File: file, Offset: offset, Was: b[0], Now: b[0] ^ mask}
+	_, err = f.WriteAt([]byte{flip.Now}, offset)
+	return flip, err
 }
 
 // There tells whether the file exists and still has the changed byte.
