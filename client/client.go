@@ -174,7 +174,7 @@ func parseEndpoint(endpoint string) (Address, error) {
 		return Address{}, fmt.Errorf("endpoint %q: %w", endpoint, err)
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.User != nil {
-		return Address{}, fmt.Errorf("endpoint %q is not of the form http://HOST:PORT or https://HOST:PORT", endpoint)
+		return Address{}, fmt.Errorf("endpoint %q is not of the form http://HOST:PORT, https://HOST:PORT or tcp://HOST:PORT", endpoint)
 	}
 	path := u.EscapedPath()
 	if path == "" || path == "/" {

@@ -27,7 +27,8 @@ const longest = 2 * time.Minute
 // load runs senders and receivers.
 type load struct {
 	options  benchOptions
-	clients  []*client.Client // one for each endpoint
+	clients  []*client.Client // one for each endpoint that messages go to
+	manager  *client.Client   // makes queues; nil: there is no endpoint of HTTP
 	progress io.Writer
 	redraw   bool
 	body     []byte // noise to cut bodies from
@@ -133,7 +134,7 @@ func (l *load) measure(ctx context.Context) *benchResult {
 	if done := l.lastDone.Load(); l.options.mode == "receive" && l.left.Load() <= 0 && done > start.UnixNano() {
 		end = time.Unix(0, done)
 	}
-	r := &benchResult{Mode: l.options.mode, Size: l.options.size, Outstanding: l.options.outstanding, Batch: l.options.batch, Queues: l.options.queues,
+	r := &benchResult{Mode: l.options.mode, Protocol: l.options.protocol, Size: l.options.size, Outstanding: l.options.outstanding, Batch: l.options.batch, Queues: l.options.queues,
 		Endpoints: len(l.clients), Rate: l.options.rate, Seconds: end.Sub(start).Seconds(), Sent: l.sent.Load(), Received: l.received.Load()}
 	if l.options.rate > 0 {
 		due := int64(end.Sub(start).Seconds() * l.options.rate)

@@ -16,6 +16,7 @@ import (
 // benchResult is one measured run, as -o json prints it. Latencies are microseconds of requests.
 type benchResult struct {
 	Mode        string  `json:"mode"`
+	Protocol    string  `json:"protocol"` // http or tcp
 	Size        int     `json:"size"`
 	Outstanding int     `json:"outstanding"`
 	Batch       int     `json:"batch"`
@@ -67,7 +68,7 @@ func (l *latency) String() string {
 
 // rows are the lines of the table.
 func (r *benchResult) rows() [][]string {
-	rows := [][]string{{"mode", fmt.Sprintf("%s, %d B, %d outstanding, batch %d, %d queue(s), %d endpoint(s), %.1f s", r.Mode, r.Size, r.Outstanding, r.Batch, r.Queues, r.Endpoints, r.Seconds)}}
+	rows := [][]string{{"mode", fmt.Sprintf("%s over %s, %d B, %d outstanding, batch %d, %d queue(s), %d endpoint(s), %.1f s", r.Mode, r.Protocol, r.Size, r.Outstanding, r.Batch, r.Queues, r.Endpoints, r.Seconds)}}
 	add := func(name, value string) { rows = append(rows, []string{name, value}) }
 	if r.Sent > 0 {
 		add("sent", fmt.Sprintf("%.0f/s (%d)", r.SentRate, r.Sent))

@@ -37,11 +37,12 @@ func exitCode(err error) int {
 		usage    usageError
 		problems config.Problems
 		broken   *client.TransportError
+		needs    *client.NeedsEndpointError
 	)
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &usage), errors.As(err, &problems):
+	case errors.As(err, &usage), errors.As(err, &problems), errors.As(err, &needs):
 		return exitUsage
 	case errors.Is(err, client.ErrNoMessage):
 		return exitNoMessage
@@ -55,9 +56,14 @@ func exitCode(err error) int {
 
 // explain says what an error means and what to do about it, as far as that is known.
 func explain(err error) string {
-	var broken *client.TransportError
+	var (
+		broken *client.TransportError
+		needs  *client.NeedsEndpointError
+	)
 	hint := ""
 	switch {
+	case errors.As(err, &needs):
+		return fmt.Sprintf("%s goes over HTTP; add --endpoint http://HOST:PORT beside the tcp:// one", needs.Action)
 	case errors.Is(err, client.ErrQueueNotExist):
 		hint = "create the queue with: cmq queue create NAME"
 	case errors.Is(err, client.ErrQueueExists):

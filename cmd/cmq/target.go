@@ -40,7 +40,7 @@ type savedContexts struct {
 func (a *app) targetFlags(cmds ...*cobra.Command) {
 	for _, c := range cmds {
 		f := c.Flags()
-		f.StringSliceVar(&a.target.endpoints, "endpoint", nil, "address of the service, such as http://127.0.0.1:7670; repeat it to name more nodes (or CMQ_ENDPOINT)")
+		f.StringSliceVar(&a.target.endpoints, "endpoint", nil, "address of the service, such as http://127.0.0.1:7670, or tcp://127.0.0.1:7671 for messages; repeat it to name more (or CMQ_ENDPOINT, separated by commas)")
 		f.StringVar(&a.target.secretID, "secret-id", "", "id of the access key (or CMQ_SECRET_ID)")
 		f.StringVar(&a.target.secretKey, "secret-key", "", "secret of the access key (or CMQ_SECRET_KEY)")
 		f.StringVar(&a.target.context, "context", "", "saved context to use, see: cmq context (or CMQ_CONTEXT)")
@@ -88,11 +88,28 @@ func (a *app) client(opts ...client.Option) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.New(t.endpoints[0], t.secretID, t.secretKey, append(opts, client.WithEndpoints(t.endpoints[1:]...))...)
+	return t.client(t.endpoints, opts...)
+}
+
+// client makes a client for some endpoints.
+func (t *target) client(endpoints []string, opts ...client.Option) (*client.Client, error) {
+	c, err := client.New(endpoints[0], t.secretID, t.secretKey, append(opts, client.WithEndpoints(endpoints[1:]...))...)
 	if err != nil {
 		return nil, usageError{err.Error()}
 	}
 	return c, nil
+}
+
+// byProtocol gives the endpoints of TCP and those of HTTP.
+func (t *target) byProtocol() (tcp, http []string) {
+	for _, e := range t.endpoints {
+		if strings.HasPrefix(e, "tcp://") {
+			tcp = append(tcp, e)
+		} else {
+			http = append(http, e)
+		}
+	}
+	return tcp, http
 }
 
 // savedContext gives the named context, or for "" the current one, which may be none.
