@@ -9,7 +9,7 @@ FAILOVER_RUNS ?= 2
 SIM_SEEDS     ?= 300
 FUZZ_TIME     ?= 20s
 
-.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover test-faults powercuts flips full-disks hung-disks failed-syncs sim mutants bench fuzz node build clean
+.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover consumers test-faults powercuts flips full-disks hung-disks failed-syncs sim mutants bench fuzz node build clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -41,6 +41,9 @@ e2e-big: ## three processes, 200,000 messages of 1 KB, one killed and started ag
 
 failover: ## 20 times the leader is killed under load; prints how long the gap is
 	CMQ_E2E_FAILOVERS=20 $(GO) test -count=1 -v -timeout 30m -run TestFailOver ./test/e2e
+
+consumers: ## five minutes of consumers of the SDK while the leader is killed every 20 s: none lost, no two handlers on one message
+	CMQ_E2E_CONSUMER_KILLS=15 CMQ_E2E_CONSUMER_PAUSE=20 $(GO) test -count=1 -v -timeout 30m -run TestConsumersThroughFailover ./test/e2e
 
 sim: ## a short simulation of clusters with faults, seeds 1 to SIM_SEEDS
 	$(GO) run ./cmd/cmq sim --seeds $(SIM_SEEDS)

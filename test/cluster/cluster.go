@@ -50,9 +50,9 @@ type Cluster struct {
 
 // Node is one server, started again under the same configuration after its process has ended.
 type Node struct {
-	ID          int
-	HTTP, Admin string // addresses, host:port
-	Dir         string // data directory
+	ID               int
+	HTTP, TCP, Admin string // addresses, host:port
+	Dir              string // data directory
 
 	config, log string // paths
 	cmd         *exec.Cmd
@@ -84,7 +84,7 @@ func Start(t testing.TB, o Options) *Cluster {
 	for i := range o.Nodes {
 		a := addrs[i*4:]
 		name := filepath.Join(dir, fmt.Sprintf("n%d", i+1))
-		n := &Node{ID: i + 1, HTTP: a[0], Admin: a[3], Dir: name, config: name + ".yaml", log: name + ".log"}
+		n := &Node{ID: i + 1, HTTP: a[0], TCP: a[1], Admin: a[3], Dir: name, config: name + ".yaml", log: name + ".log"}
 		if o.Dir != nil {
 			n.Dir = o.Dir(n.ID)
 		}
@@ -316,6 +316,22 @@ func (c *Cluster) Client(i int, all bool) *client.Client {
 		opts = append(opts, client.WithEndpoints("http://"+c.Nodes[(i+k)%len(c.Nodes)].HTTP))
 	}
 	cl, err := client.New("http://"+c.Nodes[i%len(c.Nodes)].HTTP, secretID, secretKey, opts...)
+	require.NoError(c.t, err)
+	c.t.Cleanup(func() { cl.Close() })
+	return cl
+}
+
+// SDK makes a client as a program has it: all nodes' endpoints, of TCP too if tcp is set, and the usual repetitions.
+func (c *Cluster) SDK(tcp bool, opts ...client.Option) *client.Client {
+	for _, n := range c.Nodes[1:] {
+		opts = append(opts, client.WithEndpoints("http://"+n.HTTP))
+	}
+	if tcp {
+		for _, n := range c.Nodes {
+			opts = append(opts, client.WithEndpoints("tcp://"+n.TCP))
+		}
+	}
+	cl, err := client.New("http://"+c.Nodes[0].HTTP, secretID, secretKey, opts...)
 	require.NoError(c.t, err)
 	c.t.Cleanup(func() { cl.Close() })
 	return cl
