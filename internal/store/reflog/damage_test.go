@@ -207,8 +207,9 @@ func TestRepairWantsRuns(t *testing.T) {
 	w := newWorld(testOptions())
 	for _, runs := range [][]Run{{{N: 0}}, {{Seq: 5, N: 1}, {Seq: 5, N: 1}}, {{Seq: math.MaxUint64, N: 1}},
 		{{Index: 2, N: 1}, {Seq: 1, Index: 1, N: 1}}, {{Time: 2, N: 1}, {Seq: 1, Time: 1, N: 1}}} {
-		require.Error(t, w.l.Repair(Key{Shard: 1}, 0, 9, runs))
+		require.Error(t, w.l.Repair(Key{Shard: 1, Lane: 1}, 0, 9, runs))
 	}
+	require.NoError(t, w.l.Repair(Key{Shard: 1}, 0, 9, []Run{{Index: 2, N: 1}, {Seq: 1, Index: 1, N: 1}}), "a main lane")
 }
 
 // A level of a lane that is damaged comes back from a twin that gives the lane to its end, newer levels included.

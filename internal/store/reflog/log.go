@@ -30,7 +30,7 @@ type Log struct {
 	view    *view
 	tables  []*table // oldest first; the last one takes what is added
 	patches []*patch
-	last    uint64  // the index added last
+	last    uint64  // the highest index added
 	frozen  *Frozen // not yet installed or abandoned
 
 	suspects struct {
@@ -122,7 +122,7 @@ func (l *Log) Pending() int64 {
 }
 
 // Add notes that n messages of together so many bytes, sent at time, got the positions from seq on and are stored at
-// (index, slot...). Positions of a lane must be added in order.
+// (index, slot...). Positions of a lane must be added in order; indexes need not rise in a main lane.
 func (l *Log) Add(k Key, seq, index uint64, slot uint16, n int, time int64, bytes uint32) {
 	if n <= 0 || int(slot)+n > math.MaxUint16+1 {
 		panic("BUG: references to no messages, or to more than an entry has")
@@ -135,7 +135,7 @@ func (l *Log) Add(k Key, seq, index uint64, slot uint16, n int, time int64, byte
 	r := Run{Seq: seq, Index: index, Time: time, Bytes: bytes, Slot: slot, N: uint16(n)}
 	l.mu.Lock()
 	l.tables[len(l.tables)-1].add(k, r)
-	l.last = index
+	l.last = max(l.last, index)
 	l.mu.Unlock()
 }
 
@@ -150,7 +150,7 @@ func (l *Log) DropShard(shard uint64) {
 // give the lane's part [lo, hi), and the next Merge writes them. The range must be that of a *DamageError, or larger. An error
 // means that these are no runs of a lane.
 func (l *Log) Repair(k Key, lo, hi uint64, runs []Run) error {
-	if !inOrder(runs) {
+	if !inOrder(k, runs) {
 		return fmt.Errorf("references to repair shard %d, lane %d with are in no order", k.Shard, k.Lane)
 	}
 	l.mu.Lock()

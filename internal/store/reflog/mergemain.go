@@ -54,12 +54,13 @@ func (m *merge) patched(ln *mainLane) bool {
 
 // laneBuilder cuts the runs of a main lane into chunks.
 type laneBuilder struct {
-	m    *merge
-	key  Key
-	out  *mainLane
-	from uint64
-	runs []Run // not yet in a chunk
-	upTo uint64
+	m      *merge
+	key    Key
+	out    *mainLane
+	from   uint64
+	runs   []Run  // not yet in a chunk
+	lo, hi uint64 // their indexes, [lo, hi]
+	upTo   uint64
 }
 
 // take takes a chunk of the old lane over. The tail is opened if there is something to put behind it.
@@ -95,13 +96,16 @@ func (b *laneBuilder) add(r Run) error {
 	if r.Seq < b.upTo {
 		return nil // there already
 	}
-	if n := len(b.runs); n > 0 && (n == b.m.l.opt.runs || !fits(b.runs[0].Seq, b.runs[n-1].Index, b.runs[n-1].Time, &r) ||
-		!fits(b.runs[0].Seq, b.runs[0].Index, b.runs[0].Time, &r)) {
+	lo, hi := min(b.lo, r.Index), max(b.hi, r.Index)
+	if n := len(b.runs); n > 0 && (n == b.m.l.opt.runs || r.Time < b.runs[n-1].Time || !fits(&b.runs[0], r.end(), r.Time, lo, hi)) {
 		if err := b.seal(); err != nil {
 			return err
 		}
 	}
-	b.runs = append(b.runs, r)
+	if len(b.runs) == 0 {
+		lo, hi = r.Index, r.Index
+	}
+	b.runs, b.lo, b.hi = append(b.runs, r), lo, hi
 	b.upTo = r.end()
 	return nil
 }
@@ -269,13 +273,14 @@ func (m *merge) moveLane(ln *mainLane, leave map[uint32]bool) (*mainLane, error)
 }
 
 // joinable is how many of the first chunks are in files to leave and fit into one chunk.
-func joinable(chunks []chunk, leave map[uint32]bool, max int) (n int) {
-	first, runs := &chunks[0], 0
+func joinable(chunks []chunk, leave map[uint32]bool, most int) (n int) {
+	first, runs := &Run{Seq: chunks[0].seq, Time: chunks[0].time}, 0
+	lo, hi := chunks[0].index, chunks[0].last()
 	for i := range chunks {
 		c := &chunks[i]
 		runs += int(c.runs)
-		end := Run{Seq: c.end(), Index: c.last(), Time: c.lastTime()}
-		if !leave[c.file] || runs > max || !fits(first.seq, first.index, first.time, &end) {
+		lo, hi = min(lo, c.index), max(hi, c.last())
+		if !leave[c.file] || runs > most || !fits(first, c.end(), c.lastTime(), lo, hi) {
 			break
 		}
 		n++

@@ -44,12 +44,13 @@ func older(runs []Run, time int64) int {
 	return sort.Search(len(runs), func(i int) bool { return runs[i].Time >= time })
 }
 
-// inOrder reports whether the runs can be those of one lane.
-func inOrder(runs []Run) bool {
+// inOrder reports whether the runs can be those of the lane. In a main lane a message may have been stored long before it
+// got its position, so indexes are in no order there.
+func inOrder(k Key, runs []Run) bool {
 	var before Run
 	for i := range runs {
 		r := &runs[i]
-		if r.N == 0 || r.end() < r.Seq || r.Seq < before.end() || r.Index < before.Index || i > 0 && r.Time < before.Time {
+		if r.N == 0 || r.end() < r.Seq || r.Seq < before.end() || k.Lane != 0 && r.Index < before.Index || i > 0 && r.Time < before.Time {
 			return false
 		}
 		before = *r
@@ -69,8 +70,8 @@ func cutTo(runs []Run, lo, hi uint64) []Run {
 	return out
 }
 
-// fits reports whether a chunk or block that begins with first, all differences counted, can take r.
-func fits(seq, index uint64, time int64, r *Run) bool {
-	return r.end()-seq <= math.MaxUint32 && r.Index >= index && r.Index-index <= math.MaxUint32 &&
-		r.Time >= time && r.Time-time <= math.MaxUint32
+// fits reports whether a chunk that begins with first can end with a run that ends at seq and time, and have the indexes
+// [lo, hi].
+func fits(first *Run, seq uint64, time int64, lo, hi uint64) bool {
+	return seq-first.Seq <= math.MaxUint32 && time >= first.Time && time-first.Time <= math.MaxUint32 && hi-lo <= math.MaxUint32
 }

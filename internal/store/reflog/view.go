@@ -24,11 +24,11 @@ type mainLane struct {
 
 // chunk is one piece of a main lane, [seq, seq+span).
 type chunk struct {
-	seq, index uint64 // of the first run
+	seq, index uint64 // of the first run; lowest
 	time       int64
 	bytes      uint64
 	span       uint32
-	indexes    uint32 // index of the last run - index
+	indexes    uint32 // highest index - index
 	times      uint32 // time of the last run - time
 	file       uint32 // 0: the tail
 	off, size  uint32
@@ -45,11 +45,14 @@ func chunkOf(runs []Run) chunk {
 	first, last := &runs[0], &runs[len(runs)-1]
 	c := chunk{
 		seq: first.Seq, index: first.Index, time: first.Time, runs: uint16(len(runs)),
-		span: uint32(last.end() - first.Seq), indexes: uint32(last.Index - first.Index), times: uint32(last.Time - first.Time),
+		span: uint32(last.end() - first.Seq), times: uint32(last.Time - first.Time),
 	}
+	highest := first.Index
 	for i := range runs {
 		c.bytes += uint64(runs[i].Bytes)
+		c.index, highest = min(c.index, runs[i].Index), max(highest, runs[i].Index)
 	}
+	c.indexes = uint32(highest - c.index)
 	return c
 }
 

@@ -1,9 +1,6 @@
 package reflog
 
-import (
-	"iter"
-	"slices"
-)
+import "iter"
 
 func (f *Frozen) walker(throttle func(int) error) *reader {
 	if f.merged == nil {
@@ -92,7 +89,7 @@ func weighRuns(runs []Run, spans []Span, out func(lo, hi, bytes uint64)) {
 		if hi == 0 {
 			lo = r.Index
 		}
-		hi = r.Index + 1
+		lo, hi = min(lo, r.Index), max(hi, r.Index+1)
 		bytes += uint64(r.Bytes)
 		return nil
 	})
@@ -173,14 +170,11 @@ func (e *eacher) main(k Key, spans []Span) error {
 	if m == nil {
 		return nil
 	}
-	i, _ := slices.BinarySearchFunc(m.chunks, e.lo, func(c chunk, lo uint64) int {
-		if c.last() < lo {
-			return -1
-		}
-		return 1
-	})
-	for i = max(i, m.at(spans[0].Lo)); i < len(m.chunks) && m.chunks[i].index < e.hi; i++ {
+	for i := m.at(spans[0].Lo); i < len(m.chunks); i++ {
 		c := &m.chunks[i]
+		if c.index >= e.hi || c.last() < e.lo {
+			continue
+		}
 		for len(spans) > 0 && spans[0].Hi <= c.seq {
 			spans = spans[1:]
 		}

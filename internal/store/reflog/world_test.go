@@ -91,15 +91,16 @@ func (a *added) apply(l interface {
 
 // world is a map, the model of it, and what a node would do with it.
 type world struct {
-	disk  *vfs.Disk
-	fs    vfs.FS
-	l     *Log
-	old   *oldLog
-	low   needed // what is asked for by now
-	tail  map[Key]uint64
-	index uint64
-	now   int64
-	slots uint16 // used in the entry index
+	disk     *vfs.Disk
+	fs       vfs.FS
+	l        *Log
+	old      *oldLog
+	low      needed // what is asked for by now
+	tail     map[Key]uint64
+	index    uint64
+	now      int64
+	slots    uint16 // used in the entry index
+	lastDrop uint64 // index
 
 	since  []added // not in the image
 	frozen *Frozen
@@ -133,12 +134,20 @@ func (w *world) send(k Key, n int, later int64, bytes uint32) {
 	if w.slots == 0 {
 		w.now += later
 	}
-	w.do(added{k: k, seq: w.tail[k], index: w.index, slot: w.slots, n: n, time: w.now, bytes: bytes})
+	w.do(added{k: k, seq: w.tail[k], index: w.late(k), slot: w.slots, n: n, time: w.now, bytes: bytes})
 	if _, ok := w.low[k]; !ok {
 		w.low[k] = w.tail[k]
 	}
 	w.tail[k] += uint64(n)
 	w.slots += uint16(n)
+}
+
+// late is where the next message of the lane was stored: here and there in a main lane, a while ago.
+func (w *world) late(k Key) uint64 {
+	if k.Lane != 0 || w.tail[k]%5 != 3 || w.index < w.lastDrop+8 {
+		return w.index
+	}
+	return w.index - 1 - w.tail[k]%7
 }
 
 // take ends the first n messages of the lane. A delayed lane that is empty is gone; one of the same moment begins behind it.
@@ -152,6 +161,7 @@ func (w *world) take(k Key, n uint64) {
 
 func (w *world) drop(shard uint64) {
 	w.do(added{k: Key{Shard: shard}, drop: true})
+	w.lastDrop = w.index
 	for k := range w.low {
 		if k.Shard == shard {
 			delete(w.low, k)
