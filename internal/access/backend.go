@@ -50,6 +50,19 @@ type Backend interface {
 	// ErrMsgSize if a body exceeds the queue's MaxMsgSize, ErrHeapFull, ErrTooMany and ErrDiskFull.
 	Send(ctx context.Context, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error)
 
+	// Prepare is Send for messages that nobody receives before they are committed. Who sent them is asked about them after
+	// interval, or the queue's FirstQueryInterval if that is 0; conn is its connection's number (see Producers). It refuses
+	// like Send, and with ErrTransaction if the queue is not transactional.
+	Prepare(ctx context.Context, owner, name string, bodies [][]byte, interval time.Duration, conn uint64) ([]cmq.MsgID, error)
+
+	// Confirm commits and rolls back prepared messages. It gives one error per decision, in order: nil, ErrNotPrepared
+	// (unknown, or decided before), or ErrTransaction if the queue is not transactional.
+	Confirm(ctx context.Context, owner, name string, decisions []cmq.Decision) ([]*cmq.Error, error)
+
+	// Queries waits for at most wait until producers of the queue are to be asked about prepared messages, and gives up to
+	// about most such questions, which whoever called passes on; none when the time is up.
+	Queries(ctx context.Context, owner, name string, most int, wait time.Duration) ([]cmq.Query, error)
+
 	// Receive gives up to max messages as soon as there is one, after waiting for at most *wait, or the queue's
 	// PollingWait if wait is nil, and locks them for lock, or the queue's VisibilityTimeout if that is 0. No message in
 	// that time: an empty list, or ErrNoMessage. It refuses with ErrTooMany and ErrDiskFull.

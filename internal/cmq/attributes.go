@@ -16,6 +16,13 @@ const (
 	PolicyAge      = 1 // not consumed within MaxTimeToLive of the send
 )
 
+// TransactionPolicy says how a queue treats messages that are sent before it is decided whether they count.
+type TransactionPolicy struct {
+	On                 bool          // prepared messages are taken; those that are there stay when it is switched off
+	FirstQueryInterval time.Duration // between the send, or a query, and the next query
+	MaxQueryCount      int           // after so many queries without an answer nobody asks any more
+}
+
 // QueueAttributes are the settings of one queue. Durations are whole seconds in the API.
 type QueueAttributes struct {
 	MaxMsgHeapNum     int64
@@ -25,10 +32,11 @@ type QueueAttributes struct {
 	MsgRetention      time.Duration
 	Rewind            time.Duration // 0: deleted messages cannot be rewound
 	DeadLetter        DeadLetterPolicy
+	Transaction       TransactionPolicy
 	Trace             bool
 }
 
-// DefaultQueueAttributes are the published defaults (http-api.md 2.1).
+// DefaultQueueAttributes are the published defaults (http-api.md 2.1; those of transactions 8, 30).
 func DefaultQueueAttributes() QueueAttributes {
 	return QueueAttributes{
 		MaxMsgHeapNum:     100_000_000,
@@ -36,6 +44,7 @@ func DefaultQueueAttributes() QueueAttributes {
 		VisibilityTimeout: 30 * time.Second,
 		MaxMsgSize:        65536,
 		MsgRetention:      345600 * time.Second,
+		Transaction:       TransactionPolicy{FirstQueryInterval: 5 * time.Second, MaxQueryCount: 15},
 	}
 }
 
@@ -46,6 +55,7 @@ type ShardAttributes struct {
 	MsgRetention      time.Duration
 	Rewind            time.Duration
 	DeadLetter        DeadLetterPolicy
+	Transaction       TransactionPolicy
 	MaxInFlight       int // locked messages; DefaultMaxInFlight if 0
 }
 
@@ -60,6 +70,7 @@ func (a *QueueAttributes) ShardAttributes() ShardAttributes {
 		MsgRetention:      a.MsgRetention,
 		Rewind:            a.Rewind,
 		DeadLetter:        a.DeadLetter,
+		Transaction:       a.Transaction,
 		MaxInFlight:       DefaultMaxInFlight,
 	}
 }

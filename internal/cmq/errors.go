@@ -94,8 +94,15 @@ var (
 	ErrRelockBatch = &Error{6020, 10830, "batch change message visibility failed"}
 )
 
-// ErrTransaction answers the wish for a transactional queue, which this server does not offer.
-var ErrTransaction = &Error{4490, 10790, "transaction message is not supported"}
+// Errors about transactions. ErrNotPrepared answers a decision about a message that is not prepared: it never was, or it
+// is decided. The last two are for confirmations of which all or some failed.
+var (
+	ErrNotPrepared = &Error{4490, 10770, "message id is invalid"}
+	ErrNotAllowed  = &Error{4490, 10780, "message operation is not allowed"}
+	ErrTransaction = &Error{4490, 10790, "transaction message is not supported"}
+	ErrConfirm     = &Error{6040, 10750, "transaction confirmation failed"}
+	ErrConfirmPart = &Error{6040, 10760, "transaction confirmation partially failed"}
+)
 
 // ErrParameterKey is for a malformed parameter name.
 func ErrParameterKey(p string) *Error {

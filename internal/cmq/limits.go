@@ -27,6 +27,8 @@ type Limits struct {
 	DelaySeconds        Range
 	MaxReceiveCount     Range
 	MaxTimeToLive       Range
+	FirstQueryInterval  Range
+	MaxQueryCount       Range
 	ListLimit           Range
 	DefaultListLimit    int64
 }
@@ -52,6 +54,8 @@ func DefaultLimits() Limits {
 		DelaySeconds:              Range{0, 6_048_000},
 		MaxReceiveCount:           Range{1, 1000},
 		MaxTimeToLive:             Range{300, 43200},
+		FirstQueryInterval:        Range{1, 3600},
+		MaxQueryCount:             Range{1, 100},
 		ListLimit:                 Range{0, 50},
 		DefaultListLimit:          20,
 	}

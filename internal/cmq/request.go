@@ -21,6 +21,9 @@ const (
 	KindForget                    // Number: transfers below it have arrived
 	KindMeta                      // Payload: a command or query of the controller → Payload
 	KindRelock                    // Handles, Lock: locks end that much from now (0: now) → Errors, one per handle
+	KindPrepare                   // Bodies, Interval, Origin → IDs: stored, invisible until decided
+	KindDecide                    // Decisions → Errors, one per decision
+	KindQueries                   // Max, Wait, Origin.Node → Queries that have come due (none: nothing within Wait)
 
 	KindEnd // one more than the last kind
 )
@@ -43,6 +46,28 @@ type Request struct {
 	Number     uint64
 	IDs        []MsgID
 	Payload    []byte
+	Interval   time.Duration // Prepare: 0 is the queue's FirstQueryInterval
+	Origin     Origin
+	Decisions  []Decision
+}
+
+// Origin is where a prepared message came in, so that who sent it can be asked about it.
+type Origin struct {
+	Node NodeID
+	Conn uint64 // the connection, as its door numbers it
+}
+
+// Decision is what becomes of a prepared message: it is sent, or it never was.
+type Decision struct {
+	ID     MsgID
+	Commit bool // otherwise it is rolled back
+}
+
+// Query asks the producer of a prepared message what becomes of it.
+type Query struct {
+	ID     MsgID
+	Count  int // queries including this one
+	Origin Origin
 }
 
 // Reply answers a Request. A refusal that the API's user caused is in Err; everything else that can go
@@ -57,6 +82,7 @@ type Reply struct {
 	Base     uint64 // DeadList: every number below it is settled
 	Number   uint64
 	Payload  []byte
+	Queries  []Query
 }
 
 // Message is one delivery.
@@ -76,6 +102,8 @@ type ShardStatus struct {
 	Inactive   int64     // locked
 	Delayed    int64     // not due yet
 	Rewindable int64     // deleted, but can be rewound
+	Prepared   int64     // sent, but not decided: invisible
+	Undecided  int64     // of these, how many nobody asks about any more
 	MinMsgTime time.Time // send time of the oldest message not deleted; now if there is none
 	Now        time.Time // cluster time of the reading
 }

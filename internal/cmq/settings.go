@@ -12,6 +12,9 @@ type QueueSettings struct {
 	MaxMsgSize          *int64 // bytes
 	MsgRetentionSeconds *int64
 	RewindSeconds       *int64
+	Transaction         *bool
+	FirstQueryInterval  *int64 // seconds
+	MaxQueryCount       *int64
 	Trace               *bool
 	DeadLetter          *DeadLetterSettings
 }
@@ -35,6 +38,11 @@ func (s *QueueSettings) Apply(a QueueAttributes, deadLetter QueueID) (QueueAttri
 	setSeconds(&a.Rewind, s.RewindSeconds)
 	if s.MaxMsgSize != nil {
 		a.MaxMsgSize = int(*s.MaxMsgSize)
+	}
+	set(&a.Transaction.On, s.Transaction)
+	setSeconds(&a.Transaction.FirstQueryInterval, s.FirstQueryInterval)
+	if s.MaxQueryCount != nil {
+		a.Transaction.MaxQueryCount = int(*s.MaxQueryCount)
 	}
 	if s.Trace != nil {
 		a.Trace = *s.Trace

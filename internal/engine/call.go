@@ -24,6 +24,7 @@ type trouble struct {
 	i     int // its place in the reply
 	ref   store.Ref
 	known bool // ref says where it is
+	sent  int64
 	err   error
 }
 
@@ -34,11 +35,12 @@ func (r *Result) Unread() bool { return len(r.at) > 0 }
 type Call struct {
 	req    *cmq.Request
 	done   func(*Result, error)
-	until  int64 // cluster time until which a receive may wait; 0: not at all
-	op     int   // place among the operations of its entry
-	size   int   // bytes it will take in an entry, about
-	taken  int   // messages this receive was counted for in its shard's takes
-	gone   bool  // the caller has gone
+	until  int64       // cluster time until which a receive may wait; 0: not at all
+	op     int         // place among the operations of its entry
+	size   int         // bytes it will take in an entry, about
+	ids    []cmq.MsgID // messages that are asked about
+	taken  int         // messages this receive was counted for in its shard's takes
+	gone   bool        // the caller has gone
 	parked bool
 	tries  int  // how often it waited for references to be read
 	hasty  bool // it does not wait for references any more
@@ -57,7 +59,10 @@ func (c *Call) refuse(e *cmq.Error) { c.finish(&Result{Reply: cmq.Reply{Err: e}}
 
 // sizeOf is about how many bytes the request takes in an entry.
 func sizeOf(req *cmq.Request) int {
-	n := 64 + 8*len(req.Handles)
+	n := 64 + 8*len(req.Handles) + 11*len(req.Decisions)
+	if req.Kind == cmq.KindQueries {
+		n += 10 * maxAsks
+	}
 	for _, b := range req.Bodies {
 		n += len(b) + 32
 	}

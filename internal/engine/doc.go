@@ -17,6 +17,9 @@
 // A message that cannot be read here comes from another replica, and if no replica has it, it is deleted through the log
 // and reported: see Mend.
 //
+// Queries about prepared messages go the way of messages: whoever can pass them on to producers parks a call, and a query is
+// put into the log when it is due and somebody waits for it; see asks.
+//
 // Nothing is proposed for a poll that would come back empty. A parked poll is queued right behind the send that feeds
 // it, so both travel in one entry.
 package engine

@@ -57,7 +57,7 @@ func (m *Machine) cutReply(r *Result) {
 // read resolves the positions with these places in the reply and reads their messages. What fails is in r.trouble.
 func (m *Machine) read(r *Result, places []int) {
 	log := m.refs.Load()
-	refs, found := make([]store.Ref, 0, len(places)), make([]int, 0, len(places))
+	refs, found, sent := make([]store.Ref, 0, len(places)), make([]int, 0, len(places)), make([]int64, 0, len(places))
 	for _, i := range places {
 		p := r.at[i]
 		ref, ok, err := log.Resolve(reflog.Key{Shard: uint64(r.shard), Lane: p.Lane}, p.Seq)
@@ -68,27 +68,28 @@ func (m *Machine) read(r *Result, places []int) {
 			r.trouble = append(r.trouble, trouble{i: i, err: err})
 			continue
 		}
-		refs, found = append(refs, store.Ref{Index: ref.Index, Slot: ref.Slot}), append(found, i)
+		refs, found, sent = append(refs, store.Ref{Index: ref.Index, Slot: ref.Slot}), append(found, i), append(sent, ref.Time)
 	}
 	if len(refs) == 0 {
 		return
 	}
 	m.cfg.Messages(refs, func(k int, msg store.Message, err error) {
 		if err != nil {
-			r.trouble = append(r.trouble, trouble{i: found[k], ref: refs[k], known: true, err: err})
+			r.trouble = append(r.trouble, trouble{i: found[k], ref: refs[k], sent: sent[k], known: true, err: err})
 			return
 		}
-		m.put(r, found[k], refs[k], &msg)
+		m.put(r, found[k], refs[k], sent[k], &msg)
 	})
 }
 
 // errNotHeld is a position that the references do not know. It is no error if the message is gone.
 var errNotHeld = errors.New("no reference")
 
-// put completes a message of the reply.
-func (m *Machine) put(r *Result, i int, ref store.Ref, msg *store.Message) {
+// put completes a message of the reply. It was sent when it got its position: what was prepared is sent when it is
+// committed.
+func (m *Machine) put(r *Result, i int, ref store.Ref, sent int64, msg *store.Message) {
 	out := &r.Reply.Messages[i]
-	out.Body, out.ID, out.Enqueued = msg.Body, cmq.MsgID(msg.Origin), at(msg.Time)
+	out.Body, out.ID, out.Enqueued = msg.Body, cmq.MsgID(msg.Origin), at(sent)
 	if out.ID == 0 {
 		out.ID = m.id(ref)
 	}
@@ -202,7 +203,7 @@ func (w *mend) fetched(got []store.Message, err error) {
 			w.drop(t)
 		case k >= 0:
 			w.m.stats.Mended.Add(1)
-			w.m.put(w.r, t.i, t.ref, &got[k])
+			w.m.put(w.r, t.i, t.ref, t.sent, &got[k])
 		case lost && w.m.quarantine(w.r, t):
 			w.drop(t)
 		default:

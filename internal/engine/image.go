@@ -108,7 +108,7 @@ func (j *imageJob) Run(throttle func(bytes int) error) (parts [][]byte, files []
 	}
 	parts = append(parts, binary.LittleEndian.AppendUint64([]byte{imageVersion}, uint64(size)))
 	parts = append(append(parts, state.parts...), refs)
-	return parts, files, &frozenLive{imageLive{state}, j.frozen, throttle}, nil
+	return parts, files, &frozenLive{state, j.frozen, throttle}, nil
 }
 
 // Done implements set.ImageJob.
@@ -150,13 +150,24 @@ func neededLanes(s *queue.Shard) iter.Seq2[int64, uint64] {
 	return s.Needed
 }
 
-// imageLive tells which positions have messages that the image still needs.
-type imageLive struct{ imageState }
+// imageLive tells which positions have messages that the image still needs. Those that are prepared have no positions;
+// held is told of them.
+type imageLive struct {
+	imageState
+	held func(shard cmq.ShardID, id cmq.MsgID, bytes uint32) error
+}
 
 // Shards implements reflog.Live.
 func (l imageLive) Shards(f func(shard uint64, spans iter.Seq[reflog.Span]) error) error {
-	return broker.WalkImage(l.set, l.parts, func(id cmq.ShardID, s *queue.Shard) error {
-		return f(uint64(id), func(yield func(reflog.Span) bool) {
+	return broker.WalkImage(l.set, l.parts, func(shard cmq.ShardID, s *queue.Shard) (err error) {
+		s.Held(func(id cmq.MsgID, bytes uint32) bool {
+			err = l.held(shard, id, bytes)
+			return err == nil
+		})
+		if err != nil {
+			return err
+		}
+		return f(uint64(shard), func(yield func(reflog.Span) bool) {
 			s.Live(func(lane int64, lo, hi uint64) bool { return yield(reflog.Span{Lane: lane, Lo: lo, Hi: hi}) })
 		})
 	})
@@ -164,19 +175,31 @@ func (l imageLive) Shards(f func(shard uint64, spans iter.Seq[reflog.Span]) erro
 
 // frozenLive is what an image needs of the messages.
 type frozenLive struct {
-	imageLive
+	imageState
 	frozen   *reflog.Frozen
 	throttle func(bytes int) error
 }
 
 // Weigh implements store.Live.
 func (l *frozenLive) Weigh(f func(lo, hi, bytes uint64)) error {
-	return l.frozen.Weigh(l.imageLive, l.throttle, f)
+	live := imageLive{l.imageState, func(_ cmq.ShardID, id cmq.MsgID, bytes uint32) error {
+		if !mutant.On(mutant.PreparedNotLive) {
+			f(id.Index(), id.Index()+1, max(uint64(bytes), 1))
+		}
+		return nil
+	}}
+	return l.frozen.Weigh(live, l.throttle, f)
 }
 
 // Each implements store.Live.
 func (l *frozenLive) Each(lo, hi uint64, f func(store.Run) error) error {
-	return l.frozen.Each(l.imageLive, lo, hi, l.throttle, func(_ reflog.Key, r reflog.Run) error {
+	live := imageLive{l.imageState, func(_ cmq.ShardID, id cmq.MsgID, bytes uint32) error {
+		if id.Index() < lo || id.Index() >= hi || mutant.On(mutant.PreparedNotLive) {
+			return nil
+		}
+		return f(store.Run{Index: id.Index(), Slot: id.Slot(), N: 1, Bytes: bytes})
+	}}
+	return l.frozen.Each(live, lo, hi, l.throttle, func(_ reflog.Key, r reflog.Run) error {
 		return f(store.Run{Index: r.Index, Slot: r.Slot, N: r.N, Bytes: r.Bytes})
 	})
 }
@@ -194,7 +217,7 @@ func (m *Machine) Live(image []byte, files []reflog.File) (store.Live, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &frozenLive{imageLive{imageState{m.cfg.Set, [][]byte{state}}}, refs.Look(), nil}, nil
+	return &frozenLive{imageState{m.cfg.Set, [][]byte{state}}, refs.Look(), nil}, nil
 }
 
 // nothing is what an empty set needs.

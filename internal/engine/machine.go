@@ -107,10 +107,12 @@ func (m *Machine) Lead(term uint64) {
 	// What this replica took for the time when it led before may have been ahead of what was agreed on since.
 	m.now = m.b.Time()
 	m.forgetLocks()
+	m.revealPrepared()
 	m.b.Shards(func(id cmq.ShardID) bool {
 		s := m.shard(id)
 		m.housekeep(s)
 		m.announceDead(s)
+		m.watchUndecided(s)
 		return true
 	})
 }
@@ -123,6 +125,7 @@ func (m *Machine) Follow() {
 	shards := m.shards
 	m.shards = make(map[cmq.ShardID]*shard)
 	m.alarms.clear()
+	m.stats.Undecided.Store(0)
 	err := &cmq.NotLeaderError{Set: m.cfg.Set}
 	for _, c := range waiting {
 		c.finish(nil, err)
@@ -210,6 +213,11 @@ func (m *Machine) add(c *Call) (added, full bool) {
 		c.finish(&Result{}, nil)
 		return false, false
 	}
+	if c.gone && c.req.Kind == cmq.KindQueries {
+		m.completeQueries(c, nil)
+		m.ask(s)
+		return false, false
+	}
 	op, refusal, later := m.operation(c, s)
 	if refusal != nil {
 		c.refuse(refusal)
@@ -252,11 +260,16 @@ func (m *Machine) Apply(index, term uint64, data []byte) {
 	refs := m.refs.Load()
 	for _, p := range m.out.Placed {
 		k := reflog.Key{Shard: uint64(p.Shard), Lane: p.Lane}
+		if p.Index != 0 {
+			refs.Add(k, p.Seq, p.Index, p.Slot, p.N, m.b.Time(), p.Bytes)
+			continue
+		}
 		refs.Add(k, p.Seq, index, p.Slot, p.N, m.b.Time(), batch.BodyBytes(p.Slot, p.N))
 	}
 	for _, id := range m.out.Dropped {
 		refs.DropShard(uint64(id))
 	}
+	m.stats.Prepared.Store(m.b.Held())
 	m.settle(index, term, batch.Header)
 	if m.leading {
 		m.afterApply()
@@ -296,8 +309,10 @@ func (m *Machine) afterApply() {
 	for _, id := range m.out.Touched {
 		s := m.shard(id)
 		m.feed(s)
+		m.ask(s)
 		m.housekeep(s)
 		m.announceDead(s)
+		m.watchUndecided(s)
 	}
 	for _, id := range m.out.Dropped {
 		m.dropView(id)

@@ -5,12 +5,24 @@ package engine
 import (
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/mutant"
+	"github.com/opencmq/cmq/internal/store/reflog"
 )
 
 // forgetLocks makes a new leader ignore the locks of the old one.
 func (m *Machine) forgetLocks() {
 	if mutant.On(mutant.LockIgnoredAfterLeaderChange) {
 		m.b.ForgetLocks()
+	}
+}
+
+// revealPrepared makes a new leader hand out what is not decided.
+func (m *Machine) revealPrepared() {
+	if !mutant.On(mutant.PreparedVisibleAfterLeaderChange) {
+		return
+	}
+	for _, p := range m.b.CommitAlone() {
+		k := reflog.Key{Shard: uint64(p.Shard), Lane: p.Lane}
+		m.refs.Load().Add(k, p.Seq, p.Index, p.Slot, p.N, m.b.Time(), p.Bytes)
 	}
 }
 

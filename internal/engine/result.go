@@ -15,6 +15,11 @@ type Stats struct {
 	Full        atomic.Uint64 // requests refused because a disk is full
 	Mended      atomic.Uint64 // messages that could not be read here and came from another replica
 	Quarantined atomic.Uint64 // messages that no replica could give and that were therefore deleted
+
+	Committed, RolledBack atomic.Uint64 // prepared messages that were decided
+	Asked                 atomic.Uint64 // queries about prepared messages handed to doors
+	Prepared              atomic.Int64  // messages not decided, as this replica has them
+	Undecided             atomic.Int64  // of these, those nobody is asked about any more, while it leads
 }
 
 // complete gives a call the result of its operation.
@@ -26,6 +31,17 @@ func (m *Machine) complete(c *Call, index uint64, r *broker.Result) {
 			s.sends -= int64(len(c.req.Bodies))
 		}
 		m.completeSend(c, index, r)
+	case cmq.KindPrepare:
+		m.completeSend(c, index, r)
+	case cmq.KindDecide:
+		m.completeDecide(c, r.Errors)
+		c.finish(&Result{Reply: cmq.Reply{Err: r.Err, Errors: append([]*cmq.Error(nil), r.Errors...)}}, nil)
+	case cmq.KindQueries:
+		if r.Err != nil {
+			c.refuse(r.Err)
+			return
+		}
+		m.completeQueries(c, r.Queries)
 	case cmq.KindReceive:
 		m.untake(c)
 		m.completeReceive(c, r)

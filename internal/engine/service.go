@@ -28,7 +28,8 @@ type Service struct {
 func (s *Service) Start(req *cmq.Request, done func(*cmq.Reply, error)) cmq.Pending {
 	t := &task{s: s, req: req, done: done}
 	exec := s.Loop.Exec
-	if req.Kind == cmq.KindSend || req.Kind == cmq.KindDelete || req.Kind == cmq.KindRelock {
+	switch req.Kind {
+	case cmq.KindSend, cmq.KindPrepare, cmq.KindDelete, cmq.KindRelock:
 		exec = s.Loop.ExecForNextEntry
 	}
 	if !exec(t.submit) {

@@ -33,6 +33,8 @@ type busy struct {
 	loading bool    // references are being read
 	vague   bool    // the marks that are due are not known until then
 	aside   []*Call // waiting for them
+
+	asks *asks // nil: nobody waits for queries, and nothing is undecided
 }
 
 // busy gives what the view has beside, to be changed.
@@ -45,7 +47,7 @@ func (s *shard) busy() *busy {
 
 // calm lets go of what the view has beside, if nothing is in it.
 func (s *shard) calm() {
-	if b := s.more; b != nil && len(b.parked)+len(b.aside) == 0 && b.wakeAt == 0 && b.lane == 0 && !b.loading && !b.vague {
+	if b := s.more; b != nil && len(b.parked)+len(b.aside) == 0 && b.wakeAt == 0 && b.lane == 0 && !b.loading && !b.vague && b.asks.idle() {
 		s.more = nil
 	}
 }
@@ -63,7 +65,11 @@ func (s *shard) calls() []*Call {
 	if s.more == nil {
 		return nil
 	}
-	return append(s.more.parked, s.more.aside...)
+	list := slices.Concat(s.more.parked, s.more.aside)
+	if s.more.asks != nil {
+		list = append(list, s.more.asks.parked...)
+	}
+	return list
 }
 
 // unpark takes out the poll that waits for longest.
@@ -97,6 +103,7 @@ func (m *Machine) dropView(id cmq.ShardID) {
 		return
 	}
 	delete(m.shards, id)
+	m.stats.Undecided.Add(-s.undecided())
 	for _, c := range s.calls() {
 		c.refuse(cmq.ErrQueueNotExist)
 	}
@@ -187,8 +194,12 @@ func (m *Machine) unpark(c *Call) {
 	if s == nil || s.more == nil {
 		return
 	}
-	if i := slices.Index(s.more.parked, c); i >= 0 {
-		s.more.parked = slices.Delete(s.more.parked, i, i+1)
+	list := &s.more.parked
+	if c.req.Kind == cmq.KindQueries {
+		list = &s.more.asks.parked
+	}
+	if i := slices.Index(*list, c); i >= 0 {
+		*list = slices.Delete(*list, i, i+1)
 		s.calm()
 	}
 }

@@ -10,7 +10,7 @@ import (
 // a receive makes the log longer and nothing smaller.
 func (m *Machine) refuses(kind cmq.Kind) bool {
 	switch kind {
-	case cmq.KindSend:
+	case cmq.KindSend, cmq.KindPrepare:
 		return m.space >= set.SpaceSoft
 	case cmq.KindReceive, cmq.KindTransfer, cmq.KindRewind:
 		return m.space >= set.SpaceHard
@@ -29,6 +29,7 @@ func (m *Machine) SetSpace(level set.Space) {
 		s := m.shards[id]
 		if !m.refuses(cmq.KindReceive) {
 			m.feed(s)
+			m.ask(s)
 			continue
 		}
 		for s.parks() > 0 {

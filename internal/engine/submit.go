@@ -39,11 +39,15 @@ func (m *Machine) Submit(now int64, req *cmq.Request, done func(*Result, error))
 		if !m.deleteUnreplicated(c) {
 			m.enqueue(c)
 		}
+	case cmq.KindDecide:
+		m.decide(c)
+	case cmq.KindQueries:
+		m.queries(c)
 	case cmq.KindStatus:
 		m.status(c)
 	case cmq.KindDeadList:
 		m.deadList(c)
-	case cmq.KindRelease, cmq.KindRelock, cmq.KindRewind, cmq.KindClear, cmq.KindOpenShard, cmq.KindSetShard, cmq.KindDropShard,
+	case cmq.KindPrepare, cmq.KindRelease, cmq.KindRelock, cmq.KindRewind, cmq.KindClear, cmq.KindOpenShard, cmq.KindSetShard, cmq.KindDropShard,
 		cmq.KindTransfer, cmq.KindForget:
 		m.enqueue(c)
 	default:
@@ -111,6 +115,12 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 		op.Kind, op.Handles = command.Delete, req.Handles
 	case cmq.KindRelease:
 		op.Kind, op.Handles = command.Release, req.Handles
+	case cmq.KindPrepare:
+		op.Kind, op.Bodies, op.Interval, op.Origin = command.Prepare, req.Bodies, req.Interval.Milliseconds(), req.Origin
+	case cmq.KindDecide:
+		op.Kind, op.Decisions = command.Decide, req.Decisions
+	case cmq.KindQueries:
+		op.Kind, op.IDs = command.Ask, c.ids
 	case cmq.KindRelock:
 		op.Kind, op.Handles, op.Lock = command.Relock, req.Handles, req.Lock.Milliseconds()
 	case cmq.KindClear:

@@ -114,7 +114,7 @@ func (t *task) Cancel() {
 	if !t.settled.CompareAndSwap(false, true) {
 		return
 	}
-	if t.req.Kind == cmq.KindReceive {
+	if t.req.Kind == cmq.KindReceive || t.req.Kind == cmq.KindQueries {
 		t.s.Loop.Exec(func(int64) {
 			if t.call != nil {
 				t.s.Machine.Cancel(t.call)

@@ -29,6 +29,8 @@ const (
 	NoSpaceHole
 	RetentionByWallClock
 	ExtendedLockEndsEarly
+	PreparedVisibleAfterLeaderChange
+	PreparedNotLive
 	end
 )
 
@@ -95,6 +97,10 @@ func describe(id ID) description {
 		return description{"RetentionByWallClock", "Retention ends by the leader's wall clock instead of cluster time."}
 	case ExtendedLockEndsEarly:
 		return description{"ExtendedLockEndsEarly", "A lock that was extended ends when it would have without."}
+	case PreparedVisibleAfterLeaderChange:
+		return description{"PreparedVisibleAfterLeaderChange", "A new leader hands out messages that are not decided."}
+	case PreparedNotLive:
+		return description{"PreparedNotLive", "Messages that are not decided are taken for dead when files are rewritten."}
 	}
 	return description{"None", "No deliberate bug."}
 }

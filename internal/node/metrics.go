@@ -20,6 +20,8 @@ type collector struct {
 	sent, received, deleted       *prometheus.Desc
 	released, empty, busy         *prometheus.Desc
 	full, mended, quarantined     *prometheus.Desc
+	prepared, undecided           *prometheus.Desc
+	committed, rolledBack, asked  *prometheus.Desc
 	free, space, image            *prometheus.Desc
 	logBytes, archiveBytes        *prometheus.Desc
 	damage, scrubs                *prometheus.Desc
@@ -54,6 +56,11 @@ func newCollector(n *Node) *collector {
 		full:         perSet("cmq_requests_full_total", "Requests refused because a disk of the set is full."),
 		mended:       perSet("cmq_messages_mended_total", "Messages that could not be read here and came from another replica."),
 		quarantined:  perSet("cmq_messages_quarantined_total", "Messages deleted because no replica could give them."),
+		prepared:     perSet("cmq_messages_prepared", "Messages sent in transactions that are not decided, as this replica has them."),
+		undecided:    perSet("cmq_messages_undecided", "Of these, messages whose producers were asked as often as the queue allows without an answer; on the leader, else 0."),
+		committed:    perSet("cmq_messages_committed_total", "Prepared messages committed, by this node as leader."),
+		rolledBack:   perSet("cmq_messages_rolled_back_total", "Prepared messages rolled back, by this node as leader."),
+		asked:        perSet("cmq_transaction_queries_total", "Queries about prepared messages handed to doors, by this node as leader."),
 		free:         single("cmq_disk_free_bytes", "Free bytes on the disk of the data directory."),
 		space:        perSet("cmq_set_space", "How full the fullest disk of the set is as this node knows: 0 there is room, 1 sends are refused, 2 receives too."),
 		image:        perSet("cmq_set_image_index", "Raft index of this replica's newest image."),
@@ -102,6 +109,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(c.dropped, h.host.Dropped(), label)
 		if h.service != nil {
 			c.collectEngine(counter, h.service.Machine.Stats(), label)
+			gauge(c.prepared, float64(h.service.Machine.Stats().Prepared.Load()), label)
+			gauge(c.undecided, float64(h.service.Machine.Stats().Undecided.Load()), label)
 		}
 	}
 	if t := c.n.transport.Load(); t != nil {
@@ -144,4 +153,7 @@ func (c *collector) collectEngine(counter sampler, s *engine.Stats, label string
 	counter(c.full, s.Full.Load(), label)
 	counter(c.mended, s.Mended.Load(), label)
 	counter(c.quarantined, s.Quarantined.Load(), label)
+	counter(c.committed, s.Committed.Load(), label)
+	counter(c.rolledBack, s.RolledBack.Load(), label)
+	counter(c.asked, s.Asked.Load(), label)
 }

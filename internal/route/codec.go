@@ -12,24 +12,28 @@ import (
 // What travels between Routers. Numbers are varints (signed ones zigzag) unless said otherwise; fixed ones are
 // little endian; fields follow each other without gaps, all of them always.
 //
-//	request:  version u8 = 1 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
-//	          | version | from | base | number | handles | ids | bodies | payload
-//	answer:   version u8 = 1 | outcome u8 | by outcome:
-//	            0 reply        error | queue | base | number | status | ids | errors | messages | payload
+//	request:  version u8 = 2 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
+//	          | version | from | base | number | handles | ids | bodies | payload | interval | origin | decisions
+//	answer:   version u8 = 2 | outcome u8 | by outcome:
+//	            0 reply        error | queue | base | number | status | ids | errors | messages | payload | queries
 //	            1 not leader   set | leader
 //	            6 failed       text
 //	            others         nothing
 //
 //	attributes: heap | visibility | retention | rewind | dead letter: queue, policy, receives, age | in flight
-//	status:     active | inactive | delayed | rewindable | oldest time | now time
+//	            | transactions: u8 on, interval, queries
+//	status:     active | inactive | delayed | rewindable | prepared | undecided | oldest time | now time
 //	message:    id u64 | handle u64 | enqueued, first dequeue, next visible time | dequeue count | bytes body
+//	origin:     node | connection
+//	decision:   id u64 | u8 commit
+//	query:      id u64 | count | origin
 //	error:      u8 = 0: none; else 1, code, module, text
 //	time:       i64 Unix milliseconds, the smallest number is Go's zero time
 //	durations:  nanoseconds
 //	ids, handles: count u32, then u64 each
-//	bodies, errors, messages: count u32, then each
+//	bodies, errors, messages, decisions, queries: count u32, then each
 //	bytes, text: length u32, then the bytes
-const codecVersion = 1
+const codecVersion = 2
 
 // Outcomes of a request.
 const (
@@ -57,6 +61,14 @@ func (w *writer) uint(v uint64) { w.b = binary.AppendUvarint(w.b, v) }
 func (w *writer) int(v int64)   { w.b = binary.AppendVarint(w.b, v) }
 func (w *writer) u32(v int)     { w.b = binary.LittleEndian.AppendUint32(w.b, uint32(v)) }
 func (w *writer) u64(v uint64)  { w.b = binary.LittleEndian.AppendUint64(w.b, v) }
+
+func (w *writer) bool(v bool) {
+	if v {
+		w.u8(1)
+	} else {
+		w.u8(0)
+	}
+}
 
 func (w *writer) bytes(b []byte) {
 	w.u32(len(b))
@@ -86,7 +98,7 @@ func u64s[T ~uint64](w *writer, list []T) {
 }
 
 func encodeRequest(set cmq.SetID, q *cmq.Request) []byte {
-	size := 256 + 8*(len(q.Handles)+len(q.IDs)) + len(q.Payload)
+	size := 256 + 8*(len(q.Handles)+len(q.IDs)) + 9*len(q.Decisions) + len(q.Payload)
 	for _, b := range q.Bodies {
 		size += 4 + len(b)
 	}
@@ -112,7 +124,19 @@ func encodeRequest(set cmq.SetID, q *cmq.Request) []byte {
 		w.bytes(b)
 	}
 	w.bytes(q.Payload)
+	w.int(int64(q.Interval))
+	w.origin(q.Origin)
+	w.u32(len(q.Decisions))
+	for _, d := range q.Decisions {
+		w.u64(uint64(d.ID))
+		w.bool(d.Commit)
+	}
 	return w.b
+}
+
+func (w *writer) origin(o cmq.Origin) {
+	w.uint(uint64(o.Node))
+	w.uint(o.Conn)
 }
 
 func (w *writer) attributes(a *cmq.ShardAttributes) {
@@ -125,6 +149,9 @@ func (w *writer) attributes(a *cmq.ShardAttributes) {
 	w.int(int64(a.DeadLetter.MaxReceiveCount))
 	w.int(int64(a.DeadLetter.MaxTimeToLive))
 	w.int(int64(a.MaxInFlight))
+	w.bool(a.Transaction.On)
+	w.int(int64(a.Transaction.FirstQueryInterval))
+	w.int(int64(a.Transaction.MaxQueryCount))
 }
 
 func encodeReply(p *cmq.Reply) []byte {
@@ -150,6 +177,13 @@ func encodeReply(p *cmq.Reply) []byte {
 		w.message(&p.Messages[i])
 	}
 	w.bytes(p.Payload)
+	w.u32(len(p.Queries))
+	for i := range p.Queries {
+		q := &p.Queries[i]
+		w.u64(uint64(q.ID))
+		w.int(int64(q.Count))
+		w.origin(q.Origin)
+	}
 	return w.b
 }
 
@@ -169,6 +203,8 @@ func (w *writer) status(s *cmq.ShardStatus) {
 	w.int(s.Inactive)
 	w.int(s.Delayed)
 	w.int(s.Rewindable)
+	w.int(s.Prepared)
+	w.int(s.Undecided)
 	w.time(s.MinMsgTime)
 	w.time(s.Now)
 }

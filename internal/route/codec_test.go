@@ -34,6 +34,8 @@ func fill(v reflect.Value, n *int64) {
 		}
 	case reflect.String:
 		v.SetString("text")
+	case reflect.Bool:
+		v.SetBool(true)
 	case reflect.Uint8:
 		v.SetUint(uint64(*n%12) + 1)
 	case reflect.Uint64, reflect.Uint16:

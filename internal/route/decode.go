@@ -60,6 +60,14 @@ func (r *reader) int() int64 {
 	return v
 }
 
+func (r *reader) bool() bool {
+	v := r.u8()
+	if v > 1 {
+		r.fail()
+	}
+	return v == 1
+}
+
 // count reads how many elements of at least size bytes follow.
 func (r *reader) count(size int) int {
 	b := r.take(4)
@@ -156,7 +164,18 @@ func decodeRequest(b []byte) (cmq.SetID, *cmq.Request, error) {
 		}
 	}
 	q.Payload = r.bytes()
+	q.Interval, q.Origin = r.duration(), r.origin()
+	if n := r.count(9); n > 0 {
+		q.Decisions = make([]cmq.Decision, n)
+		for i := range q.Decisions {
+			q.Decisions[i] = cmq.Decision{ID: cmq.MsgID(r.u64()), Commit: r.bool()}
+		}
+	}
 	return set, q, r.end()
+}
+
+func (r *reader) origin() cmq.Origin {
+	return cmq.Origin{Node: cmq.NodeID(r.uint()), Conn: r.uint()}
 }
 
 func (r *reader) attributes() cmq.ShardAttributes {
@@ -172,6 +191,7 @@ func (r *reader) attributes() cmq.ShardAttributes {
 			MaxTimeToLive:   r.duration(),
 		},
 		MaxInFlight: int(r.int()),
+		Transaction: cmq.TransactionPolicy{On: r.bool(), FirstQueryInterval: r.duration(), MaxQueryCount: int(r.int())},
 	}
 }
 
@@ -224,6 +244,12 @@ func (r *reader) reply() *cmq.Reply {
 		}
 	}
 	p.Payload = r.bytes()
+	if n := r.count(querySize); n > 0 {
+		p.Queries = make([]cmq.Query, n)
+		for i := range p.Queries {
+			p.Queries[i] = cmq.Query{ID: cmq.MsgID(r.u64()), Count: int(r.int()), Origin: r.origin()}
+		}
+	}
 	return p
 }
 
@@ -240,13 +266,16 @@ func (r *reader) error() *cmq.Error {
 
 func (r *reader) status() cmq.ShardStatus {
 	return cmq.ShardStatus{
-		Active: r.int(), Inactive: r.int(), Delayed: r.int(), Rewindable: r.int(),
+		Active: r.int(), Inactive: r.int(), Delayed: r.int(), Rewindable: r.int(), Prepared: r.int(), Undecided: r.int(),
 		MinMsgTime: r.time(), Now: r.time(),
 	}
 }
 
-// messageSize is the least a message takes.
-const messageSize = 2*8 + 3*8 + 1 + 4
+// The least a message and a query take.
+const (
+	messageSize = 2*8 + 3*8 + 1 + 4
+	querySize   = 8 + 3
+)
 
 func (r *reader) message() cmq.Message {
 	return cmq.Message{

@@ -132,7 +132,9 @@ func (s *search) start(a *attempt, done func(*cmq.Reply, error)) cmq.Pending {
 }
 
 // waits tells requests whose time at the leader is not time lost in looking for one.
-func waits(req *cmq.Request) bool { return req.Kind == cmq.KindReceive && req.Wait > 0 }
+func waits(req *cmq.Request) bool {
+	return (req.Kind == cmq.KindReceive || req.Kind == cmq.KindQueries) && req.Wait > 0
+}
 
 // Waiting times between two rounds over all replicas.
 const (
@@ -236,25 +238,27 @@ func (s *search) unasked() bool {
 //
 //   - Status and DeadList only read; Open, Set and Drop look at versions and ids that never come back;
 //     Transfer and Forget have numbers; a handle works once, so a late Release or Delete finds nothing.
+//   - A late Decide finds nothing either. Queries that were counted unseen are repeated when their interval is over.
 //   - A late Relock moves the end of a lock that is still held by the one who asked for it.
 //   - A Receive that was carried out unseen has hidden its messages until their locks end, as one whose reply
 //     the client did not get.
 //
-// A repeated Send would double messages, a late Clear or Rewind undo what came after its answer, and a Meta
+// A repeated Send or Prepare would double messages, a late Clear or Rewind undo what came after its answer, and a Meta
 // command may be refused because of itself.
 func repeatable(k cmq.Kind) bool {
 	switch k {
 	case cmq.KindReceive, cmq.KindDelete, cmq.KindRelease, cmq.KindRelock, cmq.KindStatus, cmq.KindOpenShard, cmq.KindSetShard,
-		cmq.KindDropShard, cmq.KindDeadList, cmq.KindTransfer, cmq.KindForget:
+		cmq.KindDropShard, cmq.KindDeadList, cmq.KindTransfer, cmq.KindForget, cmq.KindDecide, cmq.KindQueries:
 		return true
 	}
 	return false
 }
 
 // settled looks at a reply in the light of earlier attempts: a delete that was repeated may have found its
-// handles invalid because the first attempt had deleted them, a relock because the first had ended the locks.
+// handles invalid because the first attempt had deleted them, a relock because the first had ended the locks, and a
+// decision that it was made already.
 func (s *search) settled(reply *cmq.Reply) (*cmq.Reply, error) {
-	once := s.req.Kind == cmq.KindDelete || s.req.Kind == cmq.KindRelock && s.req.Lock <= 0
+	once := s.req.Kind == cmq.KindDelete || s.req.Kind == cmq.KindDecide || s.req.Kind == cmq.KindRelock && s.req.Lock <= 0
 	if s.unclear && once && slices.ContainsFunc(reply.Errors, func(e *cmq.Error) bool { return e != nil }) {
 		return nil, fmt.Errorf("set %d: the request was repeated: %w", s.set, cmq.ErrUnknownOutcome)
 	}

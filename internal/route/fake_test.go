@@ -52,6 +52,8 @@ type shard struct {
 	attrs    cmq.ShardAttributes
 	active   []cmq.Message
 	locked   map[cmq.Handle]cmq.Message
+	prepared map[cmq.MsgID]cmq.Message
+	queries  []cmq.Query // to be given out
 	counter  uint64
 	received int
 }
@@ -227,7 +229,7 @@ func (n *node) carryOut(ctx context.Context, set cmq.SetID, req *cmq.Request) (*
 			return &cmq.Reply{Err: cmq.ErrQueueNotExist}, nil
 		}
 		if c.shards[req.Shard] == nil {
-			c.shards[req.Shard] = &shard{version: req.Version, attrs: req.Attributes, locked: map[cmq.Handle]cmq.Message{}}
+			c.shards[req.Shard] = &shard{version: req.Version, attrs: req.Attributes, locked: map[cmq.Handle]cmq.Message{}, prepared: map[cmq.MsgID]cmq.Message{}}
 		}
 		return &cmq.Reply{}, nil
 	}
@@ -239,7 +241,19 @@ func (n *node) carryOut(ctx context.Context, set cmq.SetID, req *cmq.Request) (*
 	switch req.Kind {
 	case cmq.KindSend:
 		reply.Err = n.send(s, set, req, reply)
-	case cmq.KindReceive:
+	case cmq.KindPrepare:
+		for _, b := range req.Bodies {
+			n.c.nextID++
+			id := cmq.NewMsgID(set, n.c.nextID, 0)
+			s.prepared[id] = cmq.Message{ID: id, Body: b}
+			s.queries = append(s.queries, cmq.Query{ID: id, Count: 1, Origin: req.Origin})
+			reply.IDs = append(reply.IDs, id)
+		}
+		n.c.changed.Broadcast()
+	case cmq.KindDecide:
+		reply.Errors = s.decide(req.Decisions)
+		n.c.changed.Broadcast()
+	case cmq.KindReceive, cmq.KindQueries:
 		return n.receive(ctx, s, set, req)
 	case cmq.KindRelock:
 		for _, h := range req.Handles {
@@ -332,13 +346,34 @@ func (n *node) receive(ctx context.Context, s *shard, set cmq.SetID, req *cmq.Re
 			return nil, &cmq.NotLeaderError{Set: set, Leader: c.leader[set]}
 		case c.shards[req.Shard] != s:
 			return &cmq.Reply{Err: cmq.ErrQueueNotExist}, nil
-		case len(s.active) > 0:
+		case req.Kind == cmq.KindQueries && len(s.queries) > 0:
+			k := min(req.Max, len(s.queries))
+			list := s.queries[:k:k]
+			s.queries = s.queries[k:]
+			return &cmq.Reply{Queries: list}, nil
+		case req.Kind == cmq.KindReceive && len(s.active) > 0:
 			return &cmq.Reply{Messages: s.take(req)}, nil
 		case !time.Now().Before(until):
 			return &cmq.Reply{}, nil
 		}
 		c.changed.Wait()
 	}
+}
+
+func (s *shard) decide(decisions []cmq.Decision) (errs []*cmq.Error) {
+	for _, d := range decisions {
+		m, ok := s.prepared[d.ID]
+		switch {
+		case !ok:
+			errs = append(errs, cmq.ErrNotPrepared)
+			continue
+		case d.Commit:
+			s.active = append(s.active, m)
+		}
+		delete(s.prepared, d.ID)
+		errs = append(errs, nil)
+	}
+	return errs
 }
 
 func (s *shard) take(req *cmq.Request) []cmq.Message {

@@ -13,16 +13,17 @@ import (
 // Send stores all bodies in one shard or none; the shards of a queue take turns. A shard that is full passes the
 // turn on.
 func (r *Router) Send(ctx context.Context, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error) {
-	return r.send(ctx, nil, owner, name, bodies, delay)
+	return r.store(ctx, nil, owner, name, &cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay})
 }
 
-func (r *Router) send(ctx context.Context, o *opening, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error) {
+// store puts a request with new messages to a shard.
+func (r *Router) store(ctx context.Context, o *opening, owner, name string, req *cmq.Request) ([]cmq.MsgID, error) {
 	var ids []cmq.MsgID
 	err := r.onQueue(ctx, o, owner, name, func(q *cmq.Queue) (err error) {
-		if tooLarge(q, bodies) {
+		if tooLarge(q, req.Bodies) {
 			return cmq.ErrMsgSize
 		}
-		ids, err = r.sendTo(ctx, o, q, bodies, delay)
+		ids, err = r.storeIn(ctx, o, q, req)
 		return err
 	})
 	return ids, err
@@ -37,11 +38,12 @@ func tooLarge(q *cmq.Queue, bodies [][]byte) bool {
 	return false
 }
 
-func (r *Router) sendTo(ctx context.Context, o *opening, q *cmq.Queue, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error) {
+func (r *Router) storeIn(ctx context.Context, o *opening, q *cmq.Queue, req *cmq.Request) ([]cmq.MsgID, error) {
 	err := noShards(q)
 	for _, shard := range o.orElse(q, r.shuffled) {
 		var reply *cmq.Reply
-		reply, err = r.onShard(ctx, o, q, shard, &cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay})
+		one := *req
+		reply, err = r.onShard(ctx, o, q, shard, &one)
 		if err == nil {
 			return reply.IDs, nil
 		}

@@ -292,6 +292,8 @@ func add(a, b cmq.ShardStatus) cmq.ShardStatus {
 	a.Inactive += b.Inactive
 	a.Delayed += b.Delayed
 	a.Rewindable += b.Rewindable
+	a.Prepared += b.Prepared
+	a.Undecided += b.Undecided
 	if b.MinMsgTime.Before(a.MinMsgTime) {
 		a.MinMsgTime = b.MinMsgTime
 	}

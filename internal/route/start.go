@@ -51,13 +51,22 @@ func (o *opening) search(shard cmq.Shard) *search {
 
 // StartSend is Send without waiting, see cmq.Pending.
 func (r *Router) StartSend(owner, name string, bodies [][]byte, delay time.Duration, done func([]cmq.MsgID, error)) cmq.Pending {
-	f := &sending{flight: flight{r: r, owner: owner, name: name}, bodies: bodies, delay: delay, done: done}
+	return r.startStore(owner, name, cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay}, done)
+}
+
+// StartPrepare is Prepare without waiting, see cmq.Pending.
+func (r *Router) StartPrepare(owner, name string, bodies [][]byte, interval time.Duration, conn uint64, done func([]cmq.MsgID, error)) cmq.Pending {
+	return r.startStore(owner, name, r.prepare(bodies, interval, conn), done)
+}
+
+func (r *Router) startStore(owner, name string, req cmq.Request, done func([]cmq.MsgID, error)) cmq.Pending {
+	f := &sending{flight: flight{r: r, owner: owner, name: name}, req: req, done: done}
 	f.call = f
 	q := r.cfg.Meta.Table().Queue(owner, name)
-	if q == nil || len(q.Shards) == 0 || tooLarge(q, bodies) {
+	if q == nil || len(q.Shards) == 0 || tooLarge(q, req.Bodies) {
 		return f.await(nil)
 	}
-	return f.try(q, r.shuffled(q), &cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay})
+	return f.try(q, r.shuffled(q), &req)
 }
 
 // StartReceive is Receive without waiting, see cmq.Pending. The messages are locked for lock, or for the queue's
@@ -115,13 +124,12 @@ func sameShard(q *cmq.Queue, handles []cmq.Handle) []cmq.Shard {
 // sending, receiving and onHandles are started requests.
 type sending struct {
 	flight
-	bodies [][]byte
-	delay  time.Duration
-	done   func([]cmq.MsgID, error)
+	req  cmq.Request
+	done func([]cmq.MsgID, error)
 }
 
 func (f *sending) goOn(ctx context.Context, o *opening) {
-	if ids, err := f.r.send(ctx, o, f.owner, f.name, f.bodies, f.delay); f.end() {
+	if ids, err := f.r.store(ctx, o, f.owner, f.name, &f.req); f.end() {
 		f.done(ids, err)
 	}
 }

@@ -52,9 +52,14 @@ type queue struct {
 
 type message struct {
 	cmq.Message
-	due     time.Time // not delivered before
-	locked  bool      // until NextVisible
-	deleted bool
+	due      time.Time // not delivered before
+	prepared bool      // not delivered, whatever due says
+	queries  int
+	ask      time.Time // about a prepared one
+	interval time.Duration
+	origin   cmq.Origin
+	locked   bool // until NextVisible
+	deleted  bool
 }
 
 // New makes a Fake with the published limits and no queues.
@@ -182,6 +187,12 @@ func (f *Fake) status(q *queue) cmq.ShardStatus {
 			continue
 		case m.deleted:
 			continue
+		case m.prepared:
+			s.Prepared++
+			if m.queries >= q.Attributes.Transaction.MaxQueryCount && !m.ask.After(now) {
+				s.Undecided++
+			}
+			continue
 		case m.due.After(now):
 			s.Delayed++
 		case m.locked && m.NextVisible.After(now):
@@ -292,20 +303,30 @@ func (f *Fake) QueueRoute(_ context.Context, owner, name string) ([]string, erro
 }
 
 // Send stores messages.
-func (f *Fake) Send(_ context.Context, owner, name string, bodies [][]byte, delay time.Duration) (ids []cmq.MsgID, err error) {
+func (f *Fake) Send(_ context.Context, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error) {
+	return f.store(owner, name, bodies, func(_ *queue, m *message) { m.due = m.due.Add(delay) }, nil)
+}
+
+func (f *Fake) store(owner, name string, bodies [][]byte, set func(*queue, *message), check func(*queue) error) (ids []cmq.MsgID, err error) {
 	err = f.on(access.SendMessage, owner, name, func(q *queue) error {
+		if check != nil {
+			if err := check(q); err != nil {
+				return err
+			}
+		}
 		for _, body := range bodies {
 			if len(body) > q.Attributes.MaxMsgSize {
 				return cmq.ErrMsgSize
 			}
 		}
 		s := f.status(q)
-		if s.Active+s.Inactive+s.Delayed+int64(len(bodies)) > q.Attributes.MaxMsgHeapNum {
+		if s.Active+s.Inactive+s.Delayed+s.Prepared+int64(len(bodies)) > q.Attributes.MaxMsgHeapNum {
 			return cmq.ErrHeapFull
 		}
 		for _, body := range bodies {
 			f.lastID++
-			m := &message{due: s.Now.Add(delay), Message: cmq.Message{ID: cmq.NewMsgID(1, f.lastID, 0), Body: body, Enqueued: s.Now}}
+			m := &message{due: s.Now, Message: cmq.Message{ID: cmq.NewMsgID(1, f.lastID, 0), Body: body, Enqueued: s.Now}}
+			set(q, m)
 			q.messages = append(q.messages, m)
 			ids = append(ids, m.ID)
 		}
@@ -313,6 +334,101 @@ func (f *Fake) Send(_ context.Context, owner, name string, bodies [][]byte, dela
 		return nil
 	})
 	return ids, err
+}
+
+// Prepare stores messages that are not delivered.
+func (f *Fake) Prepare(_ context.Context, owner, name string, bodies [][]byte, interval time.Duration, conn uint64) ([]cmq.MsgID, error) {
+	return f.store(owner, name, bodies, func(q *queue, m *message) {
+		if m.interval = interval; interval == 0 {
+			m.interval = q.Attributes.Transaction.FirstQueryInterval
+		}
+		m.prepared, m.origin, m.ask = true, cmq.Origin{Node: Node, Conn: conn}, m.due.Add(m.interval)
+	}, func(q *queue) error {
+		if !q.Attributes.Transaction.On {
+			return cmq.ErrTransaction
+		}
+		return nil
+	})
+}
+
+// Node is the node all prepared messages come in at.
+const Node cmq.NodeID = 1
+
+// Confirm decides about prepared messages.
+func (f *Fake) Confirm(_ context.Context, owner, name string, decisions []cmq.Decision) (errs []*cmq.Error, err error) {
+	err = f.on(access.SendMessage, owner, name, func(q *queue) error {
+		errs = make([]*cmq.Error, len(decisions))
+		for i, d := range decisions {
+			at := slices.IndexFunc(q.messages, func(m *message) bool { return m.prepared && m.ID == d.ID })
+			switch {
+			case at < 0 && !q.Attributes.Transaction.On:
+				errs[i] = cmq.ErrTransaction
+			case at < 0:
+				errs[i] = cmq.ErrNotPrepared
+			case d.Commit:
+				m := q.messages[at]
+				m.prepared, m.Enqueued = false, f.Clock.Now()
+				q.messages = append(slices.Delete(q.messages, at, at+1), m)
+			default:
+				q.messages = slices.Delete(q.messages, at, at+1)
+			}
+		}
+		f.wake()
+		return nil
+	})
+	return errs, err
+}
+
+// Queries waits for a prepared message to come due for a query.
+func (f *Fake) Queries(ctx context.Context, owner, name string, most int, wait time.Duration) ([]cmq.Query, error) {
+	end := f.Clock.NewTimer(wait)
+	defer end.Stop()
+	for {
+		var list []cmq.Query
+		var next time.Time
+		var changed chan struct{}
+		err := f.on(access.SendMessage, owner, name, func(q *queue) error {
+			list, next = f.due(q, most)
+			changed = f.changed
+			return nil
+		})
+		if err != nil || len(list) > 0 {
+			return list, err
+		}
+		var due <-chan time.Time
+		if !next.IsZero() {
+			timer := f.Clock.NewTimer(next.Sub(f.Clock.Now()))
+			defer timer.Stop()
+			due = timer.C()
+		}
+		select {
+		case <-changed:
+		case <-due:
+		case <-end.C():
+			return nil, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// due counts and lists the queries that are due, or says when the next one is.
+func (f *Fake) due(q *queue, most int) (list []cmq.Query, next time.Time) {
+	now := f.Clock.Now()
+	for _, m := range q.messages {
+		switch {
+		case !m.prepared || m.queries >= q.Attributes.Transaction.MaxQueryCount || len(list) == most:
+		case m.ask.After(now):
+			if next.IsZero() || m.ask.Before(next) {
+				next = m.ask
+			}
+		default:
+			m.queries++
+			m.ask = now.Add(m.interval)
+			list = append(list, cmq.Query{ID: m.ID, Count: m.queries, Origin: m.origin})
+		}
+	}
+	return list, next
 }
 
 func (f *Fake) wake() {
@@ -377,7 +493,7 @@ func (f *Fake) take(q *queue, max int, lock time.Duration) (taken []cmq.Message,
 		if len(taken) == max {
 			break
 		}
-		if m.deleted || m.due.After(s.Now) || m.locked && m.NextVisible.After(s.Now) {
+		if m.deleted || m.prepared || m.due.After(s.Now) || m.locked && m.NextVisible.After(s.Now) {
 			continue
 		}
 		f.lastID++

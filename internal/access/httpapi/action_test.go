@@ -58,6 +58,15 @@ func TestAnswers(t *testing.T) {
 	r.want(r.do("UnbindDeadLetterQueue", "queueName=orders"), success)
 	r.want(r.do("ListDeadLetterSourceQueues", "deadLetterQueueName=dead", "limit=50"), `{"code":0,"message":"","requestId":"1","totalCount":0,"queueList":[]}`)
 
+	r.want(r.do("SetQueueAttributes", "queueName=dead", "transaction=1", "firstQueryInterval=7"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"rewindSeconds":0,"transaction":1,"firstQueryInterval":7,"maxQueryCount":15}`)
+	if _, err := r.fake.Prepare(t.Context(), "alice", "dead", [][]byte{[]byte("half")}, 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	r.want(r.do("ReceiveMessage", "queueName=dead"), refusal("7000", "(10200)no message"))
+	r.want(r.do("GetQueueAttributes", "queueName=dead"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"createTime":1700000000,"lastModifyTime":1700000006,"activeMsgNum":0,"inactiveMsgNum":0,"delayMsgNum":0,"rewindSeconds":0,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000006,"transaction":1,"firstQueryInterval":7,"maxQueryCount":15,"preparedMsgNum":1,"undecidedMsgNum":0}`)
+	r.ok("SetQueueAttributes", "queueName=dead", "transaction=0")
+	r.ok("ClearQueue", "queueName=dead")
+
 	r.want(r.do("QueryQueueRoute", "queueName=orders"), `{"code":0,"message":"","requestId":"1","addr":["127.0.0.1:7671"]}`)
 	r.fake.Routes = []string{"a:1", "b:2"}
 	r.want(r.do("QueryQueueRoute", "queueName=orders"), `{"code":0,"message":"","requestId":"1","addr":["a:1","b:2"]}`)

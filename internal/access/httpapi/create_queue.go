@@ -43,6 +43,8 @@ func (c *call) settings() (s cmq.QueueSettings, err error) {
 		{&s.MaxMsgSize, "maxMsgSize", l.MaxMsgSize},
 		{&s.MsgRetentionSeconds, "msgRetentionSeconds", l.MsgRetentionSeconds},
 		{&s.RewindSeconds, "rewindSeconds", l.RewindSeconds},
+		{&s.FirstQueryInterval, "firstQueryInterval", l.FirstQueryInterval},
+		{&s.MaxQueryCount, "maxQueryCount", l.MaxQueryCount},
 	} {
 		if *p.to, err = c.integer(p.name, p.in); err != nil {
 			return s, err
@@ -57,31 +59,19 @@ func (c *call) settings() (s cmq.QueueSettings, err error) {
 			return s, err
 		}
 	}
-	if err = c.refuseTransaction(); err != nil {
+	if s.Transaction, err = c.transaction(); err != nil {
 		return s, err
 	}
 	s.Trace, err = c.boolean("trace")
 	return s, err
 }
 
-// Ranges of the parameters of transactional queues (http-api.md 8, 30). They have no effect on other queues.
-func firstQueryInterval() cmq.Range { return cmq.Range{Min: 1, Max: 3600} }
-func maxQueryCount() cmq.Range      { return cmq.Range{Min: 1, Max: 100} }
-
-// refuseTransaction accepts "transaction=0" and its companions, and refuses a transactional queue.
-func (c *call) refuseTransaction() error {
-	transaction, err := c.integerOr("transaction", cmq.Range{Min: 0, Max: 1}, 0)
-	if err != nil {
-		return err
+// transaction reads whether the queue is to be transactional: 0 or 1, nil if it is not given.
+func (c *call) transaction() (*bool, error) {
+	given, err := c.integer("transaction", cmq.Range{Min: 0, Max: 1})
+	if err != nil || given == nil {
+		return nil, err
 	}
-	if _, err := c.integer("firstQueryInterval", firstQueryInterval()); err != nil {
-		return err
-	}
-	if _, err := c.integer("maxQueryCount", maxQueryCount()); err != nil {
-		return err
-	}
-	if transaction == 1 {
-		return cmq.ErrTransaction
-	}
-	return nil
+	on := *given == 1
+	return &on, nil
 }

@@ -79,7 +79,6 @@ func TestErrors(t *testing.T) {
 		{"create: rewind beyond retention", "CreateQueue", []string{"queueName=n", "msgRetentionSeconds=60", "rewindSeconds=61"}, "4000", "(10700)rewindSeconds cannot be greater than msgRetentionSeconds"},
 		{"create: rewind beyond default retention", "CreateQueue", []string{"queueName=n", "rewindSeconds=345601"}, "4000", "(10700)rewindSeconds cannot be greater than msgRetentionSeconds"},
 		{"create: trace not a switch", "CreateQueue", []string{"queueName=n", "trace=yes"}, "4000", "(10360)parameter trace error type"},
-		{"create: transaction", "CreateQueue", []string{"queueName=n", "transaction=1"}, "4490", "(10790)transaction message is not supported"},
 		{"create: transaction 2", "CreateQueue", []string{"queueName=n", "transaction=2"}, "4000", "(10350)parameter transaction value or length is out of range"},
 		{"create: query interval 0", "CreateQueue", []string{"queueName=n", "firstQueryInterval=0"}, "4000", "(10350)parameter firstQueryInterval value or length is out of range"},
 		{"create: query count 101", "CreateQueue", []string{"queueName=n", "maxQueryCount=101"}, "4000", "(10350)parameter maxQueryCount value or length is out of range"},
@@ -422,7 +421,7 @@ func TestEdgesOfRanges(t *testing.T) {
 	for name, edges := range map[string][2]string{
 		"maxMsgHeapNum": {"1000000", "1000000000"}, "pollingWaitSeconds": {"0", "30"}, "visibilityTimeout": {"1", "43200"},
 		"maxMsgSize": {"1024", "1048576"}, "msgRetentionSeconds": {"60", "1296000"}, "rewindSeconds": {"0", "345600"},
-		"firstQueryInterval": {"1", "3600"}, "maxQueryCount": {"1", "100"}, "trace": {"false", "true"}, "transaction": {"0", "0"},
+		"firstQueryInterval": {"1", "3600"}, "maxQueryCount": {"1", "100"}, "trace": {"false", "true"}, "transaction": {"0", "1"},
 	} {
 		for i, edge := range edges {
 			r.ok("CreateQueue", fmt.Sprintf("queueName=%s-%d", name, i), name+"="+edge)

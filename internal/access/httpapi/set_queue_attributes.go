@@ -27,8 +27,18 @@ func (c *call) setQueueAttributes(ctx context.Context) error {
 	c.number("maxMsgSize", int64(a.MaxMsgSize))
 	c.seconds("msgRetentionSeconds", a.MsgRetention)
 	c.seconds("rewindSeconds", a.Rewind)
+	c.transactionPolicy(queue)
 	c.deadLetterPolicy(queue)
 	return nil
+}
+
+// transactionPolicy writes how the queue treats prepared messages, if it takes any.
+func (c *call) transactionPolicy(queue *cmq.Queue) {
+	if p := &queue.Attributes.Transaction; p.On {
+		c.number("transaction", 1)
+		c.seconds("firstQueryInterval", p.FirstQueryInterval)
+		c.number("maxQueryCount", int64(p.MaxQueryCount))
+	}
 }
 
 // deadLetterPolicy writes the policy, if the queue has one, as a string that holds JSON.

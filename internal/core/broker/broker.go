@@ -31,6 +31,7 @@ type Broker struct {
 	order   btree.Set[cmq.ShardID] // the same, for walking
 	dropped btree.Set[cmq.ShardID] // a late Open must not bring one back
 	dead    btree.Set[cmq.ShardID] // shards with messages for a dead-letter queue; follows from shards
+	held    int64                  // prepared messages in all shards; follows from shards
 
 	warm   [warmShards]cmq.ShardID // shards that keep memory to be faster; 0: none
 	warmed int                     // place of the next one
@@ -38,6 +39,7 @@ type Broker struct {
 	snapshot  *Snapshot  // being made; nil: none
 	snapshots uint64     // how many were begun
 	op        command.Op // reused
+	sizes     []uint32   // reused
 }
 
 type shard struct {
@@ -79,7 +81,7 @@ func (b *Broker) Apply(index uint64, batch command.Batch, out *Output) error {
 	}
 	it := batch.Ops()
 	for it.Next(&b.op) {
-		if err := b.apply(&b.op, out); err != nil {
+		if err := b.apply(&batch, &b.op, out); err != nil {
 			return err
 		}
 	}
@@ -95,7 +97,7 @@ func (b *Broker) applyBackwards(batch command.Batch, out *Output) error {
 		ops = append(ops, op)
 	}
 	for i := len(ops) - 1; i >= 0; i-- {
-		if err := b.apply(&ops[i], out); err != nil {
+		if err := b.apply(&batch, &ops[i], out); err != nil {
 			return err
 		}
 	}
@@ -105,7 +107,7 @@ func (b *Broker) applyBackwards(batch command.Batch, out *Output) error {
 }
 
 // apply carries out one operation and appends its result.
-func (b *Broker) apply(op *command.Op, out *Output) error {
+func (b *Broker) apply(batch *command.Batch, op *command.Op, out *Output) error {
 	out.Results = append(out.Results, Result{Kind: op.Kind, Shard: op.Shard})
 	r := &out.Results[len(out.Results)-1]
 	switch op.Kind {
@@ -127,12 +129,14 @@ func (b *Broker) apply(op *command.Op, out *Output) error {
 		out.Touched = append(out.Touched, op.Shard)
 		s.Settle(b.time)
 	}
-	if !b.change(s, op, r, out) {
+	held := s.HeldCount()
+	if !b.change(s, batch, op, r, out) {
 		return fmt.Errorf("BUG: batch %d has an operation of unknown kind %d", b.index, op.Kind)
 	}
 	if hasDead := s.Dead() > 0; hasDead != hadDead {
 		b.list(op.Shard, hasDead)
 	}
+	b.held += s.HeldCount() - held
 	return nil
 }
 
@@ -163,7 +167,7 @@ func (b *Broker) list(id cmq.ShardID, dead bool) {
 }
 
 // change carries out an operation on a shard that is there; false if the kind is not known.
-func (b *Broker) change(s *shard, op *command.Op, r *Result, out *Output) bool {
+func (b *Broker) change(s *shard, batch *command.Batch, op *command.Op, r *Result, out *Output) bool {
 	switch op.Kind {
 	case command.Open: // done
 	case command.Send:
@@ -190,6 +194,14 @@ func (b *Broker) change(s *shard, op *command.Op, r *Result, out *Output) bool {
 		b.transfer(s, op, r, out)
 	case command.Forget:
 		s.Forget(op.Number)
+	case command.Prepare:
+		b.prepare(s, batch, op, r)
+	case command.Decide:
+		b.decide(s, op, r, out)
+	case command.Ask:
+		at := len(out.queries)
+		out.queries = s.Ask(b.time, op.IDs, out.queries)
+		r.Queries = out.queries[at:len(out.queries):len(out.queries)]
 	default:
 		return false
 	}
@@ -218,6 +230,33 @@ func (b *Broker) settle(s *shard, op *command.Op, r *Result, out *Output) {
 			err = s.Release(h)
 		default:
 			err = s.Relock(b.time, op.Lock, h)
+		}
+		out.errors = append(out.errors, err)
+	}
+	r.Errors = out.errors[at:len(out.errors):len(out.errors)]
+}
+
+// prepare stores messages that are not sent yet. Their bodies are those of a send; what a decision needs of them is kept
+// in the state, because they have no positions.
+func (b *Broker) prepare(s *shard, batch *command.Batch, op *command.Op, r *Result) {
+	b.sizes = b.sizes[:0]
+	for i := range op.N {
+		b.sizes = append(b.sizes, batch.BodyBytes(op.First+uint16(i), 1))
+	}
+	if r.Err = s.Prepare(b.time, cmq.NewMsgID(b.set, b.index, op.First), b.sizes, op.Interval, op.Origin); r.Err == nil {
+		r.FirstSlot, r.N = op.First, op.N
+	}
+}
+
+// decide commits and rolls back: each message has its own answer, and a committed one is placed where it was stored.
+func (b *Broker) decide(s *shard, op *command.Op, r *Result, out *Output) {
+	at := len(out.errors)
+	for _, d := range op.Decisions {
+		seq, bytes, err := s.Decide(d.ID, d.Commit)
+		if err == nil && d.Commit {
+			out.Placed = append(out.Placed, Placed{
+				Shard: op.Shard, Seq: seq, Index: d.ID.Index(), Slot: d.ID.Slot(), N: 1, Bytes: bytes,
+			})
 		}
 		out.errors = append(out.errors, err)
 	}
@@ -278,6 +317,7 @@ func (b *Broker) drop(id cmq.ShardID, out *Output) {
 		return
 	}
 	b.save(id, s)
+	b.held -= s.HeldCount()
 	delete(b.shards, id)
 	b.order.Delete(id)
 	b.dead.Delete(id)

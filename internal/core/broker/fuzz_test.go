@@ -39,19 +39,22 @@ func (d *dice) number() uint64 {
 
 func (d *dice) op() command.Op {
 	op := command.Op{
-		Kind: command.Kind(1 + d.roll(13)), Shard: cmq.ShardID(d.roll(3)),
+		Kind: command.Kind(1 + d.roll(16)), Shard: cmq.ShardID(d.roll(3)),
 		Version: d.number(), Number: d.number(), From: cmq.ShardID(d.roll(2)), Base: d.number(),
-		Delay: int64(d.number()), Lock: int64(d.number()), Max: int(d.number()),
+		Delay: int64(d.number()), Lock: int64(d.number()), Max: int(d.number()), Interval: int64(d.number()),
 	}
 	for range d.roll(4) {
 		op.Bodies = append(op.Bodies, []byte{1})
 		op.Handles = append(op.Handles, cmq.Handle(d.number()))
 		op.To = append(op.To, command.LaneSeq{Lane: int64(d.number()), Seq: d.number()})
+		op.IDs = append(op.IDs, cmq.NewMsgID(1, d.number(), uint16(d.roll(3))))
+		op.Decisions = append(op.Decisions, cmq.Decision{ID: cmq.NewMsgID(1, d.number(), uint16(d.roll(3))), Commit: d.roll(2) == 0})
 		op.Marks = append(op.Marks, command.Mark{Lane: int64(d.number()), Low: d.number(), Floor: d.number(), Age: d.number()})
 	}
 	op.Attributes = cmq.ShardAttributes{
 		MaxMsgHeapNum: int64(d.number()), VisibilityTimeout: time.Duration(d.number()), Rewind: time.Duration(d.number()),
 		MaxInFlight: d.roll(20) - 3,
+		Transaction: cmq.TransactionPolicy{On: d.roll(4) > 0, FirstQueryInterval: time.Duration(d.number()), MaxQueryCount: d.roll(5) - 1},
 		DeadLetter: cmq.DeadLetterPolicy{
 			Queue: cmq.QueueID(d.roll(2)), Policy: d.roll(3), MaxReceiveCount: d.roll(4), MaxTimeToLive: time.Duration(d.number()),
 		},
@@ -72,6 +75,10 @@ func ask(t *testing.T, b *Broker) {
 			b.Ready(id, now)
 			b.NextWake(id, now)
 			b.Dying(id, now)
+			b.NextUndecided(id, now)
+			if all, undecided := b.Prepared(id, now); undecided > all {
+				t.Fatalf("%d of %d undecided", undecided, all)
+			}
 		}
 		b.Lanes(id, func(l LaneInfo) bool {
 			if l.Low > l.Floor || l.Floor > l.Cursor || l.Cursor > l.Tail || l.Needed > l.Oldest || l.Needed < l.Low {

@@ -32,8 +32,9 @@ func TestHistoriesAgreeWithModel(t *testing.T) {
 		{"rewind", list(attributes(rewind))},
 		{"dead by receives", list(attributes(receives))},
 		{"dead by age", list(attributes(age), attributes(older))},
+		{"transactions", list(attributes(transactions))},
 		{"dead by age with rewind", list(attributes(age, rewind))},
-		{"changing", list(attributes(none), attributes(rewind), attributes(receives), attributes(age, rewind), attributes(older, rewind))},
+		{"changing", list(attributes(none), attributes(rewind), attributes(receives), attributes(age, rewind), attributes(older, rewind), attributes(transactions, rewind))},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) { newHistory(t, rapid.OneOf(kind.attributes...)).play() })
@@ -45,6 +46,9 @@ func list[T any](v ...T) []T { return v }
 
 func none(*cmq.ShardAttributes)     {}
 func rewind(a *cmq.ShardAttributes) { a.Rewind = time.Minute }
+func transactions(a *cmq.ShardAttributes) {
+	a.Transaction = cmq.TransactionPolicy{On: true, FirstQueryInterval: 3 * time.Second, MaxQueryCount: 2}
+}
 func receives(a *cmq.ShardAttributes) {
 	a.DeadLetter = cmq.DeadLetterPolicy{Queue: 8, Policy: cmq.PolicyReceives, MaxReceiveCount: 2}
 }
@@ -82,6 +86,7 @@ type history struct {
 	builder    *command.Builder
 	now        int64
 	handles    []cmq.Handle // ever given out
+	prepared   []cmq.MsgID  // ever
 	lanes      []int64      // ever sent to
 	version    uint64
 
@@ -126,7 +131,7 @@ func (h *history) op() command.Op {
 		command.Send, command.Send, command.Send, command.Receive, command.Receive, command.Receive, command.Receive,
 		command.Delete, command.Delete, command.Delete, command.Release, command.Rewind, command.Clear, command.Expire,
 		command.Expire, command.Open, command.Set, command.Drop, command.Transfer, command.Forget,
-		command.Relock,
+		command.Relock, command.Prepare, command.Prepare, command.Decide, command.Ask,
 	}).Draw(h.T, "kind")
 	number := func(name string) uint64 { return rapid.Uint64Range(0, 25).Draw(h.T, name) }
 	switch op.Kind {
@@ -138,6 +143,16 @@ func (h *history) op() command.Op {
 		op.Lock = rapid.SampledFrom([]int64{0, 0, 1, 700, 9000}).Draw(h.T, "lock")
 	case command.Delete, command.Release:
 		op.Handles = h.someHandles()
+	case command.Prepare:
+		op.Bodies = bodies(rapid.IntRange(0, 4).Draw(h.T, "n"))
+		op.Interval = rapid.SampledFrom([]int64{0, 0, 1, 5000}).Draw(h.T, "interval")
+		op.Origin = cmq.Origin{Node: 4, Conn: number("conn")}
+	case command.Decide:
+		for _, id := range h.someIDs() {
+			op.Decisions = append(op.Decisions, cmq.Decision{ID: id, Commit: rapid.Bool().Draw(h.T, "commit")})
+		}
+	case command.Ask:
+		op.IDs = h.someIDs()
 	case command.Relock:
 		op.Handles = h.someHandles()
 		op.Lock = rapid.SampledFrom([]int64{-7, 0, 1, 900, 5000, 70_000}).Draw(h.T, "relock")
@@ -186,12 +201,19 @@ func (h *history) someHandles() []cmq.Handle {
 	return rapid.SliceOfN(rapid.SampledFrom(list), 0, 4).Draw(h.T, "handles")
 }
 
+func (h *history) someIDs() []cmq.MsgID {
+	list := append([]cmq.MsgID{0, 1 << 63}, h.prepared...)
+	list = append(list, h.prepared[max(0, len(h.prepared)-4):]...) // mostly recent ones
+	return rapid.SliceOfN(rapid.SampledFrom(list), 0, 4).Draw(h.T, "ids")
+}
+
 // step applies one batch to all and compares what it gave.
 func (h *history) step(ops []command.Op) {
 	h.now += rapid.SampledFrom([]int64{0, 0, 1, 100, 999, 1000, 1001, 5000, -400, 60_000, 4_000_000}).Draw(h.T, "later")
 	h.builder.Reset(1, h.a.Index()+1)
 	var want []Result
 	var placed []Placed
+	h.m.index = h.a.Index() + 1
 	for _, op := range ops {
 		first := h.builder.Add(op)
 		r, p := h.m.apply(h.now, op, first)
@@ -205,6 +227,11 @@ func (h *history) step(ops []command.Op) {
 	h.same("results (-replica +other)", h.out.Results, h.outB.Results)
 	h.same("placed (-replica +other)", h.out.Placed, h.outB.Placed)
 	for _, r := range h.out.Results {
+		for i := range r.N {
+			if r.Kind == command.Prepare {
+				h.prepared = append(h.prepared, cmq.NewMsgID(3, h.a.Index(), r.FirstSlot+uint16(i)))
+			}
+		}
 		for _, d := range r.Deliveries {
 			h.handles = append(h.handles, d.Handle)
 		}
@@ -267,6 +294,14 @@ func (h *history) compare() {
 		h.compareLanes(asked, id, s)
 		h.compareLive(asked, id, s)
 		h.compareHeld(asked, id, s)
+		h.comparePrepared(asked, id, s, now)
+	}
+	held := 0
+	for _, s := range h.m.shards {
+		held += len(s.prepared)
+	}
+	if asked.Held() != int64(held) {
+		h.Fatalf("%d prepared in all, model %d", asked.Held(), held)
 	}
 }
 
@@ -304,6 +339,34 @@ func (h *history) compareLive(asked *Broker, id cmq.ShardID, s *modelShard) {
 	if len(first) > 0 {
 		h.Fatalf("lanes with live messages are not needed: %v", first)
 	}
+}
+
+func (h *history) comparePrepared(asked *Broker, id cmq.ShardID, s *modelShard, now int64) {
+	all, undecided := asked.Prepared(id, now)
+	if all != int64(len(s.prepared)) || undecided != s.undecided(now) {
+		h.Fatalf("%d prepared, %d undecided, model %d, %d", all, undecided, len(s.prepared), s.undecided(now))
+	}
+	var due []cmq.MsgID
+	asked.Asks(id, now, func(id cmq.MsgID, _ cmq.Origin) bool {
+		due = append(due, id)
+		return true
+	})
+	h.same("due for a query (-model +broker)", s.due(now), due)
+	if at, want := asked.NextAsk(id), s.next(false, 0); at != want {
+		h.Fatalf("next query at %d, model %d", at, want)
+	}
+	if at, want := asked.NextUndecided(id, now), s.next(true, now); at != want {
+		h.Fatalf("next end of waiting at %d, model %d", at, want)
+	}
+	var held, want []cmq.MsgID
+	asked.shards[id].Held(func(id cmq.MsgID, bytes uint32) bool {
+		held = append(held, id, cmq.MsgID(bytes))
+		return true
+	})
+	for _, m := range s.prepared {
+		want = append(want, m.id, cmq.MsgID(m.bytes))
+	}
+	h.same("held (-model +broker)", want, held)
 }
 
 func (h *history) compareHeld(asked *Broker, id cmq.ShardID, s *modelShard) {

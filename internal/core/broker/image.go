@@ -15,7 +15,7 @@ import (
 // The image of the whole state. Numbers have the variable-length form of encoding/binary; ids are written
 // as the distance to the one before:
 //
-//	magic "cmqi", version 2, set, index, time, sum (8 bytes, little endian)
+//	magic "cmqi", version 3, set, index, time, sum (8 bytes, little endian)
 //	n, n × id                                      dropped shards
 //	n, n × (id, version, n × (from, next), shard)  shards; the last part is queue's
 //
@@ -23,7 +23,7 @@ import (
 // bytes, so the digest of the state is the SHA-256 of the image.
 const (
 	imageMagic   = "cmqi"
-	imageVersion = 2
+	imageVersion = 3
 )
 
 var errImage = errors.New("image of a set is damaged")
@@ -113,6 +113,7 @@ func Decode(set cmq.SetID, image []byte, o Options) (*Broker, error) {
 		if s.Dead() > 0 {
 			b.dead.Insert(id)
 		}
+		b.held += s.HeldCount()
 		b.shards[id] = s
 		b.order.Insert(id)
 		return nil

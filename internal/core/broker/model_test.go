@@ -39,6 +39,7 @@ type modelLane struct{ low, floor, age, tail uint64 }
 
 type modelShard struct {
 	id       cmq.ShardID
+	index    uint64
 	a        cmq.ShardAttributes
 	version  uint64
 	messages []*message
@@ -47,9 +48,22 @@ type modelShard struct {
 	handles  uint64
 	numbers  uint64
 	arrived  map[cmq.ShardID]uint64
+	prepared []*modelHalf // in the order of ids
+}
+
+// modelHalf is a prepared message.
+type modelHalf struct {
+	id       cmq.MsgID
+	bytes    uint32
+	interval int64
+	count    int
+	next     int64 // when it is to be asked about, or was asked about for the last time and waited for
+	last     bool  // nobody is asked any more
+	origin   cmq.Origin
 }
 
 type model struct {
+	index   uint64 // of the batch being applied
 	time    int64
 	shards  map[cmq.ShardID]*modelShard
 	dropped map[cmq.ShardID]bool
@@ -89,6 +103,7 @@ func (m *model) apply(now int64, op command.Op, first uint16) (Result, []Placed)
 			return r, nil
 		}
 	}
+	s.index = m.index
 	r, placed := s.apply(m.time, op, first, r)
 	s.messages = slices.DeleteFunc(s.messages, func(m *message) bool { return m.state == gone })
 	return r, placed
@@ -138,7 +153,18 @@ func (s *modelShard) apply(now int64, op command.Op, first uint16, r Result) (Re
 		for _, to := range op.To {
 			s.rewind(to)
 		}
+	case command.Prepare:
+		r.Err = s.prepare(now, op, first)
+		if r.Err == nil {
+			r.FirstSlot, r.N = first, len(op.Bodies)
+		}
+	case command.Decide:
+		placed := s.decide(op.Decisions, &r)
+		return r, placed
+	case command.Ask:
+		r.Queries = s.ask(now, op.IDs)
 	case command.Clear:
+		s.prepared = nil
 		for _, m := range s.messages {
 			m.state = gone
 		}
@@ -192,7 +218,9 @@ func (s *modelShard) count(is func(*message) bool) (n int) {
 	return n
 }
 
-func (s *modelShard) heap() int { return s.count(func(m *message) bool { return m.state < deleted }) }
+func (s *modelShard) heap() int {
+	return s.count(func(m *message) bool { return m.state < deleted }) + len(s.prepared)
+}
 
 // inUse says whether the lane has any message that is not gone.
 func (s *modelShard) inUse(lane int64) bool {

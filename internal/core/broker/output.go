@@ -14,21 +14,24 @@ type Result struct {
 	Kind       command.Kind
 	Shard      cmq.ShardID
 	Err        *cmq.Error   // the operation as a whole was refused and changed nothing
-	FirstSlot  uint16       // Send, Transfer: slot of the first message stored
-	N          int          // Send, Transfer: how many were stored, in consecutive slots
+	FirstSlot  uint16       // Send, Prepare, Transfer: slot of the first message stored
+	N          int          // Send, Prepare, Transfer: how many were stored, in consecutive slots
 	Deliveries []Delivery   // Receive
-	Errors     []*cmq.Error // Delete, Release, Relock: one for each handle, nil: done
+	Errors     []*cmq.Error // Delete, Release, Relock, Decide: one for each handle or decision, nil: done
+	Queries    []cmq.Query  // Ask: those that were due
 	Number     uint64       // Transfer: the next number wanted
 }
 
-// Placed says where new messages were put: N messages from the slot of this batch on are the positions from
-// Seq on. Positions of one lane only grow, but those of a delayed lane need not begin at 0.
+// Placed says where new messages were put: N messages from the slot of the entry on are the positions from
+// Seq on. The entry is that of this batch unless a message was prepared before and is committed now. Positions of one lane only grow, but those of a delayed lane need not begin at 0.
 type Placed struct {
 	Shard cmq.ShardID
 	Lane  int64
 	Seq   uint64
+	Index uint64 // 0: this batch
 	Slot  uint16
 	N     int
+	Bytes uint32 // of the message, if it is of another batch
 }
 
 // Output is what applying one batch gave. It is reused: everything in it is good until the next Apply with
@@ -48,12 +51,13 @@ type Output struct {
 
 	deliveries []Delivery   // backs Results[i].Deliveries
 	errors     []*cmq.Error // backs Results[i].Errors
+	queries    []cmq.Query  // backs Results[i].Queries
 }
 
 func (o *Output) reset() {
 	o.Results, o.Placed = o.Results[:0], o.Placed[:0]
 	o.Touched, o.Cleared, o.Dropped = o.Touched[:0], o.Cleared[:0], o.Dropped[:0]
-	o.deliveries, o.errors = o.deliveries[:0], o.errors[:0]
+	o.deliveries, o.errors, o.queries = o.deliveries[:0], o.errors[:0], o.queries[:0]
 }
 
 func (o *Output) place(shard cmq.ShardID, lane int64, seq uint64, slot uint16, n int) {

@@ -100,6 +100,42 @@ func (b *Broker) Lane(id cmq.ShardID, lane int64) (LaneInfo, bool) {
 	return LaneInfo{}, false
 }
 
+// Held counts the prepared messages of all shards.
+func (b *Broker) Held() int64 { return b.held }
+
+// Prepared counts the prepared messages of a shard, and those of them nobody is asked about any more at now.
+func (b *Broker) Prepared(id cmq.ShardID, now int64) (all, undecided int64) {
+	if s := b.shards[id]; s != nil {
+		return s.Prepared(b.at(now))
+	}
+	return 0, 0
+}
+
+// Asks visits the prepared messages of a shard that are due for a query at now, the longest due first, until yield returns
+// false.
+func (b *Broker) Asks(id cmq.ShardID, now int64, yield func(cmq.MsgID, cmq.Origin) bool) {
+	if s := b.shards[id]; s != nil {
+		s.Asks(b.at(now), yield)
+	}
+}
+
+// NextAsk is when the shard's first prepared message is, or was, due for a query; 0: none will be.
+func (b *Broker) NextAsk(id cmq.ShardID) int64 {
+	if s := b.shards[id]; s != nil {
+		return s.NextAsk()
+	}
+	return 0
+}
+
+// NextUndecided is the first moment after now at which one of the shard's messages becomes undecided: it was asked about
+// for the last time before; 0: none will.
+func (b *Broker) NextUndecided(id cmq.ShardID, now int64) int64 {
+	if s := b.shards[id]; s != nil {
+		return s.NextUndecided(b.at(now))
+	}
+	return 0
+}
+
 // WithDead visits the shards with messages waiting for a dead-letter queue, until yield returns false.
 func (b *Broker) WithDead(yield func(cmq.ShardID) bool) { b.dead.Scan(yield) }
 

@@ -453,6 +453,117 @@ func TestRules(t *testing.T) {
 				s.t.Fatal(n, at)
 			}
 		}},
+		{"prepared, committed, received", asks, func(s *script) {
+			id := s.prepare(2)
+			s.receive(2)
+			s.counts(0, 0, 0, 0)
+			s.send(1, 0)
+			s.refused(s.decide(id[1], true), nil)
+			s.prepared(1, 0)
+			s.receive(9, 0, 1) // in the order in which they became visible
+			s.refused(s.decide(id[0], true), nil)
+			if p := s.out.Placed; len(p) != 1 || cmq.NewMsgID(7, p[0].Index, p[0].Slot) != id[0] || p[0].Bytes != 2 || p[0].Seq != 2 {
+				s.t.Fatalf("placed %+v", p)
+			}
+			s.receive(9, 2)
+			s.prepared(0, 0)
+		}},
+		{"rolled back, and never to be had again", func(a *cmq.ShardAttributes) { asks(a); rewindable(a) }, func(s *script) {
+			id := s.prepare(1)[0]
+			s.refused(s.decide(id, false), nil)
+			s.refused(s.decide(id, true), cmq.ErrNotPrepared)
+			s.refused(s.decide(id, false), cmq.ErrNotPrepared)
+			s.refused(s.rewind(0), nil)
+			s.receive(9)
+			s.counts(0, 0, 0, 0)
+		}},
+		{"committed twice is there once", asks, func(s *script) {
+			id := s.prepare(1)[0]
+			s.refused(s.decide(id, true), nil)
+			s.refused(s.decide(id, true), cmq.ErrNotPrepared)
+			s.refused(s.decide(id, false), cmq.ErrNotPrepared)
+			s.receive(9, 0)
+		}},
+		{"ids nobody was given", asks, func(s *script) {
+			id := s.prepare(1)[0]
+			for _, other := range []cmq.MsgID{0, id + 1, id - 1, 1<<64 - 1} {
+				s.refused(s.decide(other, true), cmq.ErrNotPrepared)
+			}
+			s.prepared(1, 0)
+		}},
+		{"asked about at intervals, three times, then parked", asks, func(s *script) {
+			id := s.prepare(1)[0]
+			s.at(9.999).asked(0, id)
+			s.at(10).asked(1, id, id)
+			s.at(19.999).asked(0, id)
+			s.at(25).asked(1, id) // late, when there was somebody to ask
+			s.at(34.999).asked(0, id)
+			s.at(35).asked(1, id)
+			s.at(44.999).prepared(1, 0)
+			s.at(45).prepared(1, 1)
+			s.at(1e6).asked(0, id)
+			s.prepared(1, 1)
+			s.refused(s.decide(id, true), nil)
+			s.prepared(0, 0)
+			s.receive(1, 0)
+		}},
+		{"an interval of its own", asks, func(s *script) {
+			s.op(command.Op{Kind: command.Prepare, Interval: 500, Bodies: bodies(1)})
+			if at := s.b.NextAsk(s.id); at != start+500 {
+				s.t.Fatal(at)
+			}
+		}},
+		{"prepared messages take room", func(a *cmq.ShardAttributes) { asks(a); a.MaxMsgHeapNum = 2 }, func(s *script) {
+			id := s.prepare(1)[0]
+			s.send(1, 0)
+			s.refused(s.op(command.Op{Kind: command.Send, Bodies: bodies(1)}).Err, cmq.ErrHeapFull)
+			s.refused(s.op(command.Op{Kind: command.Prepare, Bodies: bodies(1)}).Err, cmq.ErrHeapFull)
+			s.refused(s.decide(id, true), nil)
+			s.receive(9, 0, 1)
+		}},
+		{"an ordinary queue takes no prepared messages", nil, func(s *script) {
+			s.refused(s.op(command.Op{Kind: command.Prepare, Bodies: bodies(1)}).Err, cmq.ErrTransaction)
+			s.refused(s.decide(1, true), cmq.ErrNotPrepared)
+		}},
+		{"what is prepared stays when the queue becomes an ordinary one", asks, func(s *script) {
+			id := s.prepare(1)[0]
+			s.set(func(a *cmq.ShardAttributes) { a.Transaction.On = false })
+			s.at(10).asked(1, id)
+			s.refused(s.decide(id, true), nil)
+			s.receive(1, 0)
+		}},
+		{"retention does not end what is not decided, and begins with the commit", asks, func(s *script) {
+			s.send(1, 0)
+			id := s.prepare(1)[0]
+			s.expire(command.Mark{Low: 1 << 40})
+			s.prepared(1, 0)
+			s.refused(s.decide(id, true), nil)
+			s.receive(9, 1)
+		}},
+		{"a clear ends what is prepared", asks, func(s *script) {
+			id := s.prepare(1)[0]
+			s.op(command.Op{Kind: command.Clear})
+			s.prepared(0, 0)
+			s.refused(s.decide(id, true), cmq.ErrNotPrepared)
+		}},
+		{"everything about it is in the image", asks, func(s *script) {
+			id := s.prepare(3)
+			s.at(10).asked(1, id[0])
+			s.at(20).asked(1, id[0])
+			s.at(30).asked(1, id[0])
+			s.reopened()
+			s.at(40).prepared(3, 1)
+			s.asked(2, id...)
+			s.reopened()
+			s.prepared(3, 1)
+			s.at(50).asked(2, id...)
+			s.reopened()
+			s.refused(s.decide(id[0], true), nil)
+			s.prepared(2, 0)
+			s.refused(s.decide(id[2], false), nil)
+			s.reopened()
+			s.prepared(1, 0)
+		}},
 		{"an older version of the attributes changes nothing", nil, func(s *script) {
 			s.set(rewindable)
 			s.op(command.Op{Kind: command.Set, Version: 2})

@@ -89,6 +89,49 @@ func (s *script) relock(h cmq.Handle, lock time.Duration) *cmq.Error {
 	return s.op(command.Op{Kind: command.Relock, Lock: lock.Milliseconds(), Handles: []cmq.Handle{h}}).Errors[0]
 }
 
+// prepare gives the ids of n prepared messages.
+func (s *script) prepare(n int) (ids []cmq.MsgID) {
+	s.t.Helper()
+	r := s.op(command.Op{Kind: command.Prepare, Origin: cmq.Origin{Node: 2, Conn: 7}, Bodies: bodies(n)})
+	if r.Err != nil || r.N != n {
+		s.t.Fatalf("prepare: %+v", r)
+	}
+	for i := range n {
+		ids = append(ids, cmq.NewMsgID(7, s.b.Index(), r.FirstSlot+uint16(i)))
+	}
+	return ids
+}
+
+func (s *script) decide(id cmq.MsgID, commit bool) *cmq.Error {
+	s.t.Helper()
+	return s.op(command.Op{Kind: command.Decide, Decisions: []cmq.Decision{{ID: id, Commit: commit}}}).Errors[0]
+}
+
+// asked wants that so many of the messages are asked about.
+func (s *script) asked(want int, ids ...cmq.MsgID) {
+	s.t.Helper()
+	if got := s.op(command.Op{Kind: command.Ask, IDs: ids}).Queries; len(got) != want {
+		s.t.Fatalf("asked %v at %d, want %d", got, s.now, want)
+	}
+}
+
+func (s *script) prepared(all, undecided int64) {
+	s.t.Helper()
+	if a, u := s.b.Prepared(s.id, s.now); a != all || u != undecided {
+		s.t.Fatalf("%d prepared, %d undecided, want %d, %d", a, u, all, undecided)
+	}
+}
+
+// reopened goes on with what an image keeps.
+func (s *script) reopened() {
+	s.t.Helper()
+	b, err := Decode(7, s.b.Encode(), Options{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.b = b
+}
+
 func (s *script) rewind(to uint64) *cmq.Error {
 	s.t.Helper()
 	return s.op(command.Op{Kind: command.Rewind, To: []command.LaneSeq{{Seq: to}}}).Err
@@ -126,6 +169,11 @@ func (s *script) refused(err, want *cmq.Error) {
 	if err != want {
 		s.t.Fatalf("error %v, want %v", err, want)
 	}
+}
+
+// asks makes the queue transactional: a query every 10 s, three at most.
+func asks(a *cmq.ShardAttributes) {
+	a.Transaction = cmq.TransactionPolicy{On: true, FirstQueryInterval: 10 * time.Second, MaxQueryCount: 3}
 }
 
 func rewindable(a *cmq.ShardAttributes) { a.Rewind = time.Hour }

@@ -23,6 +23,9 @@ func (b *Broker) addUp(out *Output) {
 		p := &out.Placed[i]
 		sum = mix(sum, uint64(p.Shard), uint64(p.Lane))
 		sum = mix(sum, p.Seq, uint64(p.Slot)|uint64(p.N)<<16)
+		if p.Index != 0 {
+			sum = mix(sum, p.Index, uint64(p.Bytes))
+		}
 	}
 	for _, id := range out.Touched {
 		if s := b.shards[id]; s != nil {
@@ -49,6 +52,9 @@ func mixResult(sum uint64, r *Result) uint64 {
 		if err != nil {
 			sum = mix(sum, uint64(i), uint64(err.Module))
 		}
+	}
+	for _, q := range r.Queries {
+		sum = mix(sum, uint64(q.ID), uint64(q.Count))
 	}
 	for i := range r.Deliveries {
 		d := &r.Deliveries[i]

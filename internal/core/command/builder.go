@@ -43,21 +43,21 @@ func (b *Builder) Ops() int { return b.count }
 // Fits reports whether the batch has slots and bytes left for op. An empty batch takes any operation with
 // up to cmq.MaxSlots bodies that together are shorter than MaxBytes.
 func (b *Builder) Fits(op *Op) bool {
-	size := b.Size() + 128 + 10*len(op.Handles) + 20*len(op.To) + 40*len(op.Marks)
+	size := b.Size() + 128 + 10*(len(op.Handles)+len(op.IDs)) + 11*len(op.Decisions) + 20*len(op.To) + 40*len(op.Marks)
 	for _, body := range op.Bodies {
 		size += len(body) + slotSize
 	}
 	return len(b.bodies)+len(op.Bodies) <= cmq.MaxSlots && size <= MaxBytes
 }
 
-// Add appends an operation, which must fit, and returns the slot of its first body. IDs, if there are any,
-// must be as many as Bodies.
+// Add appends an operation, which must fit, and returns the slot of its first body. IDs of a Transfer, if there are
+// any, must be as many as its Bodies.
 func (b *Builder) Add(op Op) (first uint16) {
-	if !b.Fits(&op) || op.Kind == 0 || op.Kind >= kinds || (len(op.IDs) > 0 && len(op.IDs) != len(op.Bodies)) {
+	if !b.Fits(&op) || op.Kind == 0 || op.Kind >= kinds || (op.Kind == Transfer && len(op.IDs) > 0 && len(op.IDs) != len(op.Bodies)) {
 		panic("BUG: operation does not fit into the batch")
 	}
-	if op.Kind != Send && op.Kind != Transfer {
-		op.Bodies, op.IDs = nil, nil
+	if op.Kind != Send && op.Kind != Transfer && op.Kind != Prepare {
+		op.Bodies = nil
 	}
 	first = uint16(len(b.bodies))
 	b.ops = appendOp(b.ops, &op)
@@ -66,7 +66,7 @@ func (b *Builder) Add(op Op) (first uint16) {
 		b.bodies = append(b.bodies, body)
 		b.bytes += len(body)
 		var id cmq.MsgID
-		if len(op.IDs) > 0 {
+		if op.Kind == Transfer && len(op.IDs) > 0 {
 			id = op.IDs[i]
 		}
 		b.ids = append(b.ids, id)

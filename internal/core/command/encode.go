@@ -20,6 +20,9 @@ import (
 //	Transfer          from, base, number, n
 //	Forget            number
 //	Relock            lock, n, n × handle
+//	Prepare           interval, node, connection, n
+//	Decide            n, n × (id, 1: commit, 0: roll back)
+//	Ask               n, n × id
 func appendOp(b []byte, op *Op) []byte {
 	b = append(b, byte(op.Kind))
 	b = binary.AppendUvarint(b, uint64(op.Shard))
@@ -52,6 +55,18 @@ func appendOp(b []byte, op *Op) []byte {
 		b = binary.AppendUvarint(b, uint64(len(op.Bodies)))
 	case Forget:
 		b = binary.AppendUvarint(b, op.Number)
+	case Prepare:
+		b = AppendInt(b, op.Interval)
+		b = binary.AppendUvarint(b, uint64(op.Origin.Node))
+		b = binary.AppendUvarint(b, op.Origin.Conn)
+		b = binary.AppendUvarint(b, uint64(len(op.Bodies)))
+	case Decide:
+		b = appendDecisions(b, op.Decisions)
+	case Ask:
+		b = binary.AppendUvarint(b, uint64(len(op.IDs)))
+		for _, id := range op.IDs {
+			b = binary.AppendUvarint(b, uint64(id))
+		}
 	}
 	return b
 }
@@ -60,6 +75,15 @@ func appendHandles(b []byte, handles []cmq.Handle) []byte {
 	b = binary.AppendUvarint(b, uint64(len(handles)))
 	for _, h := range handles {
 		b = binary.AppendUvarint(b, uint64(h))
+	}
+	return b
+}
+
+func appendDecisions(b []byte, decisions []cmq.Decision) []byte {
+	b = binary.AppendUvarint(b, uint64(len(decisions)))
+	for _, d := range decisions {
+		b = binary.AppendUvarint(b, uint64(d.ID))
+		b = AppendBool(b, d.Commit)
 	}
 	return b
 }
@@ -85,7 +109,10 @@ func AppendAttributes(b []byte, a *cmq.ShardAttributes) []byte {
 	b = AppendInt(b, int64(a.DeadLetter.Policy))
 	b = AppendInt(b, int64(a.DeadLetter.MaxReceiveCount))
 	b = AppendInt(b, max(a.DeadLetter.MaxTimeToLive.Milliseconds(), 0))
-	return AppendInt(b, int64(a.MaxInFlight))
+	b = AppendInt(b, int64(a.MaxInFlight))
+	b = AppendBool(b, a.Transaction.On)
+	b = AppendInt(b, max(a.Transaction.FirstQueryInterval.Milliseconds(), 0))
+	return AppendInt(b, int64(a.Transaction.MaxQueryCount))
 }
 
 // ReadAttributes reads what AppendAttributes wrote.
@@ -102,6 +129,9 @@ func ReadAttributes(r *Reader) cmq.ShardAttributes {
 			MaxTimeToLive:   readDuration(r),
 		},
 		MaxInFlight: int(r.Int()),
+		Transaction: cmq.TransactionPolicy{
+			On: r.Bool(), FirstQueryInterval: readDuration(r), MaxQueryCount: int(r.Int()),
+		},
 	}
 }
 
@@ -122,6 +152,7 @@ func readDuration(r *Reader) time.Duration {
 func readOp(r *Reader, op *Op) {
 	op.Kind, op.Shard, op.N = Kind(r.Byte()), cmq.ShardID(r.Uvarint()), 0
 	op.Handles, op.To, op.Marks = op.Handles[:0], op.To[:0], op.Marks[:0]
+	op.Decisions, op.IDs = op.Decisions[:0], op.IDs[:0]
 	switch op.Kind {
 	case Send:
 		op.Delay = r.Int()
@@ -152,6 +183,18 @@ func readOp(r *Reader, op *Op) {
 		op.N = readBodies(r)
 	case Forget:
 		op.Number = r.Uvarint()
+	case Prepare:
+		op.Interval = r.Int()
+		op.Origin = cmq.Origin{Node: cmq.NodeID(r.Uvarint()), Conn: r.Uvarint()}
+		op.N = readBodies(r)
+	case Decide:
+		for n := r.Count(2); n > 0; n-- {
+			op.Decisions = append(op.Decisions, cmq.Decision{ID: cmq.MsgID(r.Uvarint()), Commit: r.Bool()})
+		}
+	case Ask:
+		for n := r.Count(1); n > 0; n-- {
+			op.IDs = append(op.IDs, cmq.MsgID(r.Uvarint()))
+		}
 	case Clear, Drop:
 	default:
 		r.Fail()

@@ -20,6 +20,9 @@ const (
 	Transfer                 // From, Base, Number, IDs, Bodies
 	Forget                   // Number
 	Relock                   // Handles, Lock; 0: the lock ends now
+	Prepare                  // Interval, Origin, Bodies
+	Decide                   // Decisions
+	Ask                      // IDs
 	kinds
 )
 
@@ -44,7 +47,11 @@ type Op struct {
 	From   cmq.ShardID // the shard whose dead messages arrive
 	Base   uint64      // every number below it is settled at From: arrived, expired or taken back
 	Number uint64      // Transfer: number of the first message; Forget: first number to keep
-	IDs    []cmq.MsgID // for a Builder only: the ids the messages were born with
+	IDs    []cmq.MsgID // Ask; Transfer, for a Builder only: the ids the messages were born with
+
+	Interval  int64 // Prepare: 0: the queue's FirstQueryInterval
+	Origin    cmq.Origin
+	Decisions []cmq.Decision
 
 	First uint16 // slot of the first body
 	N     int    // how many bodies, in consecutive slots

@@ -54,6 +54,15 @@ func (r *Reader) Byte() byte {
 	return v
 }
 
+// Bool reads what AppendBool wrote.
+func (r *Reader) Bool() bool {
+	v := r.Byte()
+	if v > 1 {
+		r.Fail()
+	}
+	return v == 1
+}
+
 // Fixed64 reads a number of eight bytes, little endian.
 func (r *Reader) Fixed64() uint64 {
 	if len(r.rest) < 8 {
@@ -73,6 +82,14 @@ func (r *Reader) Bad() bool { return r.bad }
 
 // Len is how many bytes are left.
 func (r *Reader) Len() int { return len(r.rest) }
+
+// AppendBool writes one byte.
+func AppendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
 
 // AppendInt writes a signed number, which is cheap when it is not negative.
 func AppendInt(b []byte, v int64) []byte { return binary.AppendUvarint(b, uint64(v)) }

@@ -198,6 +198,9 @@ func appendAttributes(b []byte, a *cmq.QueueAttributes) []byte {
 	b = appendInt(b, int64(a.DeadLetter.Policy))
 	b = appendInt(b, int64(a.DeadLetter.MaxReceiveCount))
 	b = appendInt(b, int64(a.DeadLetter.MaxTimeToLive))
+	b = appendBool(b, a.Transaction.On)
+	b = appendInt(b, int64(a.Transaction.FirstQueryInterval))
+	b = appendInt(b, int64(a.Transaction.MaxQueryCount))
 	return appendBool(b, a.Trace)
 }
 
@@ -214,6 +217,9 @@ func (r *reader) attributes() cmq.QueueAttributes {
 			Policy:          r.intRange(),
 			MaxReceiveCount: r.intRange(),
 			MaxTimeToLive:   time.Duration(r.int()),
+		},
+		Transaction: cmq.TransactionPolicy{
+			On: r.bool(), FirstQueryInterval: time.Duration(r.int()), MaxQueryCount: r.intRange(),
 		},
 		Trace: r.bool(),
 	}
@@ -253,7 +259,7 @@ func (r *reader) queue() *cmq.Queue {
 }
 
 // queueVersion is the version of a queue's encoding outside of images.
-const queueVersion = 1
+const queueVersion = 2
 
 // EncodeQueue gives the bytes of one queue, for answers to other nodes: a version (1 byte) and the fields.
 func EncodeQueue(q *cmq.Queue) []byte { return appendQueue([]byte{queueVersion}, q) }

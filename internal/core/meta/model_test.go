@@ -35,6 +35,7 @@ type modelQueue struct {
 	sets        []cmq.SetID
 	told        []uint64 // version each shard's set is known to have
 	want        uint64   // version each shard's set must have
+	transaction bool
 }
 
 func (m *model) find(owner, name string) *modelQueue {
@@ -64,6 +65,8 @@ func (m *model) apply(q modelQueue, self *modelQueue, s *cmq.QueueSettings) (mod
 			return q, cmq.ErrDeadLetterNotExist
 		case target == self, target.dlq != nil, self != nil && len(m.sources(self)) > 0:
 			return q, cmq.ErrDeadLetterNest
+		case target.transaction:
+			return q, cmq.ErrDeadLetterParams
 		}
 		bound := m.sources(target)
 		if !slices.Contains(bound, self) && len(bound) >= 6 {
@@ -85,11 +88,16 @@ func (m *model) apply(q modelQueue, self *modelQueue, s *cmq.QueueSettings) (mod
 	if s.VisibilityTimeout != nil {
 		q.lock = *s.VisibilityTimeout
 	}
+	if s.Transaction != nil {
+		q.transaction = *s.Transaction
+	}
 	switch {
 	case q.rewind > q.retention:
 		return q, cmq.ErrRewindRetention
 	case q.dlq != nil && q.policy == cmq.PolicyAge && q.age >= q.retention:
 		return q, cmq.ErrDeadLetterParams
+	case q.transaction && self != nil && len(m.sources(self)) > 0:
+		return q, cmq.ErrNotAllowed
 	}
 	return q, nil
 }
@@ -156,7 +164,7 @@ func (m *model) set(owner, name string, s *cmq.QueueSettings) *cmq.Error {
 }
 
 func (m *model) replace(q *modelQueue, changed modelQueue) {
-	same := q.retention == changed.retention && q.rewind == changed.rewind && q.lock == changed.lock &&
+	same := q.retention == changed.retention && q.rewind == changed.rewind && q.lock == changed.lock && q.transaction == changed.transaction &&
 		q.dlq == changed.dlq && q.policy == changed.policy && q.count == changed.count && q.age == changed.age
 	if !same {
 		changed.version++
@@ -240,7 +248,7 @@ func (m *model) describe(owner string) (list []string) {
 		if q.dlq != nil {
 			dlq = q.dlq.id
 		}
-		list = append(list, fmt.Sprint(q.name, q.id, q.version, q.retention, q.rewind, q.lock, dlq, q.policy, q.count, q.age, len(m.sources(q)), q.sets))
+		list = append(list, fmt.Sprint(q.name, q.id, q.version, q.retention, q.rewind, q.lock, dlq, q.policy, q.count, q.age, len(m.sources(q)), q.sets, q.transaction))
 	}
 	return list
 }
@@ -255,7 +263,7 @@ func describeTable(t *Table, owner string) (list []string) {
 		d := &a.DeadLetter
 		list = append(list, fmt.Sprint(q.Name, q.ID, q.Version, int64(a.MsgRetention/time.Second), int64(a.Rewind/time.Second),
 			int64(a.VisibilityTimeout/time.Second), d.Queue, d.Policy, d.MaxReceiveCount, int64(d.MaxTimeToLive/time.Second),
-			len(t.Sources(q.ID)), sets))
+			len(t.Sources(q.ID)), sets, a.Transaction.On))
 	}
 	return list
 }
@@ -278,6 +286,9 @@ func drawSettings(t *rapid.T, names *rapid.Generator[string]) (s cmq.QueueSettin
 	s.MsgRetentionSeconds = maybe("retention", 60, 400, 1000)
 	s.RewindSeconds = maybe("rewind", 0, 60, 500)
 	s.VisibilityTimeout = maybe("lock", 30, 31)
+	if rapid.IntRange(0, 3).Draw(t, "transaction?") == 0 {
+		s.Transaction = ptr(rapid.Bool().Draw(t, "transaction"))
+	}
 	if rapid.Bool().Draw(t, "dead letter?") {
 		s.DeadLetter = &cmq.DeadLetterSettings{
 			Queue:           names.Draw(t, "dead letter"),

@@ -198,11 +198,14 @@ func (s *State) change(q *cmq.Queue, owner string, a cmq.QueueAttributes, settin
 		}
 		dlq = target.ID
 	}
-	return settings.Apply(a, dlq)
+	if a, err := settings.Apply(a, dlq); err != nil || !a.Transaction.On || q == nil || !s.isDeadLetter(q.ID) {
+		return a, err
+	}
+	return a, cmq.ErrNotAllowed
 }
 
 // mayBind checks that target may be the dead-letter queue of q (nil: of a queue being made): dead-letter queues
-// have none themselves, and not too many queues share one.
+// have none themselves, are not transactional, and not too many queues share one.
 func (s *State) mayBind(q, target *cmq.Queue) *cmq.Error {
 	sources, _ := s.sources.Get(target.ID)
 	others := len(sources)
@@ -217,6 +220,8 @@ func (s *State) mayBind(q, target *cmq.Queue) *cmq.Error {
 	switch {
 	case target.Attributes.DeadLetter.Queue != 0:
 		return cmq.ErrDeadLetterNest
+	case target.Attributes.Transaction.On:
+		return cmq.ErrDeadLetterParams
 	case others >= s.maxSources:
 		return cmq.ErrDeadLetterBinds
 	}

@@ -1,12 +1,13 @@
 package meta
 
 import (
+	"encoding/binary"
 	"math"
 
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-// Bits of the first byte of encoded settings: which ones are given.
+// Bits of the first two bytes of encoded settings, little endian: which ones are given.
 const (
 	hasHeap = 1 << iota
 	hasPolling
@@ -16,15 +17,19 @@ const (
 	hasRewind
 	hasTrace
 	hasDeadLetter
+	hasTransaction
+	hasQueryInterval
+	hasQueryCount
 )
 
-// appendSettings writes which settings are given (one byte), then those given, in the order of the bits.
+// appendSettings writes which settings are given (two bytes), then those given, in the order of the bits.
 func appendSettings(b []byte, s *cmq.QueueSettings) []byte {
 	at := len(b)
-	b = append(b, 0)
-	optional := func(bit byte, v *int64) {
+	b = append(b, 0, 0)
+	has := uint16(0)
+	optional := func(bit uint16, v *int64) {
 		if v != nil {
-			b[at] |= bit
+			has |= bit
 			b = appendInt(b, *v)
 		}
 	}
@@ -35,22 +40,29 @@ func appendSettings(b []byte, s *cmq.QueueSettings) []byte {
 	optional(hasRetention, s.MsgRetentionSeconds)
 	optional(hasRewind, s.RewindSeconds)
 	if s.Trace != nil {
-		b[at] |= hasTrace
+		has |= hasTrace
 		b = appendBool(b, *s.Trace)
 	}
 	if d := s.DeadLetter; d != nil {
-		b[at] |= hasDeadLetter
+		has |= hasDeadLetter
 		b = appendString(b, d.Queue)
 		b = appendInt(b, int64(d.Policy))
 		b = appendInt(b, d.MaxReceiveCount)
 		b = appendInt(b, d.MaxTimeToLive)
 	}
+	if s.Transaction != nil {
+		has |= hasTransaction
+		b = appendBool(b, *s.Transaction)
+	}
+	optional(hasQueryInterval, s.FirstQueryInterval)
+	optional(hasQueryCount, s.MaxQueryCount)
+	binary.LittleEndian.PutUint16(b[at:], has)
 	return b
 }
 
 func (r *reader) settings() cmq.QueueSettings {
-	has := r.byte()
-	optional := func(bit byte) *int64 {
+	has := uint16(r.byte()) | uint16(r.byte())<<8
+	optional := func(bit uint16) *int64 {
 		if has&bit == 0 {
 			return nil
 		}
@@ -74,6 +86,11 @@ func (r *reader) settings() cmq.QueueSettings {
 			Queue: r.string(), Policy: r.intRange(), MaxReceiveCount: r.int(), MaxTimeToLive: r.int(),
 		}
 	}
+	if has&hasTransaction != 0 {
+		v := r.bool()
+		s.Transaction = &v
+	}
+	s.FirstQueryInterval, s.MaxQueryCount = optional(hasQueryInterval), optional(hasQueryCount)
 	return s
 }
 
@@ -93,6 +110,8 @@ func checkSettings(s *cmq.QueueSettings) *cmq.Error {
 		{"maxMsgSize", s.MaxMsgSize},
 		{"msgRetentionSeconds", s.MsgRetentionSeconds},
 		{"rewindSeconds", s.RewindSeconds},
+		{"firstQueryInterval", s.FirstQueryInterval},
+		{"maxQueryCount", s.MaxQueryCount},
 	}
 	for _, n := range numbers {
 		if n.v != nil && (*n.v < 0 || *n.v > maxSeconds) {

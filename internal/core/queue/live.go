@@ -10,7 +10,7 @@ import (
 // Live visits the positions whose messages may still be asked for: those that can be delivered, moved to the
 // dead-letter queue or brought back by a rewind. They come as spans [lo, hi), lane by lane as they fall due and
 // ascending within a lane, as few and as long as possible, until yield returns false. What is not visited
-// is gone for good.
+// is gone for good. Messages that are prepared have no positions; Held gives them.
 //
 // It costs as much as there are messages in flight, returned and dead, and lanes.
 func (s *Shard) Live(yield func(lane int64, lo, hi uint64) bool) {
@@ -69,10 +69,11 @@ func (s *Shard) Holds(h cmq.Handle) bool {
 }
 
 // Numbers sum up the shard: two shards of which some differ are in different states.
-func (s *Shard) Numbers() [12]uint64 {
+func (s *Shard) Numbers() [14]uint64 {
 	l := &s.main
 	return [...]uint64{
 		l.low, l.floor, l.age, l.cursor, l.tail, l.skip().n + l.gone().n<<32, s.sent, s.counter,
 		uint64(s.flights.len()), s.returned.n, s.dead.len() + s.dead.number()<<32, s.delayed.total(),
+		uint64(s.HeldCount()), uint64(s.NextAsk()),
 	}
 }

@@ -10,7 +10,7 @@ import (
 // Send stores n messages, hidden for wait milliseconds, in consecutive positions from seq of the lane. It
 // stores all of them or, when the shard would hold more than MaxMsgHeapNum, none.
 func (s *Shard) Send(now, wait int64, n int) (lane int64, seq uint64, err *cmq.Error) {
-	if m := s.attributes.Value().MaxMsgHeapNum; m > 0 && s.heap()+uint64(n) > uint64(m) {
+	if s.full(n) {
 		return 0, 0, cmq.ErrHeapFull
 	}
 	if wait > 0 {
@@ -187,11 +187,11 @@ func (s *Shard) take(h cmq.Handle) (flight, bool) {
 	return s.flights.remove(s.counterOf(h))
 }
 
-// Clear ends every message, also those that could be rewound.
+// Clear ends every message, also those that could be rewound and those that are not decided.
 func (s *Shard) Clear() {
 	t := s.main.tail
 	s.main = lane{low: t, floor: t, age: t, cursor: t, tail: t}
-	s.delayed, s.flights, s.returned = nil, nil, returned{}
+	s.delayed, s.flights, s.returned, s.prepared = nil, nil, returned{}, nil
 	s.noneDead()
 }
 

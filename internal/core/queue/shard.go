@@ -23,6 +23,7 @@ type Shard struct {
 	flights  *flights // nil: nothing is in flight
 	returned returned
 	dead     *deadList // nil: nothing ever died
+	prepared *prepared // nil: nothing is prepared
 
 	ordinal uint8
 	past    map[uint64]run // ended deliveries by counter; only kept by a mutant
@@ -60,19 +61,27 @@ func (s *Shard) rewinds() bool { return s.attributes.Value().Rewind > 0 }
 
 // heap counts the messages that are not deleted.
 func (s *Shard) heap() uint64 {
-	return s.main.pending() + s.delayed.total() + s.returned.n + uint64(s.flights.len()) + s.dead.len()
+	return s.main.pending() + s.delayed.total() + s.returned.n + uint64(s.flights.len()) + s.dead.len() + uint64(s.prepared.len())
+}
+
+// full reports whether n more messages would be more than MaxMsgHeapNum.
+func (s *Shard) full(n int) bool {
+	m := s.attributes.Value().MaxMsgHeapNum
+	return m > 0 && s.heap()+uint64(n) > uint64(m)
 }
 
 // maxLanding is how many locks a batch ends in a shard; the others have ended too, but their messages stay in the
 // in-flight table until a later batch. Ten million locks that end while nobody looks would stop the replica for seconds.
+// It bounds waits for answers as well.
 const maxLanding = 4096
 
-// Settle carries out what time has brought by now: lanes fall due and locks end. It comes before the first operation of
-// every batch, whether that then changes anything or not.
+// Settle carries out what time has brought by now: lanes fall due, locks and waits for answers end. It comes before the
+// first operation of every batch, whether that then changes anything or not.
 func (s *Shard) Settle(now int64) {
 	s.now = now
 	s.delayed.advance(now)
 	s.land(maxLanding)
+	s.prepared.settle(now, maxLanding)
 }
 
 // land moves the messages of up to n locks that have ended, and reports whether it found as many.

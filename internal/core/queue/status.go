@@ -18,6 +18,7 @@ func (s *Shard) Status(now int64) cmq.ShardStatus {
 		Inactive: int64(s.flights.len()) + int64(s.dead.len()) - back,
 		Delayed:  int64(s.delayed.total()) - due,
 	}
+	st.Prepared, st.Undecided = s.Prepared(now)
 	if s.rewinds() {
 		for _, l := range s.opened() {
 			st.Rewindable += int64(l.deleted())
