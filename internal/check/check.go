@@ -45,6 +45,7 @@ func Check(h *History) *Report {
 	c.sends()
 	for _, m := range c.order {
 		c.identity(m)
+		c.transaction(m)
 		c.locks(m)
 		c.counts(m)
 		c.delay(m)
@@ -88,6 +89,7 @@ type queue struct {
 	rewinds      []*Op // not failed
 	clears       []*Op // not failed
 	infoReceives []time.Duration
+	infoPrepares int
 	statuses     []*Op
 	drained      int           // messages received in the drain
 	drainEnd     time.Duration // return of the last operation of the drain; 0: no drain
@@ -97,7 +99,8 @@ type queue struct {
 // message is everything known about one message.
 type message struct {
 	id         cmq.MsgID
-	op         *Op // the confirmed Send, nil if none is known
+	op         *Op // the confirmed Send or Prepare, nil if none is known
+	decisions  []decided
 	body       string
 	deliveries []*delivery // by queue, then by handle
 }
@@ -139,8 +142,11 @@ func (c *checker) index() {
 		c.indexOp(op, c.queue(op.Queue))
 	}
 	for _, op := range c.h.Ops {
-		if op.Kind == Delete || op.Kind == Release || op.Kind == Relock {
+		switch op.Kind {
+		case Delete, Release, Relock:
 			c.indexHandles(op)
+		case Decide:
+			c.indexDecisions(op)
 		}
 	}
 	for _, q := range c.queues {
@@ -169,7 +175,10 @@ func (c *checker) indexOp(op *Op, q *queue) {
 	if op.Phase == PhaseDrain && op.Outcome == OK {
 		q.drainEnd = max(q.drainEnd, op.Return)
 	}
-	if op.Kind == Send {
+	if op.Kind == Send || op.Kind == Prepare {
+		if op.Kind == Prepare && op.Outcome == Info {
+			q.infoPrepares++
+		}
 		c.indexSend(op)
 		return
 	}

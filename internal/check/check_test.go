@@ -60,6 +60,20 @@ func (st *story) delete(at time.Duration, receive *Op) *Op {
 	return st.add(&Op{Kind: Delete, Queue: receive.Queue, Call: at, Handles: []cmq.Handle{receive.Messages[0].Handle}, Done: []bool{true}}, OK)
 }
 
+func (st *story) prepare(at time.Duration, bodies ...string) *Op {
+	op := st.send(at, bodies...)
+	op.Kind = Prepare
+	return op
+}
+
+func (st *story) decide(at time.Duration, prepare *Op, commit bool) *Op {
+	op := st.add(&Op{Kind: Decide, Queue: "q", Call: at}, OK)
+	for _, id := range prepare.IDs {
+		op.Decisions, op.Done = append(op.Decisions, Decision{id, commit}), append(op.Done, true)
+	}
+	return op
+}
+
 func (st *story) relock(at time.Duration, receive *Op, lock time.Duration) *Op {
 	return st.add(&Op{Kind: Relock, Queue: receive.Queue, Call: at, Handles: []cmq.Handle{receive.Messages[0].Handle}, Lock: lock, Done: []bool{true}}, OK)
 }
@@ -103,7 +117,7 @@ func TestEveryRuleHasTwoBadHistories(t *testing.T) {
 	for _, row := range badHistories() {
 		seen[row.rule]++
 	}
-	for _, rule := range []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I14", "I24"} {
+	for _, rule := range []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I14", "I24", "T1", "T2", "T3"} {
 		if seen[rule] < 2 {
 			t.Errorf("%s has %d bad histories", rule, seen[rule])
 		}
@@ -127,6 +141,8 @@ func TestHistoryOnPaper(t *testing.T) {
 	st.delete(30*ms, r)
 	st.status(40*ms, 1)
 	st.rewind(50*ms, 0)
+	st.decide(55*ms, st.prepare(52*ms, "p"), true)
+	st.relock(57*ms, r, time.Second)
 	st.add(&Op{Kind: Receive, Queue: "q", Call: 60 * ms, Max: 1, Lock: time.Second}, Info)
 	st.add(&Op{Kind: Send, Queue: "q", Call: 70 * ms, Bodies: []string{"c"}, Delay: time.Second, Client: 4}, Fail)
 	st.Jumps = []Jump{{At: 65 * ms, Ahead: time.Second}}

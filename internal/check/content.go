@@ -17,7 +17,7 @@ func (c *checker) sends() {
 	}
 	byQueue := map[string][]edge{}
 	for _, op := range c.h.Ops {
-		if op.Kind == Send && op.Outcome == OK {
+		if (op.Kind == Send || op.Kind == Prepare) && op.Outcome == OK {
 			byQueue[op.Queue] = append(byQueue[op.Queue], edge{op.Call, true, op}, edge{op.Return, false, op})
 		}
 	}
@@ -79,11 +79,12 @@ func (q *queue) leadsTo(deadLetter string) bool {
 
 // loss checks that a confirmed message was deleted, seen in the drain, cleared or has outlived its retention (I1).
 func (c *checker) loss(m *message) {
-	if m.op == nil {
+	sent := m.sent()
+	if sent == nil {
 		return
 	}
 	q := c.queue(m.op.Queue)
-	if q.drainEnd == 0 || q.clearedSince(m.op.Call) || c.mayHaveExpired(m.op, q) {
+	if q.drainEnd == 0 || q.clearedSince(m.op.Call) || c.mayHaveExpired(sent, q) {
 		return
 	}
 	last := ""
@@ -92,7 +93,7 @@ func (c *checker) loss(m *message) {
 			return
 		}
 		dq := c.queue(d.op.Queue)
-		if dq.clearedSince(d.op.Call) || c.mayHaveExpired(m.op, dq) {
+		if dq.clearedSince(d.op.Call) || c.mayHaveExpired(sent, dq) {
 			return
 		}
 		last = d.op.Queue

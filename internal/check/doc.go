@@ -11,6 +11,11 @@
 //	I10 a delay is never short     I11 quiet means quiet           I12 a rewind brings back what it should
 //	I14 counts are exact at rest   I24 retention is kept, neither short nor long
 //
+// and of these rules of transactions:
+//
+//	T1 nothing undecided is delivered     T2 nothing rolled back is delivered, nothing decided twice
+//	T3 nothing undecided is lost
+//
 // A history that ends with a drain (PhaseDrain: every queue is received and deleted until it is empty) is judged
 // about loss too; without one, only about what was seen. Everything is linear in the history but for sorting.
 package check

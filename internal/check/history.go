@@ -13,6 +13,8 @@ type Kind string
 // The operations a history knows.
 const (
 	Send    Kind = "send"    // Bodies, Delay → IDs
+	Prepare Kind = "prepare" // Bodies → IDs: nobody may see them before they are committed
+	Decide  Kind = "decide"  // Decisions → Done
 	Receive Kind = "receive" // Max, Lock → Messages
 	Delete  Kind = "delete"  // Handles → Done
 	Release Kind = "release" // Handles → Done
@@ -58,17 +60,18 @@ type Op struct {
 	Return  time.Duration `json:"-"` // Never while open and for Info
 	Outcome Outcome       `json:"-"`
 
-	Bodies   []string      `json:"bodies,omitempty"`
-	Delay    time.Duration `json:"delay,omitempty"`
-	Max      int           `json:"max,omitempty"`
-	Lock     time.Duration `json:"lock,omitempty"` // 0: the queue's own, then locks are not judged
-	Handles  []cmq.Handle  `json:"handles,omitempty"`
-	To       int64         `json:"to,omitempty"` // ms
-	Settings *Settings     `json:"settings,omitempty"`
+	Bodies    []string      `json:"bodies,omitempty"`
+	Delay     time.Duration `json:"delay,omitempty"`
+	Max       int           `json:"max,omitempty"`
+	Lock      time.Duration `json:"lock,omitempty"` // 0: the queue's own, then locks are not judged
+	Handles   []cmq.Handle  `json:"handles,omitempty"`
+	To        int64         `json:"to,omitempty"` // ms
+	Settings  *Settings     `json:"settings,omitempty"`
+	Decisions []Decision    `json:"decisions,omitempty"`
 
 	IDs      []cmq.MsgID `json:"ids,omitempty"`
 	Messages []Delivery  `json:"messages,omitempty"`
-	Done     []bool      `json:"done,omitempty"` // per handle: carried out, not refused
+	Done     []bool      `json:"done,omitempty"` // per handle or decision: carried out, not refused
 	Counts   *Counts     `json:"counts,omitempty"`
 }
 
@@ -80,6 +83,12 @@ type Delivery struct {
 	Count    int        `json:"count"`    // dequeue count
 	Enqueued int64      `json:"enqueued"` // ms
 	Until    int64      `json:"until"`    // ms: end of the lock
+}
+
+// Decision commits a prepared message or rolls it back.
+type Decision struct {
+	ID     cmq.MsgID `json:"id"`
+	Commit bool      `json:"commit"`
 }
 
 // Settings are the attributes of a queue that the rules depend on.
@@ -97,6 +106,7 @@ type Counts struct {
 	Inactive   int64 `json:"inactive"`
 	Delayed    int64 `json:"delayed"`
 	Rewindable int64 `json:"rewindable"`
+	Prepared   int64 `json:"prepared,omitempty"`
 }
 
 // Jump is a moment at which cluster time legitimately went ahead of true time: all replicas had been down and

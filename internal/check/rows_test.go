@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
@@ -25,7 +26,7 @@ func badWith(rule, name string, settings Settings, f func(st *story, s *Op)) bad
 }
 
 func badHistories() []badHistory {
-	return append(append(badContents(), badLocks()...), badTimes()...)
+	return slices.Concat(badContents(), badLocks(), badTimes(), badTransactions())
 }
 
 func badContents() []badHistory {
@@ -173,6 +174,59 @@ func badLocks() []badHistory {
 	}
 }
 
+func badTransactions() []badHistory {
+	return []badHistory{
+		bad("T1", "delivered before anybody committed it", func(st *story, s *Op) {
+			p := st.prepare(20*ms, "p")
+			st.receive(30*ms, p, 0, 1)
+			st.decide(40*ms, p, true)
+		}),
+		bad("T1", "in the drain, never committed", func(st *story, s *Op) {
+			st.drain(time.Second, st.prepare(20*ms, "p"), 0, 1)
+		}),
+		bad("T1", "a commit that was refused does not count", func(st *story, s *Op) {
+			p := st.prepare(20*ms, "p")
+			st.decide(30*ms, p, true).Done[0] = false
+			st.receive(40*ms, p, 0, 1)
+		}),
+		bad("T2", "delivered after the rollback", func(st *story, s *Op) {
+			p := st.prepare(20*ms, "p")
+			st.decide(30*ms, p, false)
+			st.receive(40*ms, p, 0, 1)
+		}),
+		bad("T2", "rolled back and committed", func(st *story, s *Op) {
+			p := st.prepare(20*ms, "p")
+			st.decide(30*ms, p, false)
+			st.decide(40*ms, p, true)
+		}),
+		bad("T2", "committed twice", func(st *story, s *Op) {
+			p := st.prepare(20*ms, "p")
+			st.decide(30*ms, p, true)
+			st.decide(40*ms, p, true)
+		}),
+		bad("T2", "decided without being prepared", func(st *story, s *Op) {
+			st.decide(30*ms, &Op{IDs: []cmq.MsgID{99}}, true)
+		}),
+		bad("T3", "unknown when it is to be committed", func(st *story, s *Op) {
+			st.decide(30*ms, st.prepare(20*ms, "p"), true).Done[0] = false
+		}),
+		bad("T3", "unknown to two", func(st *story, s *Op) {
+			p := st.prepare(20*ms, "p")
+			st.decide(30*ms, p, true).Done[0] = false
+			st.decide(40*ms, p, false).Done[0] = false
+		}),
+		bad("I1", "committed and never seen", func(st *story, s *Op) {
+			st.decide(30*ms, st.prepare(20*ms, "p"), true)
+			st.drain(time.Second, s, 0, 1)
+			st.dry(2*time.Second, "q")
+		}),
+		badWith("I1", "committed late, its retention is not over", Settings{Retention: time.Minute}, func(st *story, s *Op) {
+			st.decide(50*time.Second, st.prepare(20*ms, "p"), true)
+			st.dry(100*time.Second, "q")
+		}),
+	}
+}
+
 func badTimes() []badHistory {
 	return []badHistory{
 		bad("I10", "received before the delay is over", func(st *story, s *Op) {
@@ -242,6 +296,34 @@ func goodHistories() []goodHistory {
 			st.receive(125*ms, s, 0, 2)
 			st.delete(140*ms, old).Done[0] = false
 			st.drain(time.Second, s, 0, 3)
+			st.dry(2*time.Second, "q")
+		}),
+		good("committed, rolled back, and undecided for ever", Settings{}, func(st *story, s *Op) {
+			st.delete(15*ms, st.receive(12*ms, s, 0, 1))
+			p := st.prepare(20*ms, "a1", "a2")
+			st.decide(30*ms, st.prepare(22*ms, "b"), false)
+			st.prepare(24*ms, "c")
+			st.decide(32*ms, p, true)
+			st.decide(34*ms, p, false).Done = []bool{false, false}
+			st.delete(43*ms, st.receive(40*ms, p, 1, 1))
+			st.status(900*ms, 1)
+			st.drain(time.Second, p, 0, 1)
+			st.dry(2*time.Second, "q")
+		}),
+		good("answers of a prepare and of a commit lost", Settings{}, func(st *story, s *Op) {
+			p := st.prepare(20*ms, "p")
+			d := st.decide(30*ms, p, true)
+			d.Outcome, d.Return, d.Done = Info, Never, nil
+			st.decide(40*ms, p, false).Done[0] = false
+			st.drain(time.Second, p, 0, 1)
+			st.drain(1100*ms, s, 0, 1)
+			p.Outcome, p.Return, p.IDs = Info, Never, nil
+			st.dry(2*time.Second, "q")
+		}),
+		good("a clear ends what is undecided", Settings{}, func(st *story, s *Op) {
+			p := st.prepare(20*ms, "p")
+			st.add(&Op{Kind: Clear, Queue: "q", Call: 25 * ms}, OK)
+			st.decide(40*ms, p, true).Done[0] = false
 			st.dry(2*time.Second, "q")
 		}),
 		good("a lock given back at once and one shortened, delivered again early", Settings{}, func(st *story, s *Op) {

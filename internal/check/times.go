@@ -30,11 +30,12 @@ func (c *checker) delay(m *message) {
 
 // rewinds checks that a message whose delete was confirmed before a rewind that covers it is delivered again (I12).
 func (c *checker) rewinds(m *message) {
-	if m.op == nil || m.op.Outcome != OK {
+	sent := m.sent()
+	if sent == nil || sent.Outcome != OK {
 		return
 	}
 	q := c.queue(m.op.Queue)
-	if len(q.rewinds) == 0 || q.drainEnd == 0 || c.mayHaveExpired(m.op, q) {
+	if len(q.rewinds) == 0 || q.drainEnd == 0 || c.mayHaveExpired(sent, q) {
 		return
 	}
 	for _, d := range m.deliveries {
@@ -42,7 +43,7 @@ func (c *checker) rewinds(m *message) {
 			continue
 		}
 		for _, rw := range q.rewinds {
-			if rw.Outcome != OK || rw.Call <= d.deleted.Return || rw.To > d.Enqueued || !c.inWindow(m.op, rw, q) || q.clearedSince(d.op.Call) {
+			if rw.Outcome != OK || rw.Call <= d.deleted.Return || rw.To > d.Enqueued || !c.inWindow(sent, rw, q) || q.clearedSince(d.op.Call) {
 				continue
 			}
 			if !m.deliveredAfter(d) {
@@ -106,6 +107,11 @@ func (c *checker) steady(q *queue) bool {
 	shortest, _ := q.retention()
 	if shortest > 0 && q.drainEnd+c.ahead(0, q.drainEnd) >= shortest-Eps(shortest) {
 		return false
+	}
+	for _, op := range c.h.Ops {
+		if op.Kind == Decide && op.Queue == q.name && op.Phase == PhaseDrain {
+			return false
+		}
 	}
 	for _, other := range c.queues {
 		for _, s := range other.settings {

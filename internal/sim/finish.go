@@ -97,6 +97,8 @@ func (a *actor) drain() {
 	req := &cmq.Request{Kind: cmq.KindReceive, Shard: a.q.shard, Max: 16, Lock: drainLock}
 	a.take(req, 3*time.Second, func(op *check.Op) {
 		switch {
+		case op.Outcome == check.OK && len(op.Messages) == 0 && !a.q.decided:
+			a.decideRest()
 		case op.Outcome == check.OK && len(op.Messages) == 0:
 			a.q.drained = true
 			a.w.maybeFinish()

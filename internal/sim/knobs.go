@@ -68,6 +68,9 @@ type queue struct {
 
 	handles []cmq.Handle // given out lately, for clients that use old ones
 	drained bool
+
+	prepared []cmq.MsgID // ever
+	decided  bool        // about all of them, at the end
 }
 
 // plain are the attributes all queues begin with.
@@ -109,6 +112,15 @@ func (w *world) makeQueues() {
 			q.attrs.Rewind = time.Second
 		}
 		q.delays = s.chance(30)
+	}
+	if s.chance(50) {
+		q := add("sold")
+		q.attrs.Transaction = cmq.TransactionPolicy{
+			On: true, FirstQueryInterval: s.between(50*time.Millisecond, time.Second).Truncate(time.Millisecond), MaxQueryCount: 1 + s.IntN(4),
+		}
+		if s.chance(30) {
+			q.attrs.Rewind = time.Hour
+		}
 	}
 	if s.chance(50) {
 		q := add("worn")

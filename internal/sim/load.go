@@ -75,6 +75,9 @@ func detail(op *check.Op, ans answer) string {
 	if len(op.Handles) > 0 {
 		fmt.Fprintf(&b, " handles %v done %v", op.Handles, op.Done)
 	}
+	if len(op.Decisions) > 0 {
+		fmt.Fprintf(&b, " %v done %v", op.Decisions, op.Done)
+	}
 	if op.Counts != nil {
 		fmt.Fprintf(&b, " %+v", *op.Counts)
 	}
@@ -127,7 +130,11 @@ func (w *world) opened() {
 		for range w.knobs.producers {
 			if q.load {
 				a := next(q)
-				a.pausing(a.send)
+				if q.attrs.Transaction.On {
+					a.pausing(a.produce)
+				} else {
+					a.pausing(a.send)
+				}
 			}
 		}
 		for range w.knobs.consumers {
@@ -136,6 +143,12 @@ func (w *world) opened() {
 		}
 		a := next(q)
 		a.pausing(a.manage)
+		if q.attrs.Transaction.On {
+			for range 2 {
+				a := next(q)
+				a.pausing(a.carry)
+			}
+		}
 	}
 	for _, f := range w.faults {
 		f.plan()
@@ -176,7 +189,11 @@ func (a *actor) send() {
 			op.IDs = ans.reply.IDs
 		}
 		a.finish(op, ans)
-		a.pausing(a.send)
+		if a.q.attrs.Transaction.On {
+			a.pausing(a.produce)
+		} else {
+			a.pausing(a.send)
+		}
 	})
 }
 
@@ -335,7 +352,7 @@ func (a *actor) status(then func(op *check.Op)) {
 	a.call(a.q.set, &cmq.Request{Kind: cmq.KindStatus, Shard: a.q.shard}, time.Second, func(ans answer) {
 		if ans.outcome == check.OK {
 			s := ans.reply.Status
-			op.Counts = &check.Counts{Active: s.Active, Inactive: s.Inactive, Delayed: s.Delayed, Rewindable: s.Rewindable}
+			op.Counts = &check.Counts{Active: s.Active, Inactive: s.Inactive, Delayed: s.Delayed, Rewindable: s.Rewindable, Prepared: s.Prepared}
 		}
 		a.finish(op, ans)
 		then(op)
