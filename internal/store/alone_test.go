@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 
@@ -169,4 +170,31 @@ func TestCrashWhileTheOnlyReplicaBeginsItsLogAnew(t *testing.T) {
 		}
 		require.True(t, done || n < 200)
 	}
+}
+
+// What is left of a newest segment that was made shorter counts, once the operator has said that the rest does not come back.
+func TestOnlyReplicaGoesOnWithWhatIsLeftOfAShortenedSegment(t *testing.T) {
+	d := newBadDir(t)
+	i := slices.IndexFunc(d.files, func(f badFile) bool { return f.what == "newest segment" })
+	disk, name := d.whole.Clone(nil), d.files[i].name
+	f, err := disk.Mount().OpenFile(name, os.O_RDWR, 0)
+	require.NoError(t, err)
+	require.NoError(t, f.Truncate(8000)) // some of its entries
+	require.NoError(t, f.Sync())
+	require.NoError(t, f.Close())
+	_, err = Open(disk.Mount(), "set", aloneOptions())
+	var refused *segment.DamageError
+	require.ErrorAs(t, err, &refused)
+	require.Contains(t, refused.Fix, refused.File+lostSuffix)
+	require.NoError(t, vfs.WriteFile(disk.Mount(), name+lostSuffix))
+	s, err := Open(disk.Mount(), "set", aloneOptions())
+	require.NoError(t, err)
+	last := s.Log().LastIndex()
+	require.Greater(t, last, uint64(499))
+	require.Less(t, last, uint64(529))
+	require.NoError(t, s.Log().Append(testEntries(2, last+1, last+4), segment.HardState{Term: 2, Commit: last + 1}, true))
+	require.NoError(t, s.Close())
+	s, err = Open(disk.Mount(), "set", aloneOptions())
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
 }

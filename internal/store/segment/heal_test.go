@@ -3,6 +3,7 @@ package segment
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 
@@ -189,4 +190,47 @@ func mustNumber(t *testing.T, name string) uint64 {
 	n, ok := fileNumber(name)
 	require.True(t, ok)
 	return n
+}
+
+// A last segment that was made shorter may have lost entries that nothing else names: the log says that it may have lost its
+// end, wherever the cut is.
+func TestShortenedLastSegmentIsInDoubt(t *testing.T) {
+	for _, clean := range []bool{false, true} {
+		r := newHealRig(t, clean)
+		name := "log/" + lastBegun(t, r)
+		info, err := r.disk.Mount().Stat(name)
+		must(t, err)
+		for _, size := range []int64{headerSize, headerSize + 100, info.Size / 4, info.Size / 2, info.Size - 8} {
+			t.Run(fmt.Sprintf("clean %v, %d bytes", clean, size), func(t *testing.T) {
+				disk := r.disk.Clone(rand.New(rand.NewPCG(1, 2)))
+				f, err := disk.Mount().OpenFile(name, os.O_RDWR, 0)
+				must(t, err)
+				must(t, f.Truncate(size))
+				must(t, f.Sync())
+				must(t, f.Close())
+				for range 2 { // it is not forgotten
+					l, err := r.open(t, disk)
+					must(t, err)
+					require.True(t, l.Short(), "entries to %d of %d", l.LastIndex(), len(r.twin))
+					must(t, l.Close())
+				}
+			})
+		}
+	}
+}
+
+// lastBegun is the last segment with entries.
+func lastBegun(t *testing.T, r *healRig) (last string) {
+	for _, name := range r.names {
+		if _, ok := fileNumber(name); !ok {
+			continue
+		}
+		v, err := OpenView(r.disk.Mount(), "log/"+name)
+		must(t, err)
+		if v.Begun {
+			last = name
+		}
+		must(t, v.Close())
+	}
+	return last
 }

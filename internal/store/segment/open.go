@@ -137,6 +137,7 @@ type opening struct {
 
 	salvaged     bool         // it is damaged and must be written anew
 	short        bool         // it is lost, and nobody knows how far it went
+	cut          bool         // it was made shorter, and nobody knows what was in the rest
 	doubts       uint32       // to be recorded
 	withoutSlots *DamageError // the side file is lost
 }
@@ -164,9 +165,9 @@ func (o *opening) judged() error {
 		return nil
 	}
 	f := Findings{First: o.segs[0].table.first, Short: o.short, Damaged: func() ([]Damaged, error) { return damagedOf(o.segs) }}
-	for _, s := range o.segs {
+	for i, s := range o.segs {
 		f.Holes = append(f.Holes, s.holes()...)
-		if s.bad != nil && (s.file == nil || s.size < s.end) {
+		if s.bad != nil && (s.file == nil || s.size < s.end || o.cut && i == len(o.segs)-1) {
 			f.Lost = append(f.Lost, s.bad)
 		}
 	}

@@ -58,6 +58,9 @@ func (o *opening) salvageLast(damage *DamageError) error {
 		o.hs = last.hs
 	}
 	s.bad, s.end = damage, max(s.end, s.seen) // what can be read behind the bad spot belongs to it
+	if s.size < s.head.size && !o.sealed {    // what was cut off may have been promised, and nothing is left that says so
+		o.cut, o.doubts = true, o.doubts|doubtEnd
+	}
 	o.salvaged, o.clean, o.torn = true, false, false
 	return nil
 }
