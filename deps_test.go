@@ -49,6 +49,7 @@ var mayImport = map[string][]string{
 	"internal/dispatch":          {"internal/cmq", "internal/clock"},
 	"internal/access":            {"internal/cmq", "internal/auth", "internal/clock"},
 	"internal/access/accesstest": {"internal/cmq", "internal/access", "internal/clock"},
+	"internal/access/adminapi":   {"internal/cmq"},
 	"internal/access/httpapi":    {"internal/cmq", "internal/access", "internal/auth", "internal/clock"},
 
 	"internal/datadir":             {"internal/cmq", "internal/vfs"},

@@ -41,6 +41,7 @@ func startNode(_ context.Context, o nodeOptions) (process, error) {
 	limits.RequestBytes = c.Limits.RequestBytes
 	n, err := node.Start(node.Options{
 		ID:          cmq.NodeID(c.Node.ID),
+		Version:     version().String(),
 		DataDir:     c.DataDir,
 		Cluster:     c.Cluster.Name,
 		Nodes:       o.nodes(),

@@ -23,6 +23,9 @@ type versionInfo struct {
 	Go       string `json:"go"`
 }
 
+// String is version and revision in one line.
+func (v versionInfo) String() string { return v.Version + " " + v.Revision }
+
 // version is what the Go toolchain recorded in the binary.
 func version() versionInfo {
 	v := versionInfo{Version: "(devel)", Revision: "unknown", Go: runtime.Version()}

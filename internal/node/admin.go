@@ -7,9 +7,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/opencmq/cmq/internal/access/adminapi"
 )
 
-// adminHandler serves health, metrics and profiles.
+// adminHandler serves health, metrics, the state of the node, and profiles.
 func (n *Node) adminHandler() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(newCollector(n))
@@ -20,6 +22,7 @@ func (n *Node) adminHandler() http.Handler {
 		serveHealth(w, r, n.liveChecks(ctx))
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { serveHealth(w, r, n.readyChecks()) })
+	mux.HandleFunc("GET "+adminapi.StatePath, n.serveState)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencmq/cmq/internal/access"
 	"github.com/opencmq/cmq/internal/access/httpapi"
@@ -26,12 +27,13 @@ import (
 
 // Node is one running node.
 type Node struct {
-	opt   Options
-	log   *slog.Logger
-	fs    vfs.FS
-	clock clock.Clock
-	lock  io.Closer
-	plan  *meta.Bootstrap
+	opt     Options
+	log     *slog.Logger
+	fs      vfs.FS
+	clock   clock.Clock
+	started time.Time
+	lock    io.Closer
+	plan    *meta.Bootstrap
 
 	board      *controller.Board
 	meta       *controller.Meta
@@ -60,6 +62,7 @@ func Start(opt Options) (*Node, error) {
 		opt: withDefaults(opt), fs: vfs.OS(), clock: clock.Real(),
 		board: controller.NewBoard(), sets: make(map[cmq.SetID]*hosted),
 	}
+	n.started = n.clock.Now()
 	n.log = n.opt.Logger.With("node", opt.ID)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.plan = n.makePlan()

@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/datadir"
 )
 
 // Options say what node to start. Listeners are open already, so that a caller that starts several nodes knows all
 // ports; they belong to the node from Start on.
 type Options struct {
 	ID      cmq.NodeID
+	Version string // of the program, as it tells operators
 	DataDir string
 	Cluster string     // name of the cluster
 	Nodes   []cmq.Node // all nodes of a new cluster, or some of an old one; and this one, with the addresses they advertise
@@ -43,3 +45,5 @@ type Storage struct {
 	ScrubRate   int64         // bytes a second read by the search for damage, for each set; 0: it is off
 	ScrubPause  time.Duration // between two of them; 10 minutes if zero
 }
+
+func (o *Storage) marks() datadir.Marks { return datadir.Marks{Soft: o.SoftFree, Hard: o.HardFree} }

@@ -13,7 +13,7 @@ const spaceInterval = time.Second
 
 // spaceLevel judges what is free.
 func spaceLevel(o *Storage, s vfs.Space) set.Space {
-	switch (datadir.Marks{Soft: o.SoftFree, Hard: o.HardFree}).Judge(s) {
+	switch o.marks().Judge(s) {
 	case datadir.HardFull:
 		return set.SpaceHard
 	case datadir.SoftFull:

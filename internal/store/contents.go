@@ -41,6 +41,9 @@ func (s *Store) Contents() Contents {
 	return c
 }
 
+// OpenFiles is how many files of the archive are kept open at most.
+func (s *Store) OpenFiles() int { return min(s.opt.OpenFiles, len(s.shelf.pieces())) }
+
 // ReadContents reads the root of a directory and nothing else. The errors are those of Open about the root.
 func ReadContents(fsys vfs.FS, dir string, id checkpoint.Identity) (Contents, error) {
 	s := &Store{fs: fsys, dir: dir, opt: Options{Options: segment.Options{Cluster: id.Cluster, Set: id.Set, Replica: id.Replica}}}
