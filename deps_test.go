@@ -56,6 +56,8 @@ var mayImport = map[string][]string{
 	"internal/inspect":             {"internal/cmq", "internal/datadir", "internal/core/...", "internal/engine", "internal/store/...", "internal/vfs"},
 	"internal/inspect/inspecttest": {"internal/cmq", "internal/datadir", "internal/core/...", "internal/engine", "internal/store/...", "internal/vfs"},
 
+	"internal/doctor": {"internal/cmq", "internal/datadir", "internal/inspect", "internal/access/adminapi", "internal/store/segment", "internal/vfs"},
+
 	"internal/config": {"internal/cmq"},
 	"internal/check":  {"internal/cmq"},
 	"internal/sim":    {"internal/..."},
@@ -70,7 +72,7 @@ var mayImport = map[string][]string{
 	"client/internal/link":    {"client/internal/wire"},
 	"client/internal/tcptest": {},
 
-	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/inspect", "internal/sim", "internal/check", "internal/vfs"},
+	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/datadir", "internal/inspect", "internal/doctor", "internal/sim", "internal/check", "internal/vfs"},
 
 	"test/compat": {},
 	"test/bench":  {"client"},
@@ -78,7 +80,7 @@ var mayImport = map[string][]string{
 
 // neverImports are exceptions to the "..." above: the product does not know its tests.
 var neverImports = map[string][]string{
-	"internal/node": {"internal/sim", "internal/check", "internal/config", "internal/inspect/...", "internal/access/accesstest"},
+	"internal/node": {"internal/sim", "internal/check", "internal/config", "internal/inspect/...", "internal/doctor", "internal/access/accesstest"},
 }
 
 // maySkip names the one file that may skip tests, and why: fault tests need root to mount file systems and to trace

@@ -16,7 +16,7 @@ import (
 const (
 	exitOK          = 0
 	exitFailure     = 1   // refused by the service, or failed
-	exitUsage       = 2   // wrong command, flag or configuration; nothing was done
+	exitUsage       = 2   // wrong command, flag or configuration; nothing was done. Doctor: could not check
 	exitNoMessage   = 3   // receive: there was no message
 	exitUnreachable = 4   // no answer from the endpoint
 	exitInterrupted = 130 // ended by Ctrl-C or a second signal
@@ -32,8 +32,21 @@ func (e usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
 
+// uncheckedError says that cmq doctor could not look at anything.
+type uncheckedError struct{ error }
+
+// Unwrap gives what was in the way.
+func (e uncheckedError) Unwrap() error { return e.error }
+
+// quietError is an exit code of a command that has said everything itself.
+type quietError int
+
+func (e quietError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
 func exitCode(err error) int {
 	var (
+		quiet    quietError
+		unseen   uncheckedError
 		usage    usageError
 		problems config.Problems
 		broken   *client.TransportError
@@ -42,7 +55,9 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &usage), errors.As(err, &problems), errors.As(err, &needs):
+	case errors.As(err, &quiet):
+		return int(quiet)
+	case errors.As(err, &usage), errors.As(err, &problems), errors.As(err, &unseen), errors.As(err, &needs):
 		return exitUsage
 	case errors.Is(err, client.ErrNoMessage):
 		return exitNoMessage
@@ -96,6 +111,9 @@ type jsonError struct {
 
 // report prints a failure: for people on stderr, and as JSON on stdout if JSON was asked for.
 func report(stdout, stderr io.Writer, asJSON bool, err error) {
+	if errors.As(err, new(quietError)) {
+		return
+	}
 	text := explain(err)
 	fmt.Fprintln(stderr, "cmq: "+strings.ReplaceAll(text, "\n", "\n     "))
 	if !asJSON {

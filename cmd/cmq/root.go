@@ -81,7 +81,7 @@ func (a *app) command() *cobra.Command {
 	root.AddCommand(
 		inGroup("client", a.queueCommand(), a.sendCommand(), a.receiveCommand(), a.deleteCommand(), a.contextCommand())...)
 	root.AddCommand(
-		inGroup("tools", a.inspectCommand(), a.benchCommand(), a.simCommand(), a.versionCommand())...)
+		inGroup("tools", a.inspectCommand(), a.doctorCommand(), a.benchCommand(), a.simCommand(), a.versionCommand())...)
 	parent(root)
 	return root
 }

@@ -120,7 +120,7 @@ func replicaIn(fsys vfs.FS, dir string) (*Node, error) {
 func (n *Node) identify() {
 	n.Identity, n.Unknown = datadir.Read(n.fs, n.Dir)
 	if errors.Is(n.Unknown, fs.ErrNotExist) {
-		n.Unknown = fmt.Errorf("%s is missing: a node does not use the directory without it; restore it from a backup", filepath.Join(n.Dir, datadir.IdentityName))
+		n.Unknown = fmt.Errorf("%s is missing; restore it from a backup", filepath.Join(n.Dir, datadir.IdentityName))
 	}
 	n.PID, _ = vfs.Holder(filepath.Join(n.Dir, datadir.LockName)) // where nobody tells, what is read is checked all the same
 }

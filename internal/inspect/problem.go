@@ -18,6 +18,8 @@ type Problem struct {
 	What   string `json:"what"`
 	Fix    string `json:"fix,omitempty"`
 	Kind   Kind   `json:"kind"`
+	// Alone: the node heals it by itself, without the other replicas of the set.
+	Alone bool `json:"healsAlone,omitempty"`
 }
 
 // Kind says what sort of problem it is.
@@ -41,10 +43,22 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s at offset %d: %s", p.File, p.Offset, p.What)
 }
 
+// ofDamage is what the store says of a damaged file.
+func (s *Set) ofDamage(d store.Damage) Problem {
+	p := Problem{
+		File: d.File, Offset: d.Offset, What: d.Why, Fix: fixOf[d.Kind], Kind: Damaged,
+		Alone: d.Kind == store.KindManifest || d.Kind == store.KindImage,
+	}
+	if _, err := s.fs.Stat(d.File); errors.Is(err, fs.ErrNotExist) {
+		p.Kind = Missing
+	}
+	return p
+}
+
 // What is done about what is lost.
 const (
 	fixFilled = "the other replicas of the set fill this one when the node starts; without any, restore the directory from a backup"
-	fixAsked  = "the node asks the other replicas of the set when it starts, and does not vote before; without any, restore the directory from a backup"
+	fixAsked  = "the node asks the other replicas of the set when it starts, and does not vote before; what the only replica of a set can do, cmq doctor says"
 )
 
 // fixOf says how a running node heals each kind of file.

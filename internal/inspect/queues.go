@@ -130,6 +130,14 @@ func (n *Names) queue(id cmq.ShardID) *cmq.Queue {
 	return n.table.QueueByID(id.Queue())
 }
 
+// Sets are the sets that the metadata knows, and where their replicas are.
+func (n *Names) Sets() []*cmq.Set {
+	if n == nil || n.table == nil {
+		return nil
+	}
+	return n.table.Sets()
+}
+
 // Of is the name of the queue that a shard belongs to.
 func (n *Names) Of(id cmq.ShardID) string {
 	if q := n.queue(id); q != nil {

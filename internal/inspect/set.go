@@ -61,13 +61,7 @@ func (s *Set) open(n *Node) {
 		s.trouble(err)
 		return
 	}
-	opt := store.Options{Options: segment.Options{
-		Cluster: s.Owner.Cluster, Set: s.Owner.Set, Replica: s.Owner.Replica, CacheBytes: 1 << 20,
-	}}
-	if s.ID != cmq.ControllerSet {
-		opt.Message = engine.StoredMessage
-	}
-	s.store, err = store.Open(s.shadow, s.Dir, opt)
+	s.store, err = store.Open(s.shadow, s.Dir, s.options())
 	if err != nil {
 		s.store = nil
 		s.cannotOpen(err)
@@ -75,23 +69,53 @@ func (s *Set) open(n *Node) {
 	}
 	s.Contents = s.store.Contents()
 	for _, d := range s.store.Damage() {
-		kind := Damaged
-		if _, err := s.fs.Stat(d.File); errors.Is(err, fs.ErrNotExist) {
-			kind = Missing
-		}
-		s.Problems = append(s.Problems, Problem{File: d.File, Offset: d.Offset, What: d.Why, Fix: fixOf[d.Kind], Kind: kind})
+		s.Problems = append(s.Problems, s.ofDamage(d))
 	}
 	for _, h := range s.store.Log().Holes() {
 		s.Problems = append(s.Problems, Problem{File: h.File, Offset: h.Offset, Kind: Damaged, Fix: fixAsked,
 			What: some(h.Lo, h.Hi, "entry", "entries") + " cannot be read, or may have been replaced by what cannot be read"})
 	}
 	if s.store.Log().Amnesia() {
-		s.Problems = append(s.Problems, Problem{File: s.path("hardstate"), Kind: Damaged, Fix: fixAsked, What: "term and vote are in doubt: the file was lost, and the log was not closed in order"})
+		s.Problems = append(s.Problems, Problem{File: s.path(segment.SideFile), Kind: Damaged, Fix: fixAsked, What: "term and vote are in doubt: the file was lost, and the log was not closed in order"})
+	}
+	if _, err := s.fs.Stat(s.path(segment.SideFile)); errors.Is(err, fs.ErrNotExist) && !s.store.Log().Amnesia() {
+		s.Problems = append(s.Problems, Problem{File: s.path(segment.SideFile), Kind: Missing, Alone: true, What: "the file is missing",
+			Fix: "the node makes it again: the log was closed in order, so it knows term and vote"})
 	}
 	if s.store.Log().Short() {
 		s.Problems = append(s.Problems, Problem{File: s.Dir, Kind: Damaged, Fix: fixAsked, What: "the log has lost its end: how far it went is not known"})
 	}
 	s.readImage()
+}
+
+func (s *Set) options() store.Options {
+	opt := store.Options{Options: segment.Options{
+		Cluster: s.Owner.Cluster, Set: s.Owner.Set, Replica: s.Owner.Replica, CacheBytes: 1 << 20,
+	}}
+	if s.isData() {
+		opt.Message, opt.Usable = engine.StoredMessage, engine.UsableEntry
+	}
+	return opt
+}
+
+// Refused says why the node would not start with this directory; nil: it would. A replica that has others beside it starts with more damage
+// than the only one of its set.
+func (s *Set) Refused() error {
+	if s.Owner.Cluster == 0 {
+		return nil // whose it is was not found out
+	}
+	shadow := vfs.NewShadow(s.fs)
+	defer shadow.Close()
+	opt := s.options()
+	opt.Alone = len(s.Voters) == 1
+	st, err := store.Open(shadow, s.Dir, opt)
+	if err == nil {
+		return st.Close()
+	}
+	if errors.Is(err, store.ErrNotExist) {
+		return nil // it makes a new one
+	}
+	return err
 }
 
 // readImage reads the newest image that can be read.
@@ -100,7 +124,7 @@ func (s *Set) readImage() {
 	var err error
 	s.image, err = s.store.LatestImage()
 	for _, d := range s.store.Damage()[before:] {
-		s.Problems = append(s.Problems, Problem{File: d.File, Offset: d.Offset, What: d.Why, Fix: fixOf[d.Kind], Kind: Damaged})
+		s.Problems = append(s.Problems, s.ofDamage(d))
 	}
 	if err != nil {
 		s.trouble(err)

@@ -1,0 +1,85 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/inspect"
+	"github.com/opencmq/cmq/internal/store/segment"
+)
+
+// means says what follows from each kind of problem.
+var means = map[inspect.Kind]string{
+	inspect.Damaged:    "Bytes that were confirmed to be on the disk are not what was written. The disk may be failing.",
+	inspect.Missing:    "Somebody removed the file, or the disk or a copy lost it.",
+	inspect.Foreign:    "It was put here from another node, set or cluster. A node that starts here refuses the directory and changes nothing.",
+	inspect.Newer:      "A newer version of cmq wrote it. This one refuses the directory and changes nothing.",
+	inspect.Unfinished: "The node was stopped while it made the replica for the first time, or the directory was emptied.",
+	inspect.Unreadable: "The system does not let it be read, so nothing is known of it.",
+	inspect.Torn:       "A write was cut off by a crash. It had confirmed nothing.",
+}
+
+// replica is what decides on what can be done about its damage.
+type replica struct {
+	voters  []cmq.NodeID // of the set; none: not known
+	refused error        // why the node would not start with it
+}
+
+// judgeRefusal tells what keeps the node from starting, if the set has no other replica: with others, the problem itself says it.
+func (r *replica) judgeRefusal() []Finding {
+	var damage *segment.DamageError
+	if len(r.voters) != 1 || !errors.As(r.refused, &damage) {
+		return nil
+	}
+	return []Finding{{Error, place(damage.File, damage.Offset), damage.Why, "The node refuses to start with this and changes nothing: it would lose what it has confirmed.", sentence(damage.Fix)}}
+}
+
+func place(file string, offset int64) string {
+	if offset == 0 {
+		return file
+	}
+	return fmt.Sprintf("%s at offset %d", file, offset)
+}
+
+// judge makes a finding of what was seen in a file of the replica.
+func (r *replica) judge(p inspect.Problem) Finding {
+	f := Finding{Level: Error, Subject: place(p.File, p.Offset), What: p.What, Means: means[p.Kind], Do: p.Fix}
+	switch {
+	case p.Kind == inspect.Torn:
+		f.Level = Warning
+	case p.Alone:
+		f.Level, f.Do = Warning, "Nothing but to start the node: "+p.Fix+". Check the disk (dmesg, smartctl)."
+	case p.Kind == inspect.Unfinished:
+		f.Level, f.Do = Warning, "Nothing, if the node never held data of this set; else restore the directory, or let the other replicas fill it."
+	case p.Kind == inspect.Unreadable:
+		f.Do = "Run cmq doctor as the user that runs the node; look into the system's log for errors of the disk."
+	case p.Kind == inspect.Damaged || p.Kind == inspect.Missing:
+		f.Do = r.heal()
+	}
+	f.Do = sentence(f.Do)
+	return f
+}
+
+// sentence begins with a capital and ends with a full stop.
+func sentence(text string) string {
+	if text == "" || strings.HasSuffix(text, ".") {
+		return text
+	}
+	return strings.ToUpper(text[:1]) + text[1:] + "."
+}
+
+// heal says what to do about what is lost.
+func (r *replica) heal() string {
+	switch len(r.voters) {
+	case 0:
+		return "Start the node: what the other replicas of the set have, it takes from them. If this is the only replica, restore the directory from a backup instead. Check the disk (dmesg, smartctl)."
+	case 1:
+		if r.refused == nil {
+			return "Start the node: it does without the messages that are damaged, and deletes them when they would be received. This is the only replica of the set, so only a backup can give them back. Check the disk (dmesg, smartctl)."
+		}
+		return "This is the only replica of the set, so nobody can give it back: restore the directory from a backup. Check the disk (dmesg, smartctl)."
+	}
+	return "Start the node: it takes what is lost from the other replicas. If it happens again, move the node to another disk."
+}
