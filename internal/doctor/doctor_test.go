@@ -177,13 +177,13 @@ func TestFindingsOfDirectories(t *testing.T) {
 func TestLeftoversAreNoFinding(t *testing.T) {
 	w := inspecttest.New(t)
 	w.Close()
-	for _, name := range []string{"MANIFEST.tmp", "0000000099.arc", "image-9-1.part"} {
+	for _, name := range []string{"MANIFEST.tmp", "0000000099.arc", "image-9-1.part", "0000000001.seg.lost"} {
 		require.NoError(t, os.WriteFile(w.Path(name), []byte("?"), 0o600))
 	}
 	r := check(t, w)
 	require.Empty(t, r.Findings)
 	require.True(t, slices.ContainsFunc(r.Checked, func(s string) bool {
-		return strings.Contains(s, "0000000099.arc, MANIFEST.tmp, image-9-1.part")
+		return strings.Contains(s, "0000000001.seg.lost, 0000000099.arc, MANIFEST.tmp, image-9-1.part")
 	}), r.Checked)
 }
 

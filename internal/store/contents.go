@@ -81,7 +81,7 @@ func (s *Store) Strangers(fsys vfs.FS) (foreign, leftovers []string, err error) 
 	for _, name := range names {
 		switch {
 		case known[name] || s.ofLog(name):
-		case s.leftover(name) || filepath.Ext(name) == partSuffix:
+		case s.leftover(name) || filepath.Ext(name) == partSuffix || filepath.Ext(name) == lostSuffix:
 			leftovers = append(leftovers, name)
 		default:
 			foreign = append(foreign, name)
