@@ -4,7 +4,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"crypto/sha256"
-	"encoding/base64"
 	"hash"
 	"sync"
 
@@ -56,10 +55,7 @@ func (h *hasher) sign(method, host, path string, tail []byte) []byte {
 	h.hash.Reset()
 	h.hash.Write(h.prefix)
 	h.hash.Write(tail)
-	sum := h.hash.Sum(h.sum[:0])
-	n := base64.StdEncoding.EncodedLen(len(sum))
-	base64.StdEncoding.Encode(h.text[:n], sum)
-	return h.text[:n]
+	return h.base64()
 }
 
 // maxIDLength bounds the ids that are looked up at all.

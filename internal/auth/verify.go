@@ -119,7 +119,7 @@ func (v *Verifier) parseCommon(params []Param) (c common, refusal *cmq.Error) {
 		case "Signature":
 			c.signature = present(p.Value)
 		case "SignatureMethod":
-			c.sha256 = string(p.Value) == "HmacSHA256" || string(p.Value) == "sha256"
+			c.sha256 = isSHA256(p.Value)
 		case "appId":
 			appID = true
 		}

@@ -104,6 +104,12 @@ var (
 	ErrConfirmPart = &Error{6040, 10760, "transaction confirmation partially failed"}
 )
 
+// Errors about topics.
+var (
+	ErrTopicName     = &Error{4000, 10590, "topic name format error"}
+	ErrTopicNotExist = &Error{4440, 10600, "topic is not existed, or deleted"}
+)
+
 // ErrParameterKey is for a malformed parameter name.
 func ErrParameterKey(p string) *Error {
 	return &Error{4000, 10310, "error: parameter " + p + " key format error"}
