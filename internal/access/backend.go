@@ -80,3 +80,12 @@ type Backend interface {
 	// count. Handles that are not valid (any more) are passed over.
 	Release(ctx context.Context, owner, name string, handles []cmq.Handle) error
 }
+
+// Starter is what a door with many requests on one connection asks: as Backend, but without a goroutine that waits for
+// each answer. done gets it, see cmq.Pending; messages that a cancelled receive gets all the same are released.
+type Starter interface {
+	StartSend(owner, name string, bodies [][]byte, delay time.Duration, done func([]cmq.MsgID, error)) cmq.Pending
+	StartReceive(owner, name string, max int, wait *time.Duration, lock time.Duration, done func([]cmq.Message, error)) cmq.Pending
+	StartDelete(owner, name string, handles []cmq.Handle, done func([]*cmq.Error, error)) cmq.Pending
+	StartRelease(owner, name string, handles []cmq.Handle, done func(error)) cmq.Pending
+}

@@ -3,7 +3,6 @@ package route
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
 )
@@ -123,14 +122,11 @@ func (f *flight) undo(reply *cmq.Reply) {
 	})
 }
 
-// releaseLimit bounds the release of messages that nobody waits for.
-const releaseLimit = 10 * time.Second
-
 // release undoes a cancelled receive.
 func (f *flight) release(messages []cmq.Message) {
-	ctx, cancel := context.WithTimeout(context.Background(), releaseLimit)
-	defer cancel()
-	if err := f.r.Release(ctx, f.owner, f.name, handlesOf(messages)); err != nil {
-		f.r.log.Info("messages stay locked", "queue", f.name, "count", len(messages), "err", err)
-	}
+	f.r.StartRelease(f.owner, f.name, handlesOf(messages), func(err error) {
+		if err != nil {
+			f.r.log.Info("messages stay locked", "queue", f.name, "count", len(messages), "err", err)
+		}
+	})
 }

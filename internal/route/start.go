@@ -103,6 +103,18 @@ func (r *Router) startHandles(owner, name string, handles []cmq.Handle, req cmq.
 	return f.try(q, shards, &req)
 }
 
+// StartRelease is Release without waiting, like StartDelete.
+func (r *Router) StartRelease(owner, name string, handles []cmq.Handle, done func(error)) cmq.Pending {
+	f := &releasing{flight: flight{r: r, owner: owner, name: name}, handles: handles, done: done}
+	f.call = f
+	q := r.cfg.Meta.Table().Queue(owner, name)
+	shards := sameShard(q, handles)
+	if len(shards) == 0 {
+		return f.await(nil)
+	}
+	return f.try(q, shards, &cmq.Request{Kind: cmq.KindRelease, Handles: handles})
+}
+
 // sameShard is the shard that gave out all of the handles, if it is one.
 func sameShard(q *cmq.Queue, handles []cmq.Handle) []cmq.Shard {
 	if q == nil || len(handles) == 0 {
@@ -121,7 +133,7 @@ func sameShard(q *cmq.Queue, handles []cmq.Handle) []cmq.Shard {
 	return nil
 }
 
-// sending, receiving and onHandles are started requests.
+// sending, receiving, onHandles and releasing are started requests.
 type sending struct {
 	flight
 	req  cmq.Request
@@ -176,3 +188,19 @@ func (f *onHandles) answer(reply *cmq.Reply) {
 	f.done(reply.Errors, nil)
 }
 func (f *onHandles) canceled() { f.done(nil, context.Canceled) }
+
+type releasing struct {
+	flight
+	handles []cmq.Handle
+	done    func(error)
+}
+
+// goOn begins anew: a handle is released once, however often that is asked for.
+func (f *releasing) goOn(ctx context.Context, _ *opening) {
+	if err := f.r.Release(ctx, f.owner, f.name, f.handles); f.end() {
+		f.done(err)
+	}
+}
+
+func (f *releasing) answer(*cmq.Reply) { f.done(nil) }
+func (f *releasing) canceled()         { f.done(context.Canceled) }

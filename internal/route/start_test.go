@@ -269,6 +269,35 @@ func TestMessagesThatComeTooLateAreReleased(t *testing.T) {
 	})
 }
 
+func TestStartedRelease(t *testing.T) {
+	for _, shards := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			c, q := withQueue(t, shards)
+			r := c.router(3)
+			var list []cmq.Handle
+			for range shards {
+				_, err := r.Send(t.Context(), "me", "q", bodies("x"), 0)
+				require.NoError(t, err)
+			}
+			for range shards {
+				got, err := r.Receive(t.Context(), "me", "q", 16, nil, 0)
+				require.NoError(t, err)
+				list = append(list, handles(got)...)
+			}
+			c.lead(1, 0)
+			time.AfterFunc(time.Second, func() { c.lead(1, 2) })
+			released := make(chan error, 1)
+			r.StartRelease("me", "q", list, func(err error) { released <- err })
+			require.NoError(t, <-released)
+			r.StartRelease("me", "nothing", list, func(err error) { released <- err })
+			require.ErrorIs(t, <-released, cmq.ErrQueueNotExist)
+			for _, s := range q.Shards {
+				require.Len(t, c.shards[s.ID].active, 1)
+			}
+		})
+	}
+}
+
 func TestStartedReceiveAsksForItsLock(t *testing.T) {
 	c, _ := withQueue(t, 1)
 	locks := make(chan time.Duration, 1)
