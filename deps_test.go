@@ -44,13 +44,15 @@ var mayImport = map[string][]string{
 	"internal/engine":        {"internal/cmq", "internal/core/...", "internal/set", "internal/store/...", "internal/vfs", "internal/clock", "internal/mutant"},
 	"internal/controller":    {"internal/cmq", "internal/clock", "internal/core/meta", "internal/set", "internal/store", "internal/store/reflog"},
 
-	"internal/auth":              {"internal/cmq", "internal/clock"},
-	"internal/route":             {"internal/cmq", "internal/clock"},
-	"internal/dispatch":          {"internal/cmq", "internal/clock"},
-	"internal/access":            {"internal/cmq", "internal/auth", "internal/clock"},
-	"internal/access/accesstest": {"internal/cmq", "internal/access", "internal/clock"},
-	"internal/access/adminapi":   {"internal/cmq"},
-	"internal/access/httpapi":    {"internal/cmq", "internal/access", "internal/auth", "internal/clock"},
+	"internal/auth":                {"internal/cmq", "internal/clock"},
+	"internal/route":               {"internal/cmq", "internal/clock"},
+	"internal/dispatch":            {"internal/cmq", "internal/clock"},
+	"internal/access":              {"internal/cmq", "internal/auth", "internal/clock"},
+	"internal/access/accesstest":   {"internal/cmq", "internal/access", "internal/clock"},
+	"internal/access/adminapi":     {"internal/cmq"},
+	"internal/access/httpapi":      {"internal/cmq", "internal/access", "internal/auth", "internal/clock"},
+	"internal/access/tcpapi":       {"internal/cmq", "internal/access", "internal/auth", "internal/clock"},
+	"internal/access/tcpapi/tcppb": {}, // for tests
 
 	"internal/datadir":             {"internal/cmq", "internal/vfs"},
 	"internal/inspect":             {"internal/cmq", "internal/datadir", "internal/core/...", "internal/engine", "internal/store/...", "internal/vfs"},

@@ -86,6 +86,11 @@ type Storage struct {
 type Limits struct {
 	QueuesPerOwner int `koanf:"queues_per_owner" doc:"Queues one account may have."`
 	RequestBytes   int `koanf:"request_bytes" doc:"Largest HTTP request, url-encoded, in bytes."`
+
+	TCPConnections int           `koanf:"tcp_connections" doc:"Connections the TCP door keeps open. More are closed at once."`
+	TCPStrangers   int           `koanf:"tcp_strangers" doc:"Of these, connections that have not said who they are. Beyond it the oldest one is closed."`
+	TCPAuthTimeout time.Duration `koanf:"tcp_auth_timeout" doc:"A TCP connection that has not said who it is by then is closed."`
+	TCPIdleTimeout time.Duration `koanf:"tcp_idle_timeout" doc:"A TCP connection on which the client says nothing for so long, not even a heartbeat, is closed; also one that takes so long for one frame."`
 }
 
 // Shutdown says how the server stops.
@@ -106,7 +111,7 @@ func Default() Config {
 		Auth:     Auth{ClockSkew: 2 * time.Hour},
 		Log:      Log{Level: "info", Format: "auto"},
 		Storage:  Storage{SegmentBytes: 64 << 20, CacheBytes: 32 << 20, FetchRate: 64 << 20, ScrubRate: 8 << 20, ScrubPause: 10 * time.Minute},
-		Limits:   Limits{QueuesPerOwner: 1000, RequestBytes: 4 << 20},
+		Limits:   Limits{QueuesPerOwner: 1000, RequestBytes: 4 << 20, TCPConnections: 20_000, TCPStrangers: 1000, TCPAuthTimeout: 10 * time.Second, TCPIdleTimeout: time.Minute},
 		Shutdown: Shutdown{Deadline: 45 * time.Second},
 	}
 }

@@ -138,18 +138,31 @@ func (v *validator) numbers() {
 	if n := v.c.Limits.RequestBytes; n < 64<<10 || n > 64<<20 {
 		v.report("limits.request_bytes", "is %d; from 65536 to 67108864", n)
 	}
+	v.tcp()
 	if d := v.c.Shutdown.Deadline; d < time.Second || d > time.Hour {
 		v.report("shutdown.deadline", "is %s; from 1s to 1h", shortDuration(d))
 	}
 }
 
-func (v *validator) storage() {
-	s := &v.c.Storage
-	between := func(key string, n, lo, hi int) {
-		if n < lo || n > hi {
-			v.report(key, "is %d; from %d to %d", n, lo, hi)
+func (v *validator) between(key string, n, lo, hi int) {
+	if n < lo || n > hi {
+		v.report(key, "is %d; from %d to %d", n, lo, hi)
+	}
+}
+
+func (v *validator) tcp() {
+	l := &v.c.Limits
+	v.between("limits.tcp_connections", l.TCPConnections, 1, 1_000_000)
+	v.between("limits.tcp_strangers", l.TCPStrangers, 1, 1_000_000)
+	for key, d := range map[string]time.Duration{"limits.tcp_auth_timeout": l.TCPAuthTimeout, "limits.tcp_idle_timeout": l.TCPIdleTimeout} {
+		if d < time.Second || d > time.Hour {
+			v.report(key, "is %s; from 1s to 1h", shortDuration(d))
 		}
 	}
+}
+
+func (v *validator) storage() {
+	s, between := &v.c.Storage, v.between
 	between("storage.segment_bytes", s.SegmentBytes, 1<<20, 1<<30)
 	between("storage.cache_bytes", s.CacheBytes, 1<<20, 16<<30)
 	between("storage.fetch_rate", s.FetchRate, 1<<20, 1<<40)

@@ -3,7 +3,8 @@
 //
 //	   clients            operators             other nodes
 //	      │                   │                      │
-//	httpapi.Door          admin server        transport.Transport
+//	httpapi.Door
+//	tcpapi.Door           admin server        transport.Transport
 //	      │                   │                 │          │
 //	      └──► route.Router ◄─┴─── calls ───────┘          │ messages
 //	            │        │                                 │

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/opencmq/cmq/internal/access"
 	"github.com/opencmq/cmq/internal/access/httpapi"
+	"github.com/opencmq/cmq/internal/access/tcpapi"
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/route"
 )
@@ -36,8 +38,13 @@ func (n *Node) startDoors() {
 	if n.opt.HTTP != nil {
 		n.serve(n.door.NewServer(), n.opt.HTTP)
 	}
+	n.tcpDoor = tcpapi.New(tcpapi.Config{
+		Polls: n.polls, Backend: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
+		MaxConns: n.opt.TCPDoor.MaxConns, MaxStrangers: n.opt.TCPDoor.MaxStrangers,
+		AuthTimeout: n.opt.TCPDoor.AuthTimeout, IdleTimeout: n.opt.TCPDoor.IdleTimeout,
+	})
 	if n.opt.TCP != nil {
-		n.wg.Go(func() { n.refuseTCP(n.opt.TCP) })
+		n.wg.Go(func() { n.serveTCP(n.opt.TCP) })
 	}
 	if n.opt.Admin != nil {
 		n.serve(&http.Server{Handler: n.adminHandler(), ReadHeaderTimeout: 5 * time.Second}, n.opt.Admin)
@@ -53,6 +60,12 @@ func (n *Node) serve(s *http.Server, l net.Listener) {
 	})
 }
 
+func (n *Node) serveTCP(l net.Listener) {
+	if err := n.tcpDoor.Serve(l); !errors.Is(err, tcpapi.ErrClosed) {
+		n.log.Error("a listener failed", "addr", l.Addr(), "error", err)
+	}
+}
+
 // stopDoors stops accepting, lets open requests end until ctx does, and then cuts the rest off. Parked polls end at once:
 // their clients ask again, on another node.
 func (n *Node) stopDoors(ctx context.Context) error {
@@ -62,25 +75,22 @@ func (n *Node) stopDoors(ctx context.Context) error {
 	if n.opt.TCP != nil {
 		n.opt.TCP.Close()
 	}
+	var tcp error
+	var wg sync.WaitGroup
+	if n.tcpDoor != nil {
+		wg.Go(func() { tcp = n.tcpDoor.Shutdown(ctx) })
+	}
 	var err error
 	for _, s := range n.servers {
 		if e := s.Shutdown(ctx); e != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}
-	return err
-}
-
-// refuseTCP holds the port of the TCP door, so that routes name a port of this node's own, and closes what connects:
-// the protocol is not served by this version, and a client must not wait for an answer.
-func (n *Node) refuseTCP(l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		conn.Close()
+	wg.Wait()
+	if tcp != nil {
+		n.log.Info("connections of the TCP door were cut off", "error", tcp)
 	}
+	return err
 }
 
 var _ route.Local = (*Node)(nil)

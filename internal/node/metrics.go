@@ -14,6 +14,8 @@ type collector struct {
 	n *Node
 
 	connections, ready            *prometheus.Desc
+	tcpConns, tcpStrangers        *prometheus.Desc
+	tcpRefused, tcpBad, polls     *prometheus.Desc
 	queues, tableVersion          *prometheus.Desc
 	leader, term, applied         *prometheus.Desc
 	logFirst, logLast, dropped    *prometheus.Desc
@@ -38,6 +40,11 @@ func newCollector(n *Node) *collector {
 	return &collector{
 		n:            n,
 		connections:  single("cmq_http_connections", "Open connections of clients to the HTTP door."),
+		tcpConns:     single("cmq_tcp_connections", "Open connections of clients to the TCP door."),
+		tcpStrangers: single("cmq_tcp_strangers", "Of these, connections that have not said who they are."),
+		tcpRefused:   single("cmq_tcp_refused_total", "Connections to the TCP door closed because there were too many."),
+		tcpBad:       single("cmq_tcp_bad_frames_total", "Connections to the TCP door closed because what they sent is no frame of the protocol."),
+		polls:        single("cmq_polls", "Requests of all doors that wait for a message."),
 		ready:        single("cmq_ready", "1 if /readyz answers 200, else 0."),
 		queues:       single("cmq_queues", "Queues in this node's table of metadata."),
 		tableVersion: single("cmq_metadata_version", "Version of this node's table of metadata."),
@@ -94,6 +101,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.ready, ready)
 	gauge(c.connections, float64(c.n.door.Conns()))
+	tcp := c.n.tcpDoor.Stats()
+	gauge(c.tcpConns, float64(tcp.Conns))
+	gauge(c.tcpStrangers, float64(tcp.Strangers))
+	counter(c.tcpRefused, tcp.Refused)
+	counter(c.tcpBad, tcp.BadFrames)
+	gauge(c.polls, float64(c.n.polls.Open()))
 	gauge(c.free, float64(c.n.free.Load()))
 	gauge(c.queues, float64(table.QueueCount()))
 	gauge(c.tableVersion, float64(table.Version()))

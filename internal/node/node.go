@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/access"
 	"github.com/opencmq/cmq/internal/access/httpapi"
+	"github.com/opencmq/cmq/internal/access/tcpapi"
 	"github.com/opencmq/cmq/internal/clock"
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/controller"
@@ -44,6 +45,7 @@ type Node struct {
 	setIDs     []cmq.SetID // of sets, ascending
 	transport  atomic.Pointer[transport.Transport]
 	door       *httpapi.Door
+	tcpDoor    *tcpapi.Door
 	polls      *access.Polls
 
 	free       atomic.Uint64 // bytes, on the disk of the data directory

@@ -25,6 +25,8 @@ type Options struct {
 	Peer  net.Listener // nil: a cluster of one
 	Admin net.Listener
 
+	TCPDoor TCPDoor
+
 	Limits      cmq.Limits // cmq.DefaultLimits if zero
 	ClockSkew   time.Duration
 	HostAliases []string
@@ -33,6 +35,14 @@ type Options struct {
 
 	// Failed is told when the node cannot go on: a disk failed, or data is damaged. Nil: panic.
 	Failed func(error)
+}
+
+// TCPDoor bounds the connections of the TCP door; what is zero is tcpapi's default.
+type TCPDoor struct {
+	MaxConns     int           // open connections
+	MaxStrangers int           // of these, connections that have not said who they are
+	AuthTimeout  time.Duration // for saying so
+	IdleTimeout  time.Duration // for saying anything, once that is done
 }
 
 // Storage says how the disk is used.

@@ -1,0 +1,253 @@
+package tcpapi
+
+import (
+	"errors"
+	"time"
+
+	"github.com/opencmq/cmq/internal/access"
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// poll is what a receive is about.
+//
+// A batch asks at once first, and waits if there is nothing. What wakes it is often the first of several, so it looks
+// again a moment later before it answers; so a client that waits for the messages of one moment gets them together. A
+// batch that finds something at once does not wait.
+//
+//	now: ──┬── some ─────────────────────────────────────► answer
+//	       └── none ──► wait ──┬── as many as wanted ────► answer
+//	                           ├── some ──► later: more ─► answer
+//	                           └── none, time is up ─────► answer 10200
+type poll struct {
+	batch   bool
+	num     int
+	lock    time.Duration  // 0: the queue's
+	wait    *time.Duration // nil: the queue's
+	until   time.Time      // end of the wait; zero if the queue knows
+	counted bool           // in access.Polls
+
+	got []cmq.Message // what woke it; under c.mu
+}
+
+// gatherTime is how long a batch waits for more when it has been woken.
+const gatherTime = 80 * time.Millisecond
+
+// pollGrace is what a poll may take beyond its wait, when the Backend looks for a leader. Clients allow for three seconds.
+const pollGrace = 1500 * time.Millisecond
+
+// longer is the wait the Backend is asked for: clocks of the cluster may be a little fast, and a client must not see its
+// poll end early.
+func longer(wait time.Duration) time.Duration { return wait + wait/1000 + 2*time.Millisecond }
+
+// atOnce is no wait.
+var atOnce time.Duration
+
+// receive carries out commands 1023 and 1024.
+func (c *conn) receive() {
+	v := receiveView{batch: c.envelope.cmd == cmdBatchReceive}
+	action := access.ReceiveMessage
+	if v.batch {
+		action = access.BatchReceiveMessage
+	}
+	r := c.newRequest(action)
+	r.oneWay = false // whoever receives wants to know what
+	r.poll = &poll{batch: v.batch, num: 1}
+	if refused := c.checkReceive(r, &v); refused != nil {
+		r.plain(refused)
+		return
+	}
+	if waits := r.poll.wait != &atOnce; waits && !c.mayPoll() {
+		r.plain(cmq.ErrThrottled)
+		return
+	} else {
+		r.poll.counted = waits
+	}
+	if !c.begin(r) {
+		if r.poll.counted {
+			c.door.config.Polls.Leave()
+		}
+		return
+	}
+	if r.poll.batch && r.poll.counted {
+		r.ask(r.poll.num, &atOnce, r.looked)
+	} else {
+		r.ask(r.poll.num, r.remaining(), r.received)
+	}
+}
+
+// mayPoll takes a place for a poll that waits.
+func (c *conn) mayPoll() bool {
+	c.mu.Lock()
+	n := c.polls.n
+	c.mu.Unlock()
+	return n < maxPolls && c.door.config.Polls.Enter()
+}
+
+// checkReceive reads and checks the body.
+func (c *conn) checkReceive(r *request, v *receiveView) (refused *cmq.Error) {
+	if v.batch {
+		refused = c.body(fieldBatchReceive, "tcp_batch_pull_msg", v)
+	} else {
+		refused = c.body(fieldReceive, "tcp_pull_msg", v)
+	}
+	if refused != nil {
+		return refused
+	}
+	if r.name, refused = c.queue(v.queue, v.hasQueue); refused != nil {
+		return refused
+	}
+	limits := &c.door.config.Limits
+	if v.batch {
+		switch {
+		case !v.hasNum:
+			return cmq.ErrParameterMissing("num_msg")
+		case v.num < 1:
+			return cmq.ErrParameterRange("num_msg")
+		}
+		r.poll.num = min(int(v.num), limits.BatchEntries) // the published client's own example asks for 20
+	}
+	if v.hasLock {
+		if !limits.VisibilityTimeout.Holds(int64(v.lock)) {
+			return cmq.ErrParameterRange("visible_timeout")
+		}
+		r.poll.lock = time.Duration(v.lock) * time.Second
+	}
+	return r.setWait(v, limits.PollingWaitSeconds.Max)
+}
+
+// setWait says how long the poll waits, and when it is given up.
+func (r *request) setWait(v *receiveView, limit int64) *cmq.Error {
+	now := r.c.reader.now
+	switch {
+	case !v.hasWait:
+		r.deadline = now.Add(longer(time.Duration(limit)*time.Second) + pollGrace)
+	case v.wait < 0:
+		return cmq.ErrParameterRange("poll_wait_seconds")
+	case v.wait == 0:
+		r.poll.wait = &atOnce
+	default:
+		wait := access.ClampWait(int64(v.wait), limit)
+		r.poll.wait = &wait
+		r.poll.until = now.Add(longer(wait))
+		r.deadline = r.poll.until.Add(pollGrace)
+	}
+	return nil
+}
+
+// remaining is what is left of the wait.
+func (r *request) remaining() *time.Duration {
+	if r.poll.until.IsZero() {
+		return r.poll.wait
+	}
+	left := max(0, time.Until(r.poll.until))
+	return &left
+}
+
+func (r *request) ask(num int, wait *time.Duration, done func([]cmq.Message, error)) {
+	r.keep(r.c.door.config.Backend.StartReceive(r.owner, r.name, num, wait, r.poll.lock, done))
+}
+
+// looked is what a batch finds at once.
+func (r *request) looked(messages []cmq.Message, err error) {
+	if err == nil && len(messages) == 0 || errors.Is(err, cmq.ErrNoMessage) {
+		r.ask(r.poll.num, r.remaining(), r.woken)
+		return
+	}
+	r.received(messages, err)
+}
+
+// woken is what a batch has waited for.
+func (r *request) woken(messages []cmq.Message, err error) {
+	if err != nil || len(messages) == 0 || len(messages) >= r.poll.num {
+		r.received(messages, err)
+		return
+	}
+	if !r.hold(messages) {
+		r.c.release(r.owner, r.name, messages)
+		return
+	}
+	pause := gatherTime
+	if until := r.poll.until; !until.IsZero() {
+		pause = min(pause, time.Until(until))
+	}
+	time.AfterFunc(pause, r.gather)
+}
+
+// gather looks for more of what woke the batch.
+func (r *request) gather() {
+	r.c.mu.Lock()
+	ended, more := r.ended, r.poll.num-len(r.poll.got)
+	r.c.mu.Unlock()
+	if !ended {
+		r.ask(more, &atOnce, r.gathered)
+	}
+}
+
+// hold keeps messages with the poll. It reports false if that has ended.
+func (r *request) hold(messages []cmq.Message) bool {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	if !r.ended {
+		r.poll.got = messages
+	}
+	return !r.ended
+}
+
+// gathered is what came a moment later. If that could not be found out, there is an answer all the same.
+func (r *request) gathered(messages []cmq.Message, err error) {
+	if !r.end() {
+		r.c.release(r.owner, r.name, messages)
+		return
+	}
+	r.deliver(append(r.poll.take(), messages...))
+}
+
+// take takes what is held. It is called once the request has ended.
+func (p *poll) take() []cmq.Message {
+	got := p.got
+	p.got = nil
+	return got
+}
+
+// received answers with messages.
+func (r *request) received(messages []cmq.Message, err error) {
+	switch {
+	case !r.end():
+		r.c.release(r.owner, r.name, messages)
+	case err != nil:
+		r.refuse(err)
+	case len(messages) == 0:
+		r.plain(cmq.ErrNoMessage)
+	default:
+		r.deliver(messages)
+	}
+}
+
+// pollOver answers a poll whose time is up, although the Backend has not said so.
+func (r *request) pollOver() {
+	switch got := r.poll.take(); {
+	case len(got) > 0:
+		r.deliver(got)
+	case r.poll.counted:
+		r.plain(cmq.ErrNoMessage)
+	default:
+		r.refuse(errTooLong)
+	}
+}
+
+// deliver writes the answer with the messages. If the client has gone, they are released, now or by the writer.
+func (r *request) deliver(messages []cmq.Message) {
+	b := r.c.out.open()
+	if b == nil {
+		r.c.out.close()
+		r.c.release(r.owner, r.name, messages)
+		return
+	}
+	if r.poll.batch {
+		b.messages(r.head(nil), messages)
+	} else {
+		b.message(r.head(nil), &messages[0])
+	}
+	b.handed = append(b.handed, delivered{b.length(), r.owner, r.name, handlesOf(messages)})
+	r.c.added()
+}
