@@ -28,7 +28,7 @@ func (v *Verifier) Connect(secretID, clientID, signature, method []byte) (*Sessi
 	valid := subtle.ConstantTimeCompare(h.signParts(clientID, secretID), signature) == 1
 	switch {
 	case !known:
-		return nil, cmq.ErrKeyUnknown
+		return nil, v.unknown()
 	case !valid:
 		return nil, cmq.ErrSignature
 	case !keyed.key.Enabled:

@@ -72,3 +72,34 @@ func TestSessionEndsWithItsKey(t *testing.T) {
 		t.Error("session of a removed key holds")
 	}
 }
+
+// late are keys that are not loaded yet.
+type late struct {
+	held
+	loaded bool
+}
+
+func (l *late) Loaded() bool { return l.loaded }
+
+// TestKeysThatAreNotLoaded: a client of a node that is starting is told to come again, not that its key is wrong.
+func TestKeysThatAreNotLoaded(t *testing.T) {
+	keys := &late{held: held{}}
+	v := NewVerifier(Config{Keys: keys})
+	signed := []byte(SignConnect("c", "a", "s", false))
+	for _, row := range []struct {
+		loaded, there bool
+		refusal       *cmq.Error
+	}{{false, false, cmq.ErrThrottled}, {true, false, cmq.ErrKeyUnknown}, {true, true, nil}} {
+		keys.loaded = row.loaded
+		if row.there {
+			keys.held["a"] = &cmq.AccessKey{ID: "a", Secret: "s", Owner: "me", Enabled: true}
+		}
+		if _, refusal := v.Connect([]byte("a"), []byte("c"), signed, nil); refusal != row.refusal {
+			t.Errorf("connect, %v: %v", row, refusal)
+		}
+		if _, refusal := v.Verify(&Request{Params: []Param{{Name: []byte("Timestamp"), Value: []byte("1")}, {Name: []byte("Nonce"), Value: []byte("1")},
+			{Name: []byte("SecretId"), Value: []byte("a")}, {Name: []byte("Signature"), Value: []byte("x")}}}); !row.there && refusal != row.refusal {
+			t.Errorf("verify, %v: %v", row, refusal)
+		}
+	}
+}

@@ -14,6 +14,20 @@ type Keys interface {
 	Key(id string) (*cmq.AccessKey, bool)
 }
 
+// Loading is implemented by Keys that are not there from the beginning. As long as Loaded reports false nobody is told
+// that a key does not exist, which would make clients give up, but to come again.
+type Loading interface {
+	Loaded() bool
+}
+
+// unknown is the refusal of an id that has no key.
+func (v *Verifier) unknown() *cmq.Error {
+	if keys, ok := v.config.Keys.(Loading); ok && !keys.Loaded() {
+		return cmq.ErrThrottled
+	}
+	return cmq.ErrKeyUnknown
+}
+
 // Config of a Verifier.
 type Config struct {
 	Keys   Keys
@@ -66,7 +80,7 @@ func NewVerifier(config Config) *Verifier {
 //	ErrParameterType     Timestamp or Nonce is not an unsigned decimal number
 //	ErrParameterRange    Timestamp does not fit 64 bits
 //	ErrSignature         Timestamp is outside the window
-//	ErrKeyUnknown        no such SecretId
+//	ErrKeyUnknown        no such SecretId; ErrThrottled if the keys are not loaded yet
 //	ErrSignature         the signature is not that of the key
 //	ErrKeyDisabled       it is, but the key is switched off
 //
@@ -86,7 +100,7 @@ func (v *Verifier) Verify(r *Request) (owner string, refusal *cmq.Error) {
 	valid := v.matches(r, keyed, &c)
 	switch {
 	case !known:
-		return "", cmq.ErrKeyUnknown
+		return "", v.unknown()
 	case !valid:
 		return "", cmq.ErrSignature
 	case !keyed.key.Enabled:

@@ -24,6 +24,9 @@ func (k keys) Key(id string) (*cmq.AccessKey, bool) {
 	return key, key != nil
 }
 
+// Loaded implements auth.Loading: a node that has just started does not know any key before it has the table.
+func (k keys) Loaded() bool { return k.n.meta.Table().Version() > 0 }
+
 // maxPolls is how many requests may wait for a message at a time, over all doors.
 const maxPolls = 100_000
 

@@ -260,6 +260,22 @@ func TestNodeJoinsARunningCluster(t *testing.T) {
 	c.exchange(ctx, "q", 5)
 }
 
+// A node that has not got the table yet does not know any key. It tells clients to come again, which repeat the request at
+// another node, and not that their key is wrong, after which they give up.
+func TestStartingNodeDoesNotRefuseKeys(t *testing.T) {
+	c := startCluster(t, 3)
+	for i := range c.nodes {
+		c.stop(i)
+	}
+	c.opts[0].DataDir = filepath.Join(t.TempDir(), "new")
+	c.start(0, listen(t, c.addrs[0]))
+	cl, err := client.New("http://"+c.opts[0].HTTP.Addr().String(), testKey.ID, testKey.Secret, client.WithRetries(0))
+	require.NoError(t, err)
+	defer cl.Close()
+	_, err = cl.Queue("orders").Send(t.Context(), "x")
+	require.ErrorIs(t, err, client.ErrThrottled)
+}
+
 func TestLimitsOfQueues(t *testing.T) {
 	limits := cmq.DefaultLimits()
 	limits.QueuesPerOwner = 1
