@@ -73,6 +73,11 @@ func (f *Fake) StartDelete(owner, name string, handles []cmq.Handle, done func([
 	return start(func(ctx context.Context) ([]*cmq.Error, error) { return f.Delete(ctx, owner, name, handles) }, done, func([]*cmq.Error) {})
 }
 
+// StartRelock is Relock.
+func (f *Fake) StartRelock(owner, name string, handles []cmq.Handle, lock time.Duration, done func([]*cmq.Error, error)) cmq.Pending {
+	return start(func(ctx context.Context) ([]*cmq.Error, error) { return f.Relock(ctx, owner, name, handles, lock) }, done, func([]*cmq.Error) {})
+}
+
 // StartRelease is Release.
 func (f *Fake) StartRelease(owner, name string, handles []cmq.Handle, done func(error)) cmq.Pending {
 	return start(func(ctx context.Context) (struct{}, error) { return struct{}{}, f.Release(ctx, owner, name, handles) },

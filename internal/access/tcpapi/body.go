@@ -130,6 +130,46 @@ func (v *deleteView) merge(b []byte) error {
 	return f.err
 }
 
+// relockView is a ChangeVisibility (10001).
+type relockView struct {
+	queue    []byte
+	hasQueue bool
+	handles  []uint64
+	lock     uint32 // visible_timeout
+	hasLock  bool
+}
+
+func (v *relockView) merge(b []byte) error {
+	f := fields{rest: b}
+	for f.next() {
+		switch {
+		case f.isData(1):
+			v.queue, v.hasQueue = f.data, true
+		case f.isInt(3):
+			v.lock, v.hasLock = uint32(f.int), true
+		default:
+			v.handles = f.ints(v.handles, 2)
+		}
+	}
+	return f.err
+}
+
+// stopView is a StopWaiting (10002).
+type stopView struct {
+	seqno    int64
+	hasSeqno bool
+}
+
+func (v *stopView) merge(b []byte) error {
+	f := fields{rest: b}
+	for f.next() {
+		if f.isInt(1) {
+			v.seqno, v.hasSeqno = int64(f.int), true
+		}
+	}
+	return f.err
+}
+
 // publishView is a cmq_tcp_publish_msg (208), whose last body counts, or a cmq_tcp_batch_publish_msg (209).
 type publishView struct {
 	batch    bool

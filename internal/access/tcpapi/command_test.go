@@ -65,6 +65,11 @@ func TestCommands(t *testing.T) {
 			}
 			return m
 		}
+		relock := func(queue string, lock uint32, handles ...uint64) *pb.CMQProto {
+			m := ask(7, cmdChangeVisibility)
+			m.ChangeVisibility = &pb.ChangeVisibility{QueueName: &queue, VisibleTimeout: &lock, ReceiptHandleList: handles}
+			return m
+		}
 		with := func(m *pb.CMQProto, change func(*pb.CMQProto)) *pb.CMQProto { change(m); return m }
 		for _, row := range []struct {
 			name string
@@ -127,6 +132,9 @@ func TestCommands(t *testing.T) {
 			{"batch delete, unknown queue", batchDeleteFrom(6, "none", 9), result(cmq.ErrQueueNotExist)},
 			{"batch delete, nothing", ask(6, cmdBatchDelete), result(cmq.ErrParameterMissing("tcp_batch_delete_msg"))},
 
+			{"send for a lock", sendTo(6, "jq", "locked"), ok + " msgids:4503599627415552"},
+			{"receive for a lock", receiveFrom(6, "jq", 0), ok + ` pull_rsp:{msg_id:4503599627415552 receipt_handle:12 msg_body:"locked" enqueue_time:946684800 next_visible_time:946684830 first_dequeue_time:946684800 dequeue_count:1}`},
+
 			{"publish", publish("jt", "x"), result(cmq.ErrTopicNotExist)},
 			{"publish, wrong name", publish("9", "x"), result(cmq.ErrTopicName)},
 			{"publish, empty", publish("jt", ""), result(cmq.ErrBodyEmpty)},
@@ -139,6 +147,19 @@ func TestCommands(t *testing.T) {
 				`item:{msg_id:5 state:3 err_code:10770 err_msg:"message id is invalid"} item:{msg_id:6 state:3 err_code:10770 err_msg:"message id is invalid"}}`},
 			{"confirm nothing", confirm("jq"), result(cmq.ErrParameterBatch("item"))},
 			{"confirm, no body", ask(9, cmdConfirm), result(cmq.ErrParameterMissing("transaction_confirm"))},
+			{"change visibility", relock("jq", 60, 12), ok},
+			{"change visibility in part", relock("jq", 0, 12, 7), result(cmq.ErrRelockPart) + ` del_result:{receipt_handle:7 err_code:10260 err_msg:"receipt handle is invalid"}`},
+			{"change visibility, none valid", relock("jq", 5, 7), result(cmq.ErrRelockBatch) + ` del_result:{receipt_handle:7 err_code:10260 err_msg:"receipt handle is invalid"}`},
+			{"change visibility of none", relock("jq", 5), result(cmq.ErrParameterBatch("receipt_handle_list"))},
+			{"change visibility of 17", relock("jq", 5, make([]uint64, 17)...), result(cmq.ErrParameterBatch("receipt_handle_list"))},
+			{"change visibility, too long", relock("jq", 43201, 12), result(cmq.ErrParameterRange("visible_timeout"))},
+			{"change visibility, no time", with(relock("jq", 5, 12), func(m *pb.CMQProto) { m.ChangeVisibility.VisibleTimeout = nil }), result(cmq.ErrParameterMissing("visible_timeout"))},
+			{"change visibility, unknown queue", relock("none", 5, 12), result(cmq.ErrQueueNotExist)},
+			{"change visibility, wrong name", relock("j q", 5, 12), result(cmq.ErrQueueName)},
+			{"change visibility, nothing", ask(7, cmdChangeVisibility), result(cmq.ErrParameterMissing("change_visibility"))},
+			{"stop waiting, nothing", ask(7, cmdStopWaiting), result(cmq.ErrParameterMissing("stop_waiting"))},
+			{"stop waiting, no number", with(ask(7, cmdStopWaiting), func(m *pb.CMQProto) { m.StopWaiting = &pb.StopWaiting{} }), result(cmq.ErrParameterMissing("seqno"))},
+
 			{"heartbeat", ask(27, cmdHeartbeat), ok},
 			{"query from a client", ask(28, cmdQuery), result(cmq.ErrAction("1042"))},
 			{"unknown command", ask(28, 1100), result(cmq.ErrAction("1100"))},
@@ -178,10 +199,12 @@ func TestFailuresOfTheBackend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
 		c := r.login()
+		relockOne := ask(1, cmdChangeVisibility)
+		relockOne.ChangeVisibility = &pb.ChangeVisibility{QueueName: proto.String("jq"), VisibleTimeout: proto.Uint32(5), ReceiptHandleList: []uint64{1}}
 		for err, want := range map[error]map[*pb.CMQProto]*cmq.Error{
 			errors.New("disk on fire"): {sendTo(1, "jq", "a"): cmq.ErrSendFailed, batchSendTo(1, "jq", 0, "a"): cmq.ErrSendFailed,
 				receiveFrom(1, "jq", 3): cmq.ErrReceive, batchReceiveFrom(1, "jq", 3, 3): cmq.ErrReceive, batchReceiveFrom(2, "jq", 3, 0): cmq.ErrReceive,
-				deleteFrom(1, "jq", 1): cmq.ErrDelete, batchDeleteFrom(1, "jq", 1): cmq.ErrDelete},
+				deleteFrom(1, "jq", 1): cmq.ErrDelete, batchDeleteFrom(1, "jq", 1): cmq.ErrDelete, relockOne: cmq.ErrRelock},
 			cmq.ErrBusy:     {sendTo(1, "jq", "a"): cmq.ErrThrottled, receiveFrom(1, "jq", 3): cmq.ErrThrottled},
 			cmq.ErrHeapFull: {sendTo(1, "jq", "a"): cmq.ErrHeapFull},
 			cmq.ErrTooMany:  {receiveFrom(1, "jq", 3): cmq.ErrTooMany},

@@ -269,6 +269,10 @@ func (c *conn) handle(frame []byte, own bool) error {
 		c.plain(head{seqno: e.seqno, cmd: e.cmd})
 	case cmdConfirm:
 		c.confirm()
+	case cmdChangeVisibility:
+		c.changeVisibility()
+	case cmdStopWaiting:
+		c.stopWaiting()
 	default:
 		c.plain(refusal(e.seqno, e.cmd, cmq.ErrAction(strconv.Itoa(int(e.cmd)))))
 	}

@@ -49,24 +49,39 @@ func (c *conn) batchDelete() {
 	if refused == nil {
 		r.name, refused = c.queue(v.queue, v.hasQueue)
 	}
-	if n := len(v.handles); refused == nil && (n == 0 || n > c.door.config.Limits.BatchEntries) {
-		refused = cmq.ErrParameterBatch("receipt_handle_list")
+	if refused == nil {
+		refused = c.countHandles(v.handles)
 	}
 	if refused != nil {
 		r.plain(refused)
 		return
 	}
-	handles := make([]cmq.Handle, len(v.handles))
-	for i, h := range v.handles {
-		handles[i] = cmq.Handle(h)
-	}
+	handles := handlesFrom(v.handles)
 	if c.begin(r) {
-		r.keep(c.door.config.Backend.StartDelete(r.owner, r.name, handles, func(errs []*cmq.Error, err error) { r.batchDeleted(handles, errs, err) }))
+		r.keep(c.door.config.Backend.StartDelete(r.owner, r.name, handles, func(errs []*cmq.Error, err error) {
+			r.settled(handles, errs, err, cmq.ErrDeletePart, cmq.ErrDeleteBatch)
+		}))
 	}
 }
 
-// batchDeleted answers 0 if everything is deleted, 10290 if nothing, 10150 otherwise, with those that failed.
-func (r *request) batchDeleted(handles []cmq.Handle, errs []*cmq.Error, err error) {
+// countHandles refuses a batch of none and one of too many.
+func (c *conn) countHandles(handles []uint64) *cmq.Error {
+	if n := len(handles); n == 0 || n > c.door.config.Limits.BatchEntries {
+		return cmq.ErrParameterBatch("receipt_handle_list")
+	}
+	return nil
+}
+
+func handlesFrom(numbers []uint64) []cmq.Handle {
+	handles := make([]cmq.Handle, len(numbers))
+	for i, h := range numbers {
+		handles[i] = cmq.Handle(h)
+	}
+	return handles
+}
+
+// settled answers 0 if everything was done, else that some or all failed, with those that did.
+func (r *request) settled(handles []cmq.Handle, errs []*cmq.Error, err error, some, all *cmq.Error) {
 	if !r.end() {
 		return
 	}
@@ -85,9 +100,9 @@ func (r *request) batchDeleted(handles []cmq.Handle, errs []*cmq.Error, err erro
 	case r.oneWay:
 		return
 	case len(failed) == len(handles):
-		h = r.head(cmq.ErrDeleteBatch)
+		h = r.head(all)
 	case len(failed) > 0:
-		h = r.head(cmq.ErrDeletePart)
+		h = r.head(some)
 	}
 	if b := r.c.out.open(); b != nil {
 		b.failures(h, failed)

@@ -16,6 +16,9 @@ const (
 	cmdHeartbeat    = 1040
 	cmdConfirm      = 1041
 	cmdQuery        = 1042 // only from the server to a client
+
+	cmdChangeVisibility = 10001 // ours
+	cmdStopWaiting      = 10002 // ours
 )
 
 // Fields of CMQProto. Those from 10000 on are kept for extensions of ours.
@@ -42,6 +45,9 @@ const (
 	fieldBatchPublish = 209
 	fieldConfirm      = 221
 	fieldConfirmed    = 222
+
+	fieldChangeVisibility = 10001
+	fieldStopWaiting      = 10002
 )
 
 // envelope is a view of a CMQProto that arrived. Its body aliases the frame.

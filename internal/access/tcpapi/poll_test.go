@@ -275,11 +275,71 @@ func (s *silent) StartDelete(string, string, []cmq.Handle, func([]*cmq.Error, er
 	return s
 }
 
+func (s *silent) StartRelock(string, string, []cmq.Handle, time.Duration, func([]*cmq.Error, error)) cmq.Pending {
+	return s
+}
+
 func (s *silent) StartRelease(_, _ string, handles []cmq.Handle, _ func(error)) cmq.Pending {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.released = append(s.released, handles...)
 	return s
+}
+
+func stopWaiting(seqno, poll int64) *pb.CMQProto {
+	m := ask(seqno, cmdStopWaiting)
+	m.StopWaiting = &pb.StopWaiting{Seqno: &poll}
+	return m
+}
+
+// TestStopWaiting: a poll is taken back, and what it has been given already is delivered.
+func TestStopWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		c := r.login()
+		c.send(receiveFrom(1, "jq", 30))
+		c.send(batchReceiveFrom(2, "jq", 16, 30))
+		synctest.Wait()
+		for _, poll := range []int64{2, 1} {
+			began := time.Now()
+			c.send(stopWaiting(9, poll))
+			a := c.next()
+			require.Equal(t, poll, a.GetSeqno())
+			require.Equal(t, result(cmq.ErrNoMessage), text(a))
+			require.Zero(t, time.Since(began))
+		}
+		require.Zero(t, r.door.config.Polls.Open())
+		r.send("later")
+		require.Equal(t, []string{"later"}, bodiesOf(c.call(receiveFrom(3, "jq", 0))), "nobody waits for it any more")
+
+		c.send(batchReceiveFrom(4, "jq", 16, 30))
+		synctest.Wait()
+		r.send("given")
+		synctest.Wait() // it gathers
+		c.send(stopWaiting(9, 4))
+		require.Equal(t, []string{"given"}, bodiesOf(c.next()))
+
+		for _, m := range []*pb.CMQProto{stopWaiting(9, 4), stopWaiting(9, 77)} { // answered before; not there
+			c.send(m)
+			synctest.Wait()
+			c.silent()
+		}
+		c.conn.Close()
+	})
+}
+
+// TestBatchOfMoreThanSixteen: what one receive may bring over this protocol.
+func TestBatchOfMoreThanSixteen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		c := r.login()
+		for range 20 {
+			r.send(make([]string, 16)...)
+		}
+		require.Len(t, bodiesOf(c.call(batchReceiveFrom(1, "jq", 40, 0))), 40)
+		require.Len(t, bodiesOf(c.call(batchReceiveFrom(2, "jq", 1000, 0))), 256)
+		c.conn.Close()
+	})
 }
 
 // TestShutdown: what is under way is answered, polls are over, nothing more is read.

@@ -104,7 +104,7 @@ func (c *conn) checkReceive(r *request, v *receiveView) (refused *cmq.Error) {
 		case v.num < 1:
 			return cmq.ErrParameterRange("num_msg")
 		}
-		r.poll.num = min(int(v.num), limits.BatchEntries) // the published client's own example asks for 20
+		r.poll.num = min(int(v.num), limits.ReceiveEntries) // the published client's own example asks for 20
 	}
 	if v.hasLock {
 		if !limits.VisibilityTimeout.Holds(int64(v.lock)) {
@@ -207,6 +207,35 @@ func (p *poll) take() []cmq.Message {
 	got := p.got
 	p.got = nil
 	return got
+}
+
+// stopWaiting carries out command 10002, an extension: a poll that waits is answered now, with what it has or with 10200.
+// That is its only answer. A poll that is not there, or does not wait, has been answered or is answered anyway.
+func (c *conn) stopWaiting() {
+	var v stopView
+	refused := c.body(fieldStopWaiting, "stop_waiting", &v)
+	if refused == nil && !v.hasSeqno {
+		refused = cmq.ErrParameterMissing("seqno")
+	}
+	if refused != nil {
+		c.plain(refusal(c.envelope.seqno, c.envelope.cmd, refused))
+		return
+	}
+	if r := c.takeWaiting(v.seqno); r != nil {
+		r.expired()
+	}
+}
+
+// takeWaiting ends the poll with this number if it waits.
+func (c *conn) takeWaiting(seqno int64) *request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for r := c.polls.root.next; r != &c.polls.root; r = r.next {
+		if r.seqno == seqno && r.poll.counted && c.endLocked(r) {
+			return r
+		}
+	}
+	return nil
 }
 
 // received answers with messages.

@@ -191,6 +191,28 @@ func FuzzBatchDelete(f *testing.F) {
 	})
 }
 
+func FuzzChangeVisibility(f *testing.F) {
+	wrong(f, &pb.ChangeVisibility{QueueName: proto.String("jq"), ReceiptHandleList: []uint64{1, 1 << 63, 0}, VisibleTimeout: proto.Uint32(1 << 31)})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v := new(relockView)
+		agree(t, data, new(pb.ChangeVisibility), v, func() bool { return !v.hasQueue || !v.hasLock },
+			func(m *pb.ChangeVisibility) []any {
+				return []any{m.GetQueueName(), append([]uint64{}, m.ReceiptHandleList...), m.GetVisibleTimeout()}
+			},
+			func() []any { return []any{string(v.queue), append([]uint64{}, v.handles...), v.lock} })
+	})
+}
+
+func FuzzStopWaiting(f *testing.F) {
+	wrong(f, &pb.StopWaiting{Seqno: proto.Int64(-5)})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v := new(stopView)
+		agree(t, data, new(pb.StopWaiting), v, func() bool { return !v.hasSeqno },
+			func(m *pb.StopWaiting) []any { return []any{m.GetSeqno()} },
+			func() []any { return []any{v.seqno} })
+	})
+}
+
 func FuzzPublish(f *testing.F) {
 	wrong(f, &pb.PublishMsg{TopicName: proto.String("jt"), MsgBody: []byte("x"), MsgTags: []string{"a", ""}, RoutingKey: proto.String("a.b")})
 	f.Fuzz(func(t *testing.T, data []byte) {
