@@ -119,7 +119,7 @@ func TestConsumersThroughFailover(t *testing.T) {
 	works := make(map[string]*work)
 	lock := 8 * time.Second
 	var set uint64
-	for _, protocol := range protocols {
+	for _, protocol := range []string{"http", "tcp"} {
 		sdk := func() *client.Client {
 			return c.SDK(protocol == "tcp", client.WithLogger(slog.New(slog.NewTextHandler(t.Output(), nil))))
 		}
@@ -177,6 +177,3 @@ func TestConsumersThroughFailover(t *testing.T) {
 		}
 	}
 }
-
-// protocols are those that the SDK speaks and the server serves.
-var protocols = []string{"http"}

@@ -40,7 +40,7 @@ func buildAndRun(m *testing.M) int {
 
 // TestScripts runs testdata/script. Besides testscript's own commands there are
 //
-//	ports DIR           wait until DIR/ports.json is there; sets HTTP1, HTTP2, … to the endpoints
+//	ports DIR           wait until DIR/ports.json is there; sets HTTP1, TCP1, HTTP2, … to the addresses
 //	paste FILE PATTERN  send the form of the first curl line in FILE that matches, print the answer
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -59,7 +59,7 @@ func waitPorts(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: ports DIR")
 	}
-	var ports []struct{ HTTP string }
+	var ports []struct{ HTTP, TCP string }
 	err := cluster.Eventually(60*time.Second, func() error {
 		data, err := os.ReadFile(filepath.Join(ts.MkAbs(args[0]), "ports.json"))
 		if err != nil {
@@ -70,6 +70,7 @@ func waitPorts(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	for i, p := range ports {
 		ts.Setenv(fmt.Sprintf("HTTP%d", i+1), "http://"+p.HTTP)
+		ts.Setenv(fmt.Sprintf("TCP%d", i+1), p.TCP)
 	}
 }
 
