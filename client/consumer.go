@@ -53,11 +53,6 @@ type ConsumerOptions struct {
 }
 
 func (o ConsumerOptions) withDefaults() ConsumerOptions {
-	orElse := func(v *int, def int) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
 	orElse(&o.Concurrency, 16)
 	if o.Prefetch < 0 {
 		o.Prefetch = 0
@@ -66,12 +61,8 @@ func (o ConsumerOptions) withDefaults() ConsumerOptions {
 	}
 	orElse(&o.Polls, 1)
 	orElse(&o.Settlers, 2)
-	if o.Wait <= 0 {
-		o.Wait = 10 * time.Second
-	}
-	if o.StopTimeout <= 0 {
-		o.StopTimeout = 30 * time.Second
-	}
+	orElse(&o.Wait, 10*time.Second)
+	orElse(&o.StopTimeout, 30*time.Second)
 	if o.RetryDelay == nil {
 		o.RetryDelay = func(m *Message, _ error) time.Duration {
 			return min(time.Second<<min(max(m.DequeueCount-1, 0), 20), 5*time.Minute)

@@ -22,11 +22,6 @@ type ProducerOptions struct {
 }
 
 func (o ProducerOptions) withDefaults() ProducerOptions {
-	orElse := func(v *int, def int) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
 	orElse(&o.Batch, MaxBatch)
 	orElse(&o.BatchBytes, 64<<10)
 	orElse(&o.InFlight, 8)
@@ -36,6 +31,13 @@ func (o ProducerOptions) withDefaults() ProducerOptions {
 		o.RetryFor = 30 * time.Second
 	}
 	return o
+}
+
+// orElse gives an option its default.
+func orElse[T int | time.Duration](option *T, def T) {
+	if *option <= 0 {
+		*option = def
+	}
 }
 
 // Producer sends messages in batches. Many goroutines may use one; it starts goroutines only while it has something to

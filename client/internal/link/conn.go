@@ -58,6 +58,7 @@ type Conn struct {
 	wrote   atomic.Int64  // when that was, nanoseconds since born
 	heard   atomic.Int64  // when something was read last, nanoseconds since born
 	answers atomic.Bool   // the server answers heartbeats
+	ending  atomic.Bool   // err is set or retired is: what Usable looks at
 }
 
 // newConn starts a connection on nc. It is not authorized yet.
@@ -81,9 +82,7 @@ func (c *Conn) Ended() <-chan struct{} { return c.ended }
 
 // Usable reports whether new calls may be made.
 func (c *Conn) Usable() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err == nil && !c.retired
+	return !c.ending.Load()
 }
 
 // Close ends the connection. Calls under way fail.
@@ -413,6 +412,7 @@ func (c *Conn) query(body []byte) error {
 func (c *Conn) retire() {
 	c.mu.Lock()
 	c.retired = true
+	c.ending.Store(true)
 	c.mu.Unlock()
 }
 
@@ -422,6 +422,7 @@ func (c *Conn) fail(err error) {
 	defer c.mu.Unlock()
 	if c.err == nil {
 		c.err = err
+		c.ending.Store(true)
 		c.timer.Stop()
 		close(c.over)
 		c.nc.Close()
