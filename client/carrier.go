@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/opencmq/cmq/client/internal/wire"
 )
 
 // carrier takes the message actions to the service, over one of the two protocols.
@@ -18,6 +20,7 @@ type carrier interface {
 	changeVisibility(ctx context.Context, queue string, handles []string, d time.Duration) error
 	publish(ctx context.Context, topic, body string, o *PublishOptions) (string, error)
 	batchPublish(ctx context.Context, topic string, bodies []string, o *PublishOptions) ([]string, error)
+	openSession(ctx context.Context, queue string, id uint64) (epoch uint64, err error)
 	confirm(ctx context.Context, queue string, decisions []Decision) error
 	address() string // host:port, for traces
 }
@@ -27,6 +30,7 @@ type sendOptions struct {
 	delay      time.Duration
 	prepared   bool
 	firstQuery time.Duration
+	session    *wire.Session // nil: none
 }
 
 // httpCarrier speaks HTTP.
@@ -98,6 +102,10 @@ func (h httpCarrier) publish(ctx context.Context, topic, body string, o *Publish
 func (h httpCarrier) batchPublish(ctx context.Context, topic string, bodies []string, o *PublishOptions) ([]string, error) {
 	params := o.params(withList([]Param{{"topicName", topic}}, "msgBody", bodies))
 	return allIDs("BatchPublishMessage", len(bodies))(h.c.message(ctx, "BatchPublishMessage", params, 0))
+}
+
+func (h httpCarrier) openSession(context.Context, string, uint64) (uint64, error) {
+	return 0, &NeedsEndpointError{Action: "OpenSession", Scheme: "tcp"}
 }
 
 func (h httpCarrier) confirm(context.Context, string, []Decision) error {

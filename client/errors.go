@@ -47,6 +47,8 @@ var (
 	ErrSubscribed    = &Error{Code: 4490, Module: 10470, Message: "subscribtion is already existed"}
 	ErrNotSubscribed = &Error{Code: 4000, Module: 10560, Message: "subscription is not existed"}
 	ErrNobody        = &Error{Code: 6030, Module: 10650, Message: "topic has no subscription, please create a subscription before publishing message"}
+	ErrSession       = &Error{Code: 6000, Module: 10840, Message: "the producer session does not exist any more, the outcome of its requests is unknown"}
+	ErrRequestOld    = &Error{Code: 6000, Module: 10850, Message: "the request is too old for its producer session, its outcome is unknown"}
 	ErrNoMatch       = &Error{Code: 6030, Module: 10730, Message: "no bindingKey or filterTag matches the routingKey or msgTag"}
 	ErrMsgSize       = &Error{Code: 4400, Module: 10230, Message: "exceed maximum message size"}
 	ErrTooMany       = &Error{Code: 6070, Module: 10690, Message: "too many unacked(inactive) messages or delayed messages"}

@@ -75,21 +75,25 @@ func OutcomeOf(err error) Outcome {
 const codeServerFailed = 6000
 
 // Temporary reports whether the same request may succeed later without anybody changing it: the service could not be
-// reached or failed, had too much to do, or was full.
+// reached or failed, had too much to do, or was full. A request of a producer session that is lost is not of that kind.
 func Temporary(err error) bool {
 	var (
 		broken  *TransportError
 		refused *Error
+		needs   *NeedsEndpointError
 	)
+	if errors.Is(err, ErrClosed) || errors.As(err, &needs) {
+		return false
+	}
 	if errors.As(err, &refused) {
 		for _, t := range []*Error{ErrThrottled, ErrFrequency, ErrDiskFull, ErrHeapFull, ErrTooMany} {
 			if refused.Is(t) {
 				return true
 			}
 		}
-		return refused.Code == codeServerFailed
+		return refused.Code == codeServerFailed && !sessionLost(refused)
 	}
-	return errors.As(err, &broken) && !errors.Is(err, ErrClosed)
+	return errors.As(err, &broken)
 }
 
 // Unsupported reports whether the service refused an action because it does not know it. Extensions of cmq end so at

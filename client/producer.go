@@ -16,6 +16,11 @@ type ProducerOptions struct {
 	MaxBytes    int           // of their bodies; default 32 MiB
 	RetryFor    time.Duration // how long a batch is tried; default 30 s, negative: it is tried once
 
+	// Once opens a session with the queue, in which a message is stored once however often its request is repeated; so a
+	// batch is repeated also when nobody knows whether it is stored. Only cmq has sessions, and only over TCP; elsewhere
+	// every send fails, see Unsupported and NeedsEndpointError. Topics have none.
+	Once bool
+
 	// RepeatUnknown also repeats a batch of which nobody knows whether it is stored. Nothing is lost then, but some
 	// messages may be stored twice. By default the caller is told and decides.
 	RepeatUnknown bool
@@ -25,6 +30,9 @@ func (o ProducerOptions) withDefaults() ProducerOptions {
 	orElse(&o.Batch, MaxBatch)
 	orElse(&o.BatchBytes, 64<<10)
 	orElse(&o.InFlight, 8)
+	if o.Once {
+		o.InFlight = min(o.InFlight, maxUnanswered)
+	}
 	orElse(&o.MaxMessages, 10_000)
 	orElse(&o.MaxBytes, 32<<20)
 	if o.RetryFor == 0 {
@@ -49,8 +57,8 @@ type Producer struct {
 	c       *Client
 	name    string
 	o       ProducerOptions
-	one     func(ctx context.Context, body string, delay time.Duration) (string, error)
-	several func(ctx context.Context, bodies []string, delay time.Duration) ([]string, error)
+	to      sender
+	session *session        // nil: none
 	ctx     context.Context // ends when Close gives up
 	cancel  context.CancelFunc
 
@@ -88,23 +96,51 @@ type flush struct {
 	done chan struct{}
 }
 
+// sender is what a Producer sends to.
+type sender interface {
+	sendOne(ctx context.Context, body string, o *sendOptions) (string, error)
+	sendAll(ctx context.Context, bodies []string, o *sendOptions) ([]string, error)
+}
+
+func (q *Queue) sendOne(ctx context.Context, body string, o *sendOptions) (string, error) {
+	return q.send(ctx, body, o)
+}
+
+func (q *Queue) sendAll(ctx context.Context, bodies []string, o *sendOptions) ([]string, error) {
+	return q.batchSend(ctx, bodies, o)
+}
+
+// publisher is a topic with what its messages are chosen by.
+type publisher struct {
+	t *Topic
+	o PublishOptions
+}
+
+func (p publisher) sendOne(ctx context.Context, body string, _ *sendOptions) (string, error) {
+	return p.t.Publish(ctx, body, p.o)
+}
+
+func (p publisher) sendAll(ctx context.Context, bodies []string, _ *sendOptions) ([]string, error) {
+	return p.t.BatchPublish(ctx, bodies, p.o)
+}
+
 // NewProducer makes a producer for the queue.
 func (q *Queue) NewProducer(o ProducerOptions) *Producer {
-	return newProducer(q.c, q.name, o, q.SendDelayed, q.BatchSend)
+	p := newProducer(q.c, q.name, o, q)
+	if o.Once {
+		p.session = newSession(q)
+	}
+	return p
 }
 
-// NewProducer makes a producer for the topic. All its messages have the same tags or routing key; they cannot be delayed.
+// NewProducer makes a producer for the topic. All its messages have the same tags or routing key; they cannot be delayed,
+// and Once is not looked at.
 func (t *Topic) NewProducer(o ProducerOptions, p PublishOptions) *Producer {
-	return newProducer(t.c, t.name, o, func(ctx context.Context, body string, _ time.Duration) (string, error) {
-		return t.Publish(ctx, body, p)
-	}, func(ctx context.Context, bodies []string, _ time.Duration) ([]string, error) {
-		return t.BatchPublish(ctx, bodies, p)
-	})
+	return newProducer(t.c, t.name, o, publisher{t, p})
 }
 
-func newProducer(c *Client, name string, o ProducerOptions, one func(context.Context, string, time.Duration) (string, error),
-	several func(context.Context, []string, time.Duration) ([]string, error)) *Producer {
-	p := &Producer{c: c, name: name, o: o.withDefaults(), one: one, several: several}
+func newProducer(c *Client, name string, o ProducerOptions, to sender) *Producer {
+	p := &Producer{c: c, name: name, o: o.withDefaults(), to: to}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -300,16 +336,25 @@ func (p *Producer) deliver(b *batch) {
 
 // try sends bodies in one request and repeats that as far as the options allow.
 func (p *Producer) try(bodies []string, delay time.Duration) ([]string, error) {
+	o := &sendOptions{delay: delay}
+	ids, err := p.attempts(bodies, o)
+	if o.session != nil {
+		p.session.done(o.session, err)
+	}
+	return ids, err
+}
+
+func (p *Producer) attempts(bodies []string, o *sendOptions) ([]string, error) {
 	begun, outcome := time.Now(), NotStored
 	for attempt := 0; ; attempt++ {
-		ids, err := p.send(bodies, delay)
+		ids, err := p.send(bodies, o)
 		if err == nil {
 			return ids, nil
 		}
 		if OutcomeOf(err) == Unknown {
 			outcome = Unknown
 		}
-		may := Temporary(err) && (outcome == NotStored || p.o.RepeatUnknown)
+		may := Temporary(err) && (outcome == NotStored || p.o.RepeatUnknown || o.session != nil)
 		if !may || time.Since(begun) >= p.o.RetryFor || !pause(p.ctx, attempt) {
 			if attempt > 0 {
 				err = &DeliveryError{Attempts: attempt + 1, Outcome: outcome, Err: err}
@@ -320,14 +365,20 @@ func (p *Producer) try(bodies []string, delay time.Duration) ([]string, error) {
 	}
 }
 
-func (p *Producer) send(bodies []string, delay time.Duration) ([]string, error) {
+// send makes one attempt. The first one in a session is given its number, which all have.
+func (p *Producer) send(bodies []string, o *sendOptions) (ids []string, err error) {
 	if p.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
-	if len(bodies) > 1 {
-		return p.several(p.ctx, bodies, delay)
+	if p.session != nil && o.session == nil {
+		if o.session, err = p.session.next(p.ctx); err != nil {
+			return nil, err
+		}
 	}
-	id, err := p.one(p.ctx, bodies[0], delay)
+	if len(bodies) > 1 {
+		return p.to.sendAll(p.ctx, bodies, o)
+	}
+	id, err := p.to.sendOne(p.ctx, bodies[0], o)
 	return []string{id}, err
 }
 

@@ -214,7 +214,7 @@ func codeOf(module int32) int {
 		return 4480
 	case 10770, 10780, 10790:
 		return 4490
-	case 10050, 10090, 10130, 10140, 10810:
+	case 10050, 10090, 10130, 10140, 10810, 10840, 10850:
 		return codeServerFailed
 	case 10150, 10820:
 		return 6010
@@ -239,7 +239,7 @@ func (t *tcpCarrier) send(ctx context.Context, queue, body string, o *sendOption
 	defer t.put(call)
 	call.Request.Body = body
 	t.sending(&call.Request, o)
-	return t.oneID(ctx, "SendMessage", call)
+	return t.oneID(ctx, "SendMessage", call, o.session != nil)
 }
 
 func (t *tcpCarrier) batchSend(ctx context.Context, queue string, bodies []string, o *sendOptions) ([]string, error) {
@@ -247,13 +247,28 @@ func (t *tcpCarrier) batchSend(ctx context.Context, queue string, bodies []strin
 	defer t.put(call)
 	call.Request.Bodies = bodies
 	t.sending(&call.Request, o)
-	return t.allIDs(ctx, "BatchSendMessage", call)
+	return t.allIDs(ctx, "BatchSendMessage", call, o.session != nil)
 }
 
 func (t *tcpCarrier) sending(r *wire.Request, o *sendOptions) {
 	r.RequestID = t.requests.Add(1)
 	r.Delay = wholeSeconds(o.delay)
 	r.Prepared, r.FirstQuery = o.prepared, wholeSeconds(o.firstQuery)
+	if o.session != nil {
+		r.Session = *o.session
+	}
+}
+
+// openSession begins a producer session, or takes over the one with this id, and gives its epoch.
+func (t *tcpCarrier) openSession(ctx context.Context, queue string, id uint64) (uint64, error) {
+	call := t.call(wire.OpenSession, queue)
+	defer t.put(call)
+	call.Request.Session.ID = id
+	err := t.do(ctx, "OpenSession", call, 0, always)
+	if err == nil && call.Answer.Epoch == 0 {
+		err = errors.New("OpenSession: answer has no epoch")
+	}
+	return call.Answer.Epoch, err
 }
 
 func (t *tcpCarrier) publish(ctx context.Context, topic, body string, o *PublishOptions) (string, error) {
@@ -261,7 +276,7 @@ func (t *tcpCarrier) publish(ctx context.Context, topic, body string, o *Publish
 	defer t.put(call)
 	call.Request.Body = body
 	t.publishing(&call.Request, o)
-	return t.oneID(ctx, "PublishMessage", call)
+	return t.oneID(ctx, "PublishMessage", call, false)
 }
 
 func (t *tcpCarrier) batchPublish(ctx context.Context, topic string, bodies []string, o *PublishOptions) ([]string, error) {
@@ -269,7 +284,7 @@ func (t *tcpCarrier) batchPublish(ctx context.Context, topic string, bodies []st
 	defer t.put(call)
 	call.Request.Bodies = bodies
 	t.publishing(&call.Request, o)
-	return t.allIDs(ctx, "BatchPublishMessage", call)
+	return t.allIDs(ctx, "BatchPublishMessage", call, false)
 }
 
 func (t *tcpCarrier) publishing(r *wire.Request, o *PublishOptions) {
@@ -277,8 +292,16 @@ func (t *tcpCarrier) publishing(r *wire.Request, o *PublishOptions) {
 	r.Tags, r.RoutingKey = o.Tags, o.RoutingKey
 }
 
-func (t *tcpCarrier) oneID(ctx context.Context, action string, call *link.Call) (string, error) {
-	if err := t.do(ctx, action, call, 0, onlyUnsent); err != nil {
+// safetyOf says whether a send may be repeated after anything: in a session it is stored once.
+func safetyOf(once bool) safety {
+	if once {
+		return always
+	}
+	return onlyUnsent
+}
+
+func (t *tcpCarrier) oneID(ctx context.Context, action string, call *link.Call, once bool) (string, error) {
+	if err := t.do(ctx, action, call, 0, safetyOf(once)); err != nil {
 		return "", err
 	}
 	if len(call.Answer.IDs) != 1 {
@@ -287,8 +310,8 @@ func (t *tcpCarrier) oneID(ctx context.Context, action string, call *link.Call) 
 	return strconv.FormatUint(call.Answer.IDs[0], 10), nil
 }
 
-func (t *tcpCarrier) allIDs(ctx context.Context, action string, call *link.Call) ([]string, error) {
-	if err := t.do(ctx, action, call, 0, onlyUnsent); err != nil {
+func (t *tcpCarrier) allIDs(ctx context.Context, action string, call *link.Call, once bool) ([]string, error) {
+	if err := t.do(ctx, action, call, 0, safetyOf(once)); err != nil {
 		return nil, err
 	}
 	if got, want := len(call.Answer.IDs), len(call.Request.Bodies); got != want {

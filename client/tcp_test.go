@@ -439,6 +439,9 @@ func TestOutcomes(t *testing.T) {
 		{&client.BatchError{Refusal: client.ErrHandleInvalid}, client.Unknown, false},
 		{&client.DeliveryError{Outcome: client.NotStored, Err: io.EOF}, client.NotStored, false},
 		{&client.NeedsEndpointError{}, client.NotStored, false},
+		{&client.TransportError{Err: &client.NeedsEndpointError{}}, client.NotStored, false},
+		{client.ErrSession, client.Unknown, false},
+		{client.ErrRequestOld, client.Unknown, false},
 		{client.ErrClosed, client.NotStored, false},
 		{io.EOF, client.Unknown, false},
 	} {

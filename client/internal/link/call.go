@@ -46,7 +46,7 @@ type Refused struct {
 
 // Error gives code and text.
 func (e *Refused) Error() string {
-	return fmt.Sprintf("%s refuses the access key: %s (module %d)", e.Addr, e.Text, e.Code)
+	return fmt.Sprintf("%s does not let the client in: %s (module %d)", e.Addr, e.Text, e.Code)
 }
 
 // Causes that an Error wraps.

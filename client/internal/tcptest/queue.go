@@ -6,10 +6,12 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // Queue is one queue with locks, for tests of what works on queues. Its Handle is given to Network.Start; several
-// addresses may serve the same queue. It knows sends without delay, receives, deletes, changes of visibility and the end
+// addresses may serve the same queue. It knows sends without delay, producer sessions, receives, deletes, changes of visibility and the end
 // of waiting; of prepared messages it knows that everybody is content.
 type Queue struct {
 	// Refuse, if set, is asked about each request first. An answer other than nil is given instead of the queue's.
@@ -27,6 +29,10 @@ type Queue struct {
 	stored  int
 	deleted map[uint64]bool
 	polls   int
+
+	epoch    uint64                 // of the newest session
+	sessions map[uint64]uint64      // id to epoch
+	answered map[[2]uint64][]uint64 // session id and number to message ids
 }
 
 type item struct {
@@ -44,7 +50,17 @@ type waiter struct {
 }
 
 // NewQueue makes an empty one.
-func NewQueue() *Queue { return &Queue{locked: make(map[uint64]*item), deleted: make(map[uint64]bool)} }
+func NewQueue() *Queue {
+	return &Queue{locked: make(map[uint64]*item), deleted: make(map[uint64]bool),
+		sessions: make(map[uint64]uint64), answered: make(map[[2]uint64][]uint64)}
+}
+
+// ForgetSessions is what happens to sessions that have to make room.
+func (q *Queue) ForgetSessions() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.sessions)
+}
 
 // Put stores messages.
 func (q *Queue) Put(bodies ...string) {
@@ -126,7 +142,12 @@ func (q *Queue) do(s *Session, r *Request) *Answer {
 	}
 	switch r.Cmd {
 	case 1021, 1022:
-		return &Answer{IDs: q.store(r.Texts(2))}
+		return q.send(r)
+	case 10003:
+		id, _ := r.Number(2)
+		q.epoch++
+		q.sessions[id] = q.epoch
+		return &Answer{Raw: protowire.AppendVarint(protowire.AppendTag(nil, 10004, protowire.VarintType), q.epoch)}
 	case 1023, 1024:
 		return q.receive(s, r)
 	case 1025, 1026:
@@ -142,6 +163,36 @@ func (q *Queue) do(s *Session, r *Request) *Answer {
 		return &Answer{}
 	}
 	return &Answer{Result: 10430, Error: "action name " + strconv.Itoa(int(r.Cmd)) + " is not existed"}
+}
+
+// send stores messages, those of a request of a session once.
+func (q *Queue) send(r *Request) *Answer {
+	stamp := r.Text(10000)
+	if stamp == "" {
+		return &Answer{IDs: q.store(r.Texts(2))}
+	}
+	var id, epoch, number uint64
+	_ = fields([]byte(stamp), func(f Field) error { // the client's own tests look at the bytes
+		switch f.Number {
+		case 1:
+			id = f.Value
+		case 2:
+			epoch = f.Value
+		case 3:
+			number = f.Value
+		}
+		return nil
+	})
+	if q.sessions[id] != epoch || epoch == 0 {
+		return &Answer{Result: 10840, Error: "the producer session does not exist any more, the outcome of its requests is unknown"}
+	}
+	key := [2]uint64{id, number}
+	ids, known := q.answered[key]
+	if !known {
+		ids = q.store(r.Texts(2))
+		q.answered[key] = ids
+	}
+	return &Answer{IDs: ids}
 }
 
 // receiveOptions reads how many, how long to wait and how long to lock.

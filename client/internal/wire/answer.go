@@ -15,6 +15,7 @@ type Answer struct {
 	Failed    []Failure  // handles of BatchDelete that were refused
 	Decisions []Decision // answer to Confirm
 	Asked     Asked      // Query
+	Epoch     uint64     // answer to OpenSession
 }
 
 // Message is one delivery. Times are Unix seconds.
@@ -95,6 +96,8 @@ func (a *Answer) Decode(body []byte) error {
 			f.err = a.failure(f.data)
 		case f.is(222, kindBytes):
 			f.err = each(f.data, 2, a.decision)
+		case f.is(10004, kindVarint):
+			a.Epoch = f.value
 		case f.is(223, kindBytes):
 			f.err = a.Asked.decode(f.data)
 		}

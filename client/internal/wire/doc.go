@@ -32,6 +32,7 @@ const (
 
 	ChangeVisibility Cmd = 10001 // an extension: locks end at another time
 	StopWaiting      Cmd = 10002 // an extension: a receive is to be answered now; it has no answer itself
+	OpenSession      Cmd = 10003 // an extension: begins a producer session
 )
 
 // Results that are about the connection, not about the request.

@@ -25,8 +25,17 @@ type Request struct {
 	Handle      uint64   // Delete
 	Handles     []uint64 // BatchDelete, ChangeVisibility
 	Waiting     int64    // StopWaiting: seqno of the receive
+	Session     Session  // Send, BatchSend: zero: none. OpenSession: its ID
 	Decisions   []Decision
 	Credentials Credentials // Auth
+}
+
+// Session makes a send one that is stored once however often it is repeated: field 10000 of its body.
+type Session struct {
+	ID     uint64 // 1
+	Epoch  uint64 // 2: as the answer to OpenSession gave it
+	Number uint64 // 3: of the request in the session, from 1
+	Acked  uint64 // 4: the answers to all requests below it have come
 }
 
 // Credentials is the body of Auth.
@@ -73,7 +82,7 @@ func bodyField(c Cmd) int {
 		return 209
 	case Confirm:
 		return 221
-	case ChangeVisibility, StopWaiting:
+	case ChangeVisibility, StopWaiting, OpenSession:
 		return int(c)
 	}
 	return 0
@@ -138,6 +147,8 @@ func (e *encoder) body(r *Request) {
 	case BatchPublish:
 		e.texts(2, r.Bodies)
 		e.labels(r)
+	case OpenSession:
+		e.number(2, r.Session.ID)
 	case Confirm:
 		for _, d := range r.Decisions {
 			e.decision(2, d)
@@ -145,7 +156,7 @@ func (e *encoder) body(r *Request) {
 	}
 }
 
-// sending writes delay_seconds (3), is_transaction (4) and first_query_interval (5).
+// sending writes delay_seconds (3), is_transaction (4), first_query_interval (5) and session (10000).
 func (e *encoder) sending(r *Request) {
 	if r.Delay > 0 {
 		e.number(3, uint64(r.Delay))
@@ -155,6 +166,13 @@ func (e *encoder) sending(r *Request) {
 		if r.FirstQuery > 0 {
 			e.number(5, uint64(r.FirstQuery))
 		}
+	}
+	if s := r.Session; s.ID != 0 {
+		e.head(10000, 4+varintLen(s.ID)+varintLen(s.Epoch)+varintLen(s.Number)+varintLen(s.Acked))
+		e.number(1, s.ID)
+		e.number(2, s.Epoch)
+		e.number(3, s.Number)
+		e.number(4, s.Acked)
 	}
 }
 

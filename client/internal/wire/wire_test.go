@@ -84,6 +84,8 @@ func TestRequestsWithEveryMember(t *testing.T) {
 		"publish, a routing key":  {Request{Cmd: Publish, Name: "t", Body: "b", RoutingKey: "a.b"}, "820d 0b 0a0174 120162 2203612e62"},
 		"batch publish, two tags": {Request{Cmd: BatchPublish, Name: "t", Bodies: []string{"b"}, Tags: []string{"r", "s"}}, "8a0d 0c 0a0174 120162 1a0172 1a0173"},
 		"change visibility":       {Request{Cmd: ChangeVisibility, Name: "q", Handles: []uint64{1, 2}, Lock: 40}, "8af104 09 0a0171 1001 1002 1828"},
+		"send in a session":       {Request{Cmd: Send, Name: "q", Body: "b", Session: Session{ID: 300, Epoch: 1, Number: 2, Acked: 3}}, "c20c 13 0a0171 120162 82f104 09 08ac02 1001 1802 2003"},
+		"open session":            {Request{Cmd: OpenSession, Name: "q", Session: Session{ID: 300}}, "9af104 06 0a0171 10ac02"},
 		"stop waiting":            {Request{Cmd: StopWaiting, Waiting: 9}, "92f104 02 0809"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,6 +116,7 @@ func TestAnswers(t *testing.T) {
 		"batch delete":    {"000028000000080a10820818a64f22077061727469616ce2010e087b1094501a07696e76616c6964", 10, Answer{Cmd: BatchDelete, Result: 10150, Error: "partial", Failed: []Failure{{Handle: 123, Code: 10260, Text: "invalid"}}}},
 		"query":           {"00001a00000008d936109208fa0d0b0a036a7478109094ebdc03", 7001, Answer{Cmd: Query, Asked: Asked{Name: "jtx", ID: 1000000016}}},
 		"confirm":         {"0000000000000818109108f20d150a0161 120408011001 120a08021003180a220277 68", 24, Answer{Cmd: Confirm, Decisions: []Decision{{ID: 1, State: Commit}, {ID: 2, State: Undecided, Code: 10, Text: "wh"}}}},
+		"session":         {"000000000000 0801 10934e a0f10407", 1, Answer{Cmd: OpenSession, Epoch: 7}},
 		"unknown members": {"000000000000080110fd07 9d0601020304 99060102030405060708 a2060161 980601", 1, Answer{Cmd: Send}},
 	} {
 		t.Run(name, func(t *testing.T) {
