@@ -88,5 +88,7 @@ type Starter interface {
 	StartReceive(owner, name string, max int, wait *time.Duration, lock time.Duration, done func([]cmq.Message, error)) cmq.Pending
 	StartDelete(owner, name string, handles []cmq.Handle, done func([]*cmq.Error, error)) cmq.Pending
 	StartRelock(owner, name string, handles []cmq.Handle, lock time.Duration, done func([]*cmq.Error, error)) cmq.Pending
+	StartPrepare(owner, name string, bodies [][]byte, interval time.Duration, conn uint64, done func([]cmq.MsgID, error)) cmq.Pending
+	StartConfirm(owner, name string, decisions []cmq.Decision, done func([]*cmq.Error, error)) cmq.Pending
 	StartRelease(owner, name string, handles []cmq.Handle, done func(error)) cmq.Pending
 }

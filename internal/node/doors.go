@@ -41,8 +41,9 @@ func (n *Node) startDoors() {
 	if n.opt.HTTP != nil {
 		n.serve(n.door.NewServer(), n.opt.HTTP)
 	}
+	n.producers = access.NewProducers(n.opt.ID, n.router, n.log)
 	n.tcpDoor = tcpapi.New(tcpapi.Config{
-		Polls: n.polls, Backend: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
+		Producers: n.producers, Polls: n.polls, Backend: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
 		MaxConns: n.opt.TCPDoor.MaxConns, MaxStrangers: n.opt.TCPDoor.MaxStrangers,
 		AuthTimeout: n.opt.TCPDoor.AuthTimeout, IdleTimeout: n.opt.TCPDoor.IdleTimeout,
 	})
@@ -81,7 +82,10 @@ func (n *Node) stopDoors(ctx context.Context) error {
 	var tcp error
 	var wg sync.WaitGroup
 	if n.tcpDoor != nil {
-		wg.Go(func() { tcp = n.tcpDoor.Shutdown(ctx) })
+		wg.Go(func() {
+			tcp = n.tcpDoor.Shutdown(ctx)
+			n.producers.Close()
+		})
 	}
 	var err error
 	for _, s := range n.servers {

@@ -46,6 +46,7 @@ type Node struct {
 	transport  atomic.Pointer[transport.Transport]
 	door       *httpapi.Door
 	tcpDoor    *tcpapi.Door
+	producers  *access.Producers
 	polls      *access.Polls
 
 	free       atomic.Uint64 // bytes, on the disk of the data directory

@@ -103,6 +103,13 @@ func (r *Router) startHandles(owner, name string, handles []cmq.Handle, req cmq.
 	return f.try(q, shards, &req)
 }
 
+// StartConfirm is Confirm without waiting, see cmq.Pending. It costs a goroutine: decisions are rarer than messages.
+func (r *Router) StartConfirm(owner, name string, decisions []cmq.Decision, done func([]*cmq.Error, error)) cmq.Pending {
+	f := &confirming{flight: flight{r: r, owner: owner, name: name}, decisions: decisions, done: done}
+	f.call = f
+	return f.await(nil)
+}
+
 // StartRelease is Release without waiting, like StartDelete.
 func (r *Router) StartRelease(owner, name string, handles []cmq.Handle, done func(error)) cmq.Pending {
 	f := &releasing{flight: flight{r: r, owner: owner, name: name}, handles: handles, done: done}
@@ -204,3 +211,18 @@ func (f *releasing) goOn(ctx context.Context, _ *opening) {
 
 func (f *releasing) answer(*cmq.Reply) { f.done(nil) }
 func (f *releasing) canceled()         { f.done(context.Canceled) }
+
+type confirming struct {
+	flight
+	decisions []cmq.Decision
+	done      func([]*cmq.Error, error)
+}
+
+func (f *confirming) goOn(ctx context.Context, _ *opening) {
+	if errs, err := f.r.Confirm(ctx, f.owner, f.name, f.decisions); f.end() {
+		f.done(errs, err)
+	}
+}
+
+func (f *confirming) answer(*cmq.Reply) { panic("BUG: a confirmation has no first attempt") }
+func (f *confirming) canceled()         { f.done(nil, context.Canceled) }

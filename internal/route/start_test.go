@@ -306,3 +306,37 @@ func TestStartedReceiveAsksForItsLock(t *testing.T) {
 	require.Equal(t, 90*time.Second, <-locks)
 	p.Cancel()
 }
+
+func TestStartedConfirmation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := withQueue(t, 2)
+		on := true
+		_, err := c.nodes[1].SetQueue(t.Context(), "me", "q", cmq.QueueSettings{Transaction: &on})
+		require.NoError(t, err)
+		r := c.router(3)
+		ids, err := await(t.Context(), func(done func([]cmq.MsgID, error)) cmq.Pending {
+			return r.StartPrepare("me", "q", bodies("a", "b"), time.Minute, 7, done)
+		})
+		require.NoError(t, err)
+		confirm := func(queue string, decisions ...cmq.Decision) ([]*cmq.Error, error) {
+			return await(t.Context(), func(done func([]*cmq.Error, error)) cmq.Pending { return r.StartConfirm("me", queue, decisions, done) })
+		}
+		errs, err := confirm("q", cmq.Decision{ID: ids[0], Commit: true}, cmq.Decision{ID: ids[1]}, cmq.Decision{ID: 5})
+		require.NoError(t, err)
+		require.Equal(t, []*cmq.Error{nil, nil, cmq.ErrNotPrepared}, errs)
+		got, err := r.Receive(t.Context(), "me", "q", 16, nil, 0)
+		require.NoError(t, err)
+		require.Equal(t, []string{"a"}, texts(got))
+		_, err = confirm("none", cmq.Decision{ID: ids[0]})
+		require.ErrorIs(t, err, cmq.ErrQueueNotExist)
+
+		c.lead(1, 0)
+		c.lead(2, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = await(ctx, func(done func([]*cmq.Error, error)) cmq.Pending {
+			return r.StartConfirm("me", "q", []cmq.Decision{{ID: ids[0]}}, done)
+		})
+		require.ErrorIs(t, err, context.Canceled)
+	})
+}

@@ -29,7 +29,7 @@ func route(t *testing.T, c *client, queue string) []string {
 func TestWire(t *testing.T) {
 	onBoth(t, func(t *testing.T, addresses []string) {
 		for name, test := range map[string]func(t *testing.T, c *client, doors []string, q string){
-			"life": wireLife, "repeats": wireRepeats, "subscription": wireSubscription, "times": wireTimes, "gone": wireGone, "wrong": wireWrong,
+			"life": wireLife, "repeats": wireRepeats, "subscription": wireSubscription, "times": wireTimes, "gone": wireGone, "wrong": wireWrong, "transactions": wireTransactions,
 		} {
 			t.Run(name, func(t *testing.T) {
 				c := newClient(t, shapes()[0], addresses)
@@ -239,4 +239,61 @@ func wireWrong(t *testing.T, _ *client, doors []string, q string) {
 		conn.Close()
 	}
 	other.call(wireHeartbeat, 0, nil).is(t, 0, "")
+}
+
+// wireTransactions: what is prepared is received by nobody until it is committed; its producer is asked, at whatever node it
+// is, and when it has gone another one that sent to the queue.
+func wireTransactions(t *testing.T, c *client, doors []string, q string) {
+	c.ok("SetQueueAttributes", "queueName="+q, "transaction=1", "firstQueryInterval=1")
+	prepare := func(w *wire, body string, interval int) uint64 {
+		a := w.call(wireSend, 200, protobuf(1, q, 2, body, 4, 1, 5, interval))
+		a.is(t, 0, "")
+		return a.ids[0]
+	}
+	decide := func(w *wire, id uint64, state int) *reply {
+		return w.call(wireConfirm, 221, protobuf(1, q, 2, protobuf(1, id, 2, state)))
+	}
+	await := func(w *wire, id uint64) {
+		t.Helper()
+		select {
+		case asked := <-w.questions:
+			if asked != (question{q, id}) {
+				t.Errorf("asked %+v, prepared %d", asked, id)
+			}
+		case <-time.After(patience):
+			t.Fatal("nobody asks")
+		}
+	}
+	for i, door := range doors {
+		producer, consumer := dialWire(t, door), dialWire(t, doors[(i+1)%len(doors)])
+		rolledBack, committed := prepare(producer, "never", 900), prepare(producer, "sent", 900)
+		consumer.receive(q, 0).is(t, 10200, "no message")
+		decide(producer, rolledBack, 2).is(t, 0, "")
+		decide(producer, committed, 1).is(t, 0, "")
+		m := consumer.receive(q, 10).messages[0]
+		if m.body != "sent" || m.id != committed {
+			t.Errorf("%+v", m)
+		}
+		consumer.delete(q, m.handle).is(t, 0, "")
+		decide(producer, committed, 2).is(t, 10750, "transaction confirmation failed")
+
+		asked := prepare(producer, "asked", 1)
+		await(producer, asked)
+		decide(producer, asked, 1).is(t, 0, "")
+		m = consumer.receive(q, 10).messages[0]
+		consumer.delete(q, m.handle).is(t, 0, "")
+
+		heir := dialWire(t, doors[(i+1)%len(doors)])
+		decide(heir, prepare(heir, "never", 900), 2).is(t, 0, "")
+		left := prepare(producer, "left", 2000)
+		producer.conn.Close()
+		await(heir, left)
+		decide(heir, left, 1).is(t, 0, "")
+		m = consumer.receive(q, 10).messages[0]
+		if m.body != "left" || m.id != left {
+			t.Errorf("%+v", m)
+		}
+		consumer.delete(q, m.handle).is(t, 0, "")
+		heir.conn.Close() // or it would be asked in the next round
+	}
 }

@@ -22,10 +22,11 @@ type wire struct {
 	t    testing.TB
 	conn net.Conn
 
-	mu       sync.Mutex
-	seqno    int64
-	waiting  map[int64]chan *reply
-	loggedIn bool
+	mu        sync.Mutex
+	seqno     int64
+	waiting   map[int64]chan *reply
+	loggedIn  bool
+	questions chan question
 }
 
 // reply is an answer, with the fields that the strictest client insists on.
@@ -35,6 +36,13 @@ type reply struct {
 	ids                []uint64
 	messages           []pulled
 	failed             []uint64 // handles
+	asked              question
+}
+
+// question is the server's, about a prepared message.
+type question struct {
+	queue string
+	id    uint64
 }
 
 type pulled struct {
@@ -48,6 +56,7 @@ type pulled struct {
 const (
 	wireAuth, wireSend, wireBatchSend, wireReceive, wireBatchReceive = 1020, 1021, 1022, 1023, 1024
 	wireDelete, wireBatchDelete, wirePublish, wireHeartbeat          = 1025, 1026, 1027, 1040
+	wireConfirm, wireQuery                                           = 1041, 1042
 )
 
 func dialWire(t testing.TB, address string) *wire {
@@ -55,7 +64,7 @@ func dialWire(t testing.TB, address string) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{t: t, conn: conn, waiting: make(map[int64]chan *reply)}
+	w := &wire{t: t, conn: conn, waiting: make(map[int64]chan *reply), questions: make(chan question, 64)}
 	t.Cleanup(func() { conn.Close() })
 	go w.read()
 	return w
@@ -190,6 +199,10 @@ func (w *wire) read() {
 			w.t.Errorf("answer %x: %v", body, err)
 			return
 		}
+		if a.cmd == wireQuery {
+			w.questions <- a.asked
+			continue
+		}
 		w.mu.Lock()
 		ch := w.waiting[a.seqno]
 		w.mu.Unlock()
@@ -256,6 +269,15 @@ func parseReply(b []byte) (*reply, error) {
 			})
 		case 29:
 			a.ids = append(a.ids, n)
+		case 223:
+			return eachField(data, func(num protowire.Number, n uint64, data []byte) error {
+				if num == 1 {
+					a.asked.queue = string(data)
+				} else {
+					a.asked.id = n
+				}
+				return nil
+			})
 		}
 		return nil
 	})

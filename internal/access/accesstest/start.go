@@ -78,6 +78,18 @@ func (f *Fake) StartRelock(owner, name string, handles []cmq.Handle, lock time.D
 	return start(func(ctx context.Context) ([]*cmq.Error, error) { return f.Relock(ctx, owner, name, handles, lock) }, done, func([]*cmq.Error) {})
 }
 
+// StartPrepare is Prepare.
+func (f *Fake) StartPrepare(owner, name string, bodies [][]byte, interval time.Duration, conn uint64, done func([]cmq.MsgID, error)) cmq.Pending {
+	return start(func(ctx context.Context) ([]cmq.MsgID, error) {
+		return f.Prepare(ctx, owner, name, bodies, interval, conn)
+	}, done, func([]cmq.MsgID) {})
+}
+
+// StartConfirm is Confirm.
+func (f *Fake) StartConfirm(owner, name string, decisions []cmq.Decision, done func([]*cmq.Error, error)) cmq.Pending {
+	return start(func(ctx context.Context) ([]*cmq.Error, error) { return f.Confirm(ctx, owner, name, decisions) }, done, func([]*cmq.Error) {})
+}
+
 // StartRelease is Release.
 func (f *Fake) StartRelease(owner, name string, handles []cmq.Handle, done func(error)) cmq.Pending {
 	return start(func(ctx context.Context) (struct{}, error) { return struct{}{}, f.Release(ctx, owner, name, handles) },

@@ -194,3 +194,16 @@ func (b *batch) confirmation(h head, queue string, list []confirmed) {
 		}
 	}
 }
+
+// query lays out the server's question for a prepared message. It is no answer, so it has no result.
+func (b *batch) query(seqno int64, queue string, id cmq.MsgID) {
+	body := sizeBytes(1, len(queue)) + sizeVarint(2, uint64(id))
+	size := sizeVarint(fieldSeqno, signed(seqno)) + sizeVarint(fieldCmd, cmdQuery) + sizeBytes(fieldQuery, body)
+	b.buf = append(b.buf, 0, 0)
+	b.buf = binary.LittleEndian.AppendUint32(b.buf, uint32(headerSize+size))
+	b.buf = appendVarint(b.buf, fieldSeqno, signed(seqno))
+	b.buf = appendVarint(b.buf, fieldCmd, cmdQuery)
+	b.buf = appendLength(b.buf, fieldQuery, body)
+	b.buf = appendText(b.buf, 1, queue)
+	b.buf = appendVarint(b.buf, 2, uint64(id))
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/opencmq/cmq/internal/access"
 	"github.com/opencmq/cmq/internal/access/accesstest"
 	"github.com/opencmq/cmq/internal/auth"
 	"github.com/opencmq/cmq/internal/clock"
@@ -62,7 +63,9 @@ func newRig(t testing.TB, change func(*Config)) *rig {
 		"AKIDoff": {ID: "AKIDoff", Secret: goldenSecret, Owner: "me"},
 		"AKIDyou": {ID: "AKIDyou", Secret: goldenSecret, Owner: "you", Enabled: true},
 	}}}
-	config := Config{Backend: r.fake, Keys: r.keys, Logger: slog.New(slog.DiscardHandler)}
+	log := slog.New(slog.DiscardHandler)
+	producers := access.NewProducers(accesstest.Node, r.fake, log)
+	config := Config{Backend: r.fake, Keys: r.keys, Producers: producers, Logger: log}
 	if change != nil {
 		change(&config)
 	}
@@ -72,6 +75,7 @@ func newRig(t testing.TB, change func(*Config)) *rig {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		r.door.Shutdown(ctx)
+		producers.Close()
 	})
 	return r
 }

@@ -128,7 +128,7 @@ func TestCommands(t *testing.T) {
 			{"batch delete", batchDeleteFrom(6, "jq", 9, 10), ok},
 			{"batch delete, none valid", batchDeleteFrom(6, "jq", 9), result(cmq.ErrDeleteBatch) + ` del_result:{receipt_handle:9 err_code:10260 err_msg:"receipt handle is invalid"}`},
 			{"batch delete of none", batchDeleteFrom(6, "jq"), result(cmq.ErrParameterBatch("receipt_handle_list"))},
-			{"batch delete of 17", batchDeleteFrom(6, "jq", make([]uint64, 17)...), result(cmq.ErrParameterBatch("receipt_handle_list"))},
+			{"batch delete of 257", batchDeleteFrom(6, "jq", make([]uint64, 257)...), result(cmq.ErrParameterBatch("receipt_handle_list"))},
 			{"batch delete, unknown queue", batchDeleteFrom(6, "none", 9), result(cmq.ErrQueueNotExist)},
 			{"batch delete, nothing", ask(6, cmdBatchDelete), result(cmq.ErrParameterMissing("tcp_batch_delete_msg"))},
 
@@ -143,15 +143,20 @@ func TestCommands(t *testing.T) {
 			{"batch publish", publish("jt", "x", "y"), result(cmq.ErrTopicNotExist)},
 			{"batch publish, nothing", ask(9, cmdBatchPublish), result(cmq.ErrParameterMissing("tcp_batch_publish_msg"))},
 
-			{"confirm", confirm("jq", 5, 6), result(cmq.ErrConfirm) + ` transaction_confirm_reply:{queue_name:"jq" ` +
-				`item:{msg_id:5 state:3 err_code:10770 err_msg:"message id is invalid"} item:{msg_id:6 state:3 err_code:10770 err_msg:"message id is invalid"}}`},
+			{"confirm, not transactional", confirm("jq", 5, 6), result(cmq.ErrConfirm) + ` transaction_confirm_reply:{queue_name:"jq" ` +
+				`item:{msg_id:5 state:3 err_code:10790 err_msg:"transaction message is not supported"} item:{msg_id:6 state:3 err_code:10790 err_msg:"transaction message is not supported"}}`},
+			{"confirm, unknown queue", confirm("none", 5), result(cmq.ErrQueueNotExist)},
+			{"confirm, wrong state", with(confirm("jq", 5), func(m *pb.CMQProto) { m.TransactionConfirm.Item[0].State = proto.Int32(3) }), result(cmq.ErrParameterRange("state"))},
+			{"send, transaction with delay", with(sendTo(2, "jq", "a"), func(m *pb.CMQProto) {
+				m.TcpSendMsg.IsTransaction, m.TcpSendMsg.DelaySeconds = proto.Int32(1), proto.Uint32(1)
+			}), result(cmq.ErrNotAllowed)},
 			{"confirm nothing", confirm("jq"), result(cmq.ErrParameterBatch("item"))},
 			{"confirm, no body", ask(9, cmdConfirm), result(cmq.ErrParameterMissing("transaction_confirm"))},
 			{"change visibility", relock("jq", 60, 12), ok},
 			{"change visibility in part", relock("jq", 0, 12, 7), result(cmq.ErrRelockPart) + ` del_result:{receipt_handle:7 err_code:10260 err_msg:"receipt handle is invalid"}`},
 			{"change visibility, none valid", relock("jq", 5, 7), result(cmq.ErrRelockBatch) + ` del_result:{receipt_handle:7 err_code:10260 err_msg:"receipt handle is invalid"}`},
 			{"change visibility of none", relock("jq", 5), result(cmq.ErrParameterBatch("receipt_handle_list"))},
-			{"change visibility of 17", relock("jq", 5, make([]uint64, 17)...), result(cmq.ErrParameterBatch("receipt_handle_list"))},
+			{"change visibility of 257", relock("jq", 5, make([]uint64, 257)...), result(cmq.ErrParameterBatch("receipt_handle_list"))},
 			{"change visibility, too long", relock("jq", 43201, 12), result(cmq.ErrParameterRange("visible_timeout"))},
 			{"change visibility, no time", with(relock("jq", 5, 12), func(m *pb.CMQProto) { m.ChangeVisibility.VisibleTimeout = nil }), result(cmq.ErrParameterMissing("visible_timeout"))},
 			{"change visibility, unknown queue", relock("none", 5, 12), result(cmq.ErrQueueNotExist)},

@@ -23,12 +23,14 @@ type conn struct {
 	net    net.Conn
 	reader *frameReader
 	out    outbox
+	asked  int64 // number of the last question; under out.mu
 
 	// Only the reader uses these.
 	session   *auth.Session // nil: nobody has said who it is
 	attempts  int           // to say so that failed
 	envelope  envelope
 	queueName string    // the valid name that was used last
+	producer  uint64    // number for its prepared messages; 0: it has sent none
 	paced     time.Time // when the read deadline was set last
 
 	mu       sync.Mutex

@@ -64,9 +64,10 @@ func (c *conn) batchDelete() {
 	}
 }
 
-// countHandles refuses a batch of none and one of too many.
+// countHandles refuses a batch of none and one of too many. The published documents allow for 16, but nothing in the
+// protocol does, and what one receive brings can be deleted at once.
 func (c *conn) countHandles(handles []uint64) *cmq.Error {
-	if n := len(handles); n == 0 || n > c.door.config.Limits.BatchEntries {
+	if n := len(handles); n == 0 || n > c.door.config.Limits.ReceiveEntries {
 		return cmq.ErrParameterBatch("receipt_handle_list")
 	}
 	return nil

@@ -17,13 +17,16 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-// Config of a Door. Backend and Keys are required; zero values of the rest mean the defaults named here.
+// Config of a Door. Backend, Keys and Producers are required; zero values of the rest mean the defaults named here.
 type Config struct {
 	Backend access.Starter
 	Keys    auth.Keys
-	Limits  cmq.Limits    // cmq.DefaultLimits
-	Logger  *slog.Logger  // slog.Default
-	Polls   *access.Polls // shared with other doors; 100,000 open polls
+	// Producers asks connections what becomes of their prepared messages.
+	Producers *access.Producers
+
+	Limits cmq.Limits    // cmq.DefaultLimits
+	Logger *slog.Logger  // slog.Default
+	Polls  *access.Polls // shared with other doors; 100,000 open polls
 
 	CallTimeout   time.Duration // how long the Backend may try, polls apart: 8 s
 	AuthTimeout   time.Duration // how long a connection may take to say who it is: 10 s
@@ -121,6 +124,9 @@ func (d *Door) accept(nc net.Conn) {
 
 // ended takes leave of a connection.
 func (d *Door) ended(c *conn, err error) {
+	if c.producer != 0 {
+		d.config.Producers.Leave(c.producer)
+	}
 	d.census.leave(c)
 	if isBad(err) {
 		d.badFrames.Add(1)

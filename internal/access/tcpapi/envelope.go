@@ -45,6 +45,7 @@ const (
 	fieldBatchPublish = 209
 	fieldConfirm      = 221
 	fieldConfirmed    = 222
+	fieldQuery        = 223
 
 	fieldChangeVisibility = 10001
 	fieldStopWaiting      = 10002

@@ -29,6 +29,7 @@ const (
 	goldenPartly      = "000028000000080a10820818a64f22077061727469616ce2010e087b1094501a07696e76616c6964"
 	goldenHeartbeat   = "00000b000000081b109008"
 	goldenTransaction = "00001e000000081110fd075008c20c0e0a036a7478120374783120012805"
+	goldenQuery       = "00001a00000008d936109208fa0d0b0a036a7478109094ebdc03"
 	goldenConfirm     = "0000270000000818109108ea0d190a036a74781208089194ebdc0310011208089294ebdc031002"
 )
 
@@ -109,6 +110,7 @@ func TestGoldenAnswers(t *testing.T) {
 		goldenNothing: func(b *batch) {
 			b.plain(refusal(11, cmdReceive, cmq.ErrNoMessage))
 		},
+		goldenQuery: func(b *batch) { b.query(7001, "jtx", 1000000016) },
 		goldenPartly: func(b *batch) {
 			b.failures(head{10, cmdBatchDelete, cmq.ErrDeletePart.Module, "partial"}, []deleteFailure{{123, &cmq.Error{Module: cmq.ErrHandleInvalid.Module, Text: "invalid"}}})
 		},

@@ -279,6 +279,14 @@ func (s *silent) StartRelock(string, string, []cmq.Handle, time.Duration, func([
 	return s
 }
 
+func (s *silent) StartPrepare(string, string, [][]byte, time.Duration, uint64, func([]cmq.MsgID, error)) cmq.Pending {
+	return s
+}
+
+func (s *silent) StartConfirm(string, string, []cmq.Decision, func([]*cmq.Error, error)) cmq.Pending {
+	return s
+}
+
 func (s *silent) StartRelease(_, _ string, handles []cmq.Handle, _ func(error)) cmq.Pending {
 	s.mu.Lock()
 	defer s.mu.Unlock()

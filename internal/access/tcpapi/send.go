@@ -30,6 +30,10 @@ func (c *conn) send() {
 		c.door.memory.Add(-int64(r.size))
 		return
 	}
+	if v.transaction != 0 {
+		c.prepare(r, &v)
+		return
+	}
 	delay := time.Duration(v.delay) * time.Second
 	r.keep(c.door.config.Backend.StartSend(r.owner, r.name, v.bodies, delay, r.sent))
 }
@@ -53,8 +57,8 @@ func (c *conn) checkSend(r *request, v *sendView) (refused *cmq.Error) {
 	switch {
 	case !c.door.config.Limits.DelaySeconds.Holds(int64(v.delay)):
 		return cmq.ErrDelayRange
-	case v.transaction != 0:
-		return cmq.ErrTransaction
+	case v.transaction != 0 && v.delay != 0:
+		return cmq.ErrNotAllowed // it becomes visible when it is committed
 	}
 	return nil
 }
