@@ -50,6 +50,14 @@ type Backend interface {
 	// ErrMsgSize if a body exceeds the queue's MaxMsgSize, ErrHeapFull, ErrTooMany and ErrDiskFull.
 	Send(ctx context.Context, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error)
 
+	// OpenSession begins a producer session at the queue, or takes over the one with this id, which is not 0, and gives its
+	// epoch.
+	OpenSession(ctx context.Context, owner, name string, id uint64) (epoch uint64, err error)
+
+	// SendOnce is Send in a session: a request that is repeated with the same number is stored once and answered with the
+	// same ids. It also refuses with ErrSession and ErrRequestOld, after which nobody knows whether it was stored.
+	SendOnce(ctx context.Context, owner, name string, bodies [][]byte, delay time.Duration, session cmq.Session) ([]cmq.MsgID, error)
+
 	// Prepare is Send for messages that nobody receives before they are committed. Who sent them is asked about them after
 	// interval, or the queue's FirstQueryInterval if that is 0; conn is its connection's number (see Producers). It refuses
 	// like Send, and with ErrTransaction if the queue is not transactional.

@@ -110,6 +110,14 @@ var (
 	ErrTopicNotExist = &Error{4440, 10600, "topic is not existed, or deleted"}
 )
 
+// Errors of producer sessions, which the published service does not have. Of both the outcome is unknown: the request may
+// or may not have been carried out before. ErrSession says that the session was never opened here, was taken over by
+// another producer, or had to make room; ErrRequestOld that the request is older than the answers that are kept.
+var (
+	ErrSession    = &Error{6000, 10840, "the producer session does not exist any more, the outcome of its requests is unknown"}
+	ErrRequestOld = &Error{6000, 10850, "the request is too old for its producer session, its outcome is unknown"}
+)
+
 // ErrParameterKey is for a malformed parameter name.
 func ErrParameterKey(p string) *Error {
 	return &Error{4000, 10310, "error: parameter " + p + " key format error"}

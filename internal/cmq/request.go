@@ -6,24 +6,25 @@ import "time"
 type Kind uint8
 
 const (
-	KindSend      Kind = iota + 1 // Bodies, Delay → IDs
-	KindReceive                   // Max, Lock, Wait → Messages (none: nothing came within Wait)
-	KindDelete                    // Handles → Errors, one per handle, nil = deleted
-	KindRelease                   // Handles: undo receives whose client has gone (lock and receive count)
-	KindRewind                    // Time: everything sent at or after it becomes active again
-	KindClear                     // drop every message
-	KindStatus                    // linearizable read → Status
-	KindOpenShard                 // Attributes, Version: create; nothing happens if it is there
-	KindSetShard                  // Attributes, Version: change; nothing happens if Version is not newer
-	KindDropShard                 // delete shard and messages; nothing happens if it is gone
-	KindDeadList                  // Max → Messages due for the dead-letter queue, Number of the first, Queue
-	KindTransfer                  // From, Number, IDs, Bodies: arrivals from From's dead list → Number: next one wanted
-	KindForget                    // Number: transfers below it have arrived
-	KindMeta                      // Payload: a command or query of the controller → Payload
-	KindRelock                    // Handles, Lock: locks end that much from now (0: now) → Errors, one per handle
-	KindPrepare                   // Bodies, Interval, Origin → IDs: stored, invisible until decided
-	KindDecide                    // Decisions → Errors, one per decision
-	KindQueries                   // Max, Wait, Origin.Node → Queries that have come due (none: nothing within Wait)
+	KindSend        Kind = iota + 1 // Bodies, Delay, Session → IDs
+	KindReceive                     // Max, Lock, Wait → Messages (none: nothing came within Wait)
+	KindDelete                      // Handles → Errors, one per handle, nil = deleted
+	KindRelease                     // Handles: undo receives whose client has gone (lock and receive count)
+	KindRewind                      // Time: everything sent at or after it becomes active again
+	KindClear                       // drop every message
+	KindStatus                      // linearizable read → Status
+	KindOpenShard                   // Attributes, Version: create; nothing happens if it is there
+	KindSetShard                    // Attributes, Version: change; nothing happens if Version is not newer
+	KindDropShard                   // delete shard and messages; nothing happens if it is gone
+	KindDeadList                    // Max → Messages due for the dead-letter queue, Number of the first, Queue
+	KindTransfer                    // From, Number, IDs, Bodies: arrivals from From's dead list → Number: next one wanted
+	KindForget                      // Number: transfers below it have arrived
+	KindMeta                        // Payload: a command or query of the controller → Payload
+	KindRelock                      // Handles, Lock: locks end that much from now (0: now) → Errors, one per handle
+	KindPrepare                     // Bodies, Interval, Origin → IDs: stored, invisible until decided
+	KindDecide                      // Decisions → Errors, one per decision
+	KindQueries                     // Max, Wait, Origin.Node → Queries that have come due (none: nothing within Wait)
+	KindOpenSession                 // Session.ID: begin a session, or take over the one with this id → Number: its epoch
 
 	KindEnd // one more than the last kind
 )
@@ -49,6 +50,20 @@ type Request struct {
 	Interval   time.Duration // Prepare: 0 is the queue's FirstQueryInterval
 	Origin     Origin
 	Decisions  []Decision
+	Session    Session
+}
+
+// Session makes a send one that may be repeated: the shard that opened the session stores each of its requests once and
+// gives every repetition the answer of the first, through any change of leader. A producer chooses the session's id at
+// random (not 0), numbers its requests from 1 in the order in which it makes them, and repeats one with the same
+// number and the same bodies. Requests may overtake each other; at most 1,024 of them may be without an answer.
+//
+// The zero Session is none.
+type Session struct {
+	ID     uint64
+	Epoch  uint64 // as OpenSession gave it
+	Number uint64
+	Acked  uint64 // the producer has the answers to all requests below it, so they need not be kept
 }
 
 // Origin is where a prepared message came in, so that who sent it can be asked about it.

@@ -281,6 +281,34 @@ func TestLongReplyIsCut(t *testing.T) {
 	require.Len(t, r.receive(256), 256)
 }
 
+// TestSessionSendIsStoredOnce: in one entry with its repetition, later, and after a restart from an image.
+func TestSessionSendIsStoredOnce(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	epoch := r.do(&cmq.Request{Kind: cmq.KindOpenSession, Session: cmq.Session{ID: 9}}).Number
+	once := func(number uint64) *cmq.Request {
+		return &cmq.Request{
+			Kind: cmq.KindSend, Bodies: [][]byte{{'a' + byte(number)}, {'A' + byte(number)}},
+			Session: cmq.Session{ID: 9, Epoch: epoch, Number: number},
+		}
+	}
+	first, _ := r.submit(once(1))
+	again, _ := r.submit(once(1))
+	poll, _ := r.submit(&cmq.Request{Kind: cmq.KindReceive, Max: 3, Wait: time.Minute})
+	r.settle()
+	ids := first.got.Reply.IDs
+	require.Len(t, ids, 2)
+	require.Equal(t, ids, again.got.Reply.IDs)
+	require.Equal(t, []string{"b", "B"}, bodies(poll.got.Reply.Messages))
+	r.restart()
+	require.Equal(t, ids, r.do(once(1)).IDs)
+	require.Len(t, r.do(once(2)).IDs, 2)
+	require.Equal(t, []string{"c", "C"}, bodies(r.receive(16)))
+	require.EqualValues(t, 2, r.m.Stats().Repeated.Load(), "since the restart")
+	require.EqualValues(t, 2, r.m.Stats().Sent.Load())
+	require.Equal(t, cmq.ErrSession, r.do(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{{1}}, Session: cmq.Session{ID: 8, Epoch: 1, Number: 1}}).Err)
+}
+
 func TestEmptyReceiveIsNotProposed(t *testing.T) {
 	r := newRig(t)
 	r.open(nil)

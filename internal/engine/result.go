@@ -12,6 +12,7 @@ import (
 type Stats struct {
 	Sent, Received, Deleted, Released, Empty, Busy atomic.Uint64
 
+	Repeated    atomic.Uint64 // messages of producer sessions that were sent again and were stored already
 	Full        atomic.Uint64 // requests refused because a disk is full
 	Mended      atomic.Uint64 // messages that could not be read here and came from another replica
 	Quarantined atomic.Uint64 // messages that no replica could give and that were therefore deleted
@@ -73,11 +74,16 @@ func (m *Machine) completeSend(c *Call, index uint64, r *broker.Result) {
 		c.refuse(r.Err)
 		return
 	}
+	if r.Index != 0 {
+		index = r.Index
+		m.stats.Repeated.Add(uint64(r.N))
+	} else {
+		m.stats.Sent.Add(uint64(r.N))
+	}
 	ids := make([]cmq.MsgID, r.N)
 	for i := range ids {
 		ids[i] = cmq.NewMsgID(m.cfg.Set, index, r.FirstSlot+uint16(i))
 	}
-	m.stats.Sent.Add(uint64(r.N))
 	c.finish(&Result{Reply: cmq.Reply{IDs: ids}}, nil)
 }
 

@@ -47,7 +47,7 @@ func (m *Machine) Submit(now int64, req *cmq.Request, done func(*Result, error))
 		m.status(c)
 	case cmq.KindDeadList:
 		m.deadList(c)
-	case cmq.KindPrepare, cmq.KindRelease, cmq.KindRelock, cmq.KindRewind, cmq.KindClear, cmq.KindOpenShard, cmq.KindSetShard, cmq.KindDropShard,
+	case cmq.KindPrepare, cmq.KindOpenSession, cmq.KindRelease, cmq.KindRelock, cmq.KindRewind, cmq.KindClear, cmq.KindOpenShard, cmq.KindSetShard, cmq.KindDropShard,
 		cmq.KindTransfer, cmq.KindForget:
 		m.enqueue(c)
 	default:
@@ -108,7 +108,7 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 	op.Shard = req.Shard
 	switch req.Kind {
 	case cmq.KindSend:
-		op.Kind, op.Delay, op.Bodies = command.Send, req.Delay.Milliseconds(), req.Bodies
+		op.Kind, op.Delay, op.Session, op.Bodies = command.Send, req.Delay.Milliseconds(), req.Session, req.Bodies
 	case cmq.KindReceive:
 		op.Kind, op.Max, op.Lock = command.Receive, req.Max, req.Lock.Milliseconds()
 	case cmq.KindDelete:
@@ -117,6 +117,8 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 		op.Kind, op.Handles = command.Release, req.Handles
 	case cmq.KindPrepare:
 		op.Kind, op.Bodies, op.Interval, op.Origin = command.Prepare, req.Bodies, req.Interval.Milliseconds(), req.Origin
+	case cmq.KindOpenSession:
+		op.Kind, op.Session = command.OpenSession, req.Session
 	case cmq.KindDecide:
 		op.Kind, op.Decisions = command.Decide, req.Decisions
 	case cmq.KindQueries:

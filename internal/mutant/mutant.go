@@ -31,6 +31,7 @@ const (
 	ExtendedLockEndsEarly
 	PreparedVisibleAfterLeaderChange
 	PreparedNotLive
+	SessionsNotInImage
 	end
 )
 
@@ -101,6 +102,8 @@ func describe(id ID) description {
 		return description{"PreparedVisibleAfterLeaderChange", "A new leader hands out messages that are not decided."}
 	case PreparedNotLive:
 		return description{"PreparedNotLive", "Messages that are not decided are taken for dead when files are rewritten."}
+	case SessionsNotInImage:
+		return description{"SessionsNotInImage", "An image forgets what producer sessions have sent."}
 	}
 	return description{"None", "No deliberate bug."}
 }

@@ -24,6 +24,7 @@ type collector struct {
 	full, mended, quarantined     *prometheus.Desc
 	prepared, undecided           *prometheus.Desc
 	committed, rolledBack, asked  *prometheus.Desc
+	repeated                      *prometheus.Desc
 	free, space, image            *prometheus.Desc
 	logBytes, archiveBytes        *prometheus.Desc
 	damage, scrubs                *prometheus.Desc
@@ -68,6 +69,7 @@ func newCollector(n *Node) *collector {
 		committed:    perSet("cmq_messages_committed_total", "Prepared messages committed, by this node as leader."),
 		rolledBack:   perSet("cmq_messages_rolled_back_total", "Prepared messages rolled back, by this node as leader."),
 		asked:        perSet("cmq_transaction_queries_total", "Queries about prepared messages handed to doors, by this node as leader."),
+		repeated:     perSet("cmq_messages_repeated_total", "Messages of producer sessions that were sent again and not stored again, by this node as leader."),
 		free:         single("cmq_disk_free_bytes", "Free bytes on the disk of the data directory."),
 		space:        perSet("cmq_set_space", "How full the fullest disk of the set is as this node knows: 0 there is room, 1 sends are refused, 2 receives too."),
 		image:        perSet("cmq_set_image_index", "Raft index of this replica's newest image."),
@@ -169,4 +171,5 @@ func (c *collector) collectEngine(counter sampler, s *engine.Stats, label string
 	counter(c.committed, s.Committed.Load(), label)
 	counter(c.rolledBack, s.RolledBack.Load(), label)
 	counter(c.asked, s.Asked.Load(), label)
+	counter(c.repeated, s.Repeated.Load(), label)
 }

@@ -12,9 +12,9 @@ import (
 // What travels between Routers. Numbers are varints (signed ones zigzag) unless said otherwise; fixed ones are
 // little endian; fields follow each other without gaps, all of them always.
 //
-//	request:  version u8 = 2 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
-//	          | version | from | base | number | handles | ids | bodies | payload | interval | origin | decisions
-//	answer:   version u8 = 2 | outcome u8 | by outcome:
+//	request:  version u8 = 3 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
+//	          | version | from | base | number | handles | ids | bodies | payload | interval | origin | decisions | session
+//	answer:   version u8 = 3 | outcome u8 | by outcome:
 //	            0 reply        error | queue | base | number | status | ids | errors | messages | payload | queries
 //	            1 not leader   set | leader
 //	            6 failed       text
@@ -25,6 +25,7 @@ import (
 //	status:     active | inactive | delayed | rewindable | prepared | undecided | oldest time | now time
 //	message:    id u64 | handle u64 | enqueued, first dequeue, next visible time | dequeue count | bytes body
 //	origin:     node | connection
+//	session:    id, epoch, number, acked
 //	decision:   id u64 | u8 commit
 //	query:      id u64 | count | origin
 //	error:      u8 = 0: none; else 1, code, module, text
@@ -33,7 +34,7 @@ import (
 //	ids, handles: count u32, then u64 each
 //	bodies, errors, messages, decisions, queries: count u32, then each
 //	bytes, text: length u32, then the bytes
-const codecVersion = 2
+const codecVersion = 3
 
 // Outcomes of a request.
 const (
@@ -130,6 +131,9 @@ func encodeRequest(set cmq.SetID, q *cmq.Request) []byte {
 	for _, d := range q.Decisions {
 		w.u64(uint64(d.ID))
 		w.bool(d.Commit)
+	}
+	for _, v := range []uint64{q.Session.ID, q.Session.Epoch, q.Session.Number, q.Session.Acked} {
+		w.uint(v)
 	}
 	return w.b
 }

@@ -171,6 +171,7 @@ func decodeRequest(b []byte) (cmq.SetID, *cmq.Request, error) {
 			q.Decisions[i] = cmq.Decision{ID: cmq.MsgID(r.u64()), Commit: r.bool()}
 		}
 	}
+	q.Session = cmq.Session{ID: r.uint(), Epoch: r.uint(), Number: r.uint(), Acked: r.uint()}
 	return set, q, r.end()
 }
 

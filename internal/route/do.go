@@ -184,7 +184,7 @@ func (s *search) learn(err error) error {
 			s.hint = not.Leader
 		}
 	case errors.Is(err, cmq.ErrUnknownOutcome):
-		if !repeatable(s.req.Kind) {
+		if !repeatable(&s.req) {
 			return err
 		}
 		s.unclear = true
@@ -243,10 +243,13 @@ func (s *search) unasked() bool {
 //   - A Receive that was carried out unseen has hidden its messages until their locks end, as one whose reply
 //     the client did not get.
 //
-// A repeated Send or Prepare would double messages, a late Clear or Rewind undo what came after its answer, and a Meta
+// A Send of a session is stored once, however often it is put. Any other, or a Prepare, would double messages, an
+// OpenSession fence off the session that the first attempt opened, a late Clear or Rewind undo what came after its answer, and a Meta
 // command may be refused because of itself.
-func repeatable(k cmq.Kind) bool {
-	switch k {
+func repeatable(req *cmq.Request) bool {
+	switch req.Kind {
+	case cmq.KindSend:
+		return req.Session.ID != 0
 	case cmq.KindReceive, cmq.KindDelete, cmq.KindRelease, cmq.KindRelock, cmq.KindStatus, cmq.KindOpenShard, cmq.KindSetShard,
 		cmq.KindDropShard, cmq.KindDeadList, cmq.KindTransfer, cmq.KindForget, cmq.KindDecide, cmq.KindQueries:
 		return true

@@ -54,6 +54,8 @@ type shard struct {
 	locked   map[cmq.Handle]cmq.Message
 	prepared map[cmq.MsgID]cmq.Message
 	queries  []cmq.Query // to be given out
+	epoch    uint64      // of the newest session
+	answers  map[cmq.Session][]cmq.MsgID
 	counter  uint64
 	received int
 }
@@ -239,8 +241,21 @@ func (n *node) carryOut(ctx context.Context, set cmq.SetID, req *cmq.Request) (*
 	}
 	reply := &cmq.Reply{}
 	switch req.Kind {
+	case cmq.KindOpenSession:
+		s.epoch++
+		s.answers = map[cmq.Session][]cmq.MsgID{}
+		reply.Number = s.epoch
 	case cmq.KindSend:
-		reply.Err = n.send(s, set, req, reply)
+		switch ids, known := s.answers[req.Session]; {
+		case req.Session.Epoch != 0 && req.Session.Epoch != s.epoch:
+			reply.Err = cmq.ErrSession
+		case known:
+			reply.IDs = ids
+		default:
+			if reply.Err = n.send(s, set, req, reply); reply.Err == nil && req.Session.ID != 0 {
+				s.answers[req.Session] = reply.IDs
+			}
+		}
 	case cmq.KindPrepare:
 		for _, b := range req.Bodies {
 			n.c.nextID++

@@ -40,7 +40,7 @@ func tooLarge(q *cmq.Queue, bodies [][]byte) bool {
 
 func (r *Router) storeIn(ctx context.Context, o *opening, q *cmq.Queue, req *cmq.Request) ([]cmq.MsgID, error) {
 	err := noShards(q)
-	for _, shard := range o.orElse(q, r.shuffled) {
+	for _, shard := range o.orElse(q, func(q *cmq.Queue) []cmq.Shard { return r.takers(q, req) }) {
 		var reply *cmq.Reply
 		one := *req
 		reply, err = r.onShard(ctx, o, q, shard, &one)
@@ -52,6 +52,16 @@ func (r *Router) storeIn(ctx context.Context, o *opening, q *cmq.Queue, req *cmq
 		}
 	}
 	return nil, err
+}
+
+// takers are the shards that may take new messages, in the order in which to ask them. Those of a session belong to the one
+// that remembers what the session has sent.
+func (r *Router) takers(q *cmq.Queue, req *cmq.Request) []cmq.Shard {
+	if req.Session.ID == 0 || len(q.Shards) == 0 {
+		return r.shuffled(q)
+	}
+	i := req.Session.ID % uint64(len(q.Shards))
+	return q.Shards[i : i+1]
 }
 
 func noShards(q *cmq.Queue) error { return fmt.Errorf("queue %s has no shards", q.Name) }

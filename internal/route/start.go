@@ -59,6 +59,11 @@ func (r *Router) StartPrepare(owner, name string, bodies [][]byte, interval time
 	return r.startStore(owner, name, r.prepare(bodies, interval, conn), done)
 }
 
+// StartSendOnce is SendOnce without waiting, see cmq.Pending.
+func (r *Router) StartSendOnce(owner, name string, bodies [][]byte, delay time.Duration, session cmq.Session, done func([]cmq.MsgID, error)) cmq.Pending {
+	return r.startStore(owner, name, cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay, Session: session}, done)
+}
+
 func (r *Router) startStore(owner, name string, req cmq.Request, done func([]cmq.MsgID, error)) cmq.Pending {
 	f := &sending{flight: flight{r: r, owner: owner, name: name}, req: req, done: done}
 	f.call = f
@@ -66,7 +71,7 @@ func (r *Router) startStore(owner, name string, req cmq.Request, done func([]cmq
 	if q == nil || len(q.Shards) == 0 || tooLarge(q, req.Bodies) {
 		return f.await(nil)
 	}
-	return f.try(q, r.shuffled(q), &req)
+	return f.try(q, r.takers(q, &req), &req)
 }
 
 // StartReceive is Receive without waiting, see cmq.Pending. The messages are locked for lock, or for the queue's

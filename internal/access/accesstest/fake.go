@@ -48,6 +48,13 @@ type Fake struct {
 type queue struct {
 	cmq.Queue
 	messages []*message // in order of sending
+	sessions map[uint64]*session
+}
+
+// session remembers everything it has sent.
+type session struct {
+	epoch uint64
+	sent  map[uint64][]cmq.MsgID
 }
 
 type message struct {
@@ -305,6 +312,42 @@ func (f *Fake) QueueRoute(_ context.Context, owner, name string) ([]string, erro
 // Send stores messages.
 func (f *Fake) Send(_ context.Context, owner, name string, bodies [][]byte, delay time.Duration) ([]cmq.MsgID, error) {
 	return f.store(owner, name, bodies, func(_ *queue, m *message) { m.due = m.due.Add(delay) }, nil)
+}
+
+// OpenSession begins a session.
+func (f *Fake) OpenSession(_ context.Context, owner, name string, id uint64) (epoch uint64, err error) {
+	err = f.on(access.SendMessage, owner, name, func(q *queue) error {
+		if q.sessions == nil {
+			q.sessions = make(map[uint64]*session)
+		}
+		f.lastID++
+		epoch = f.lastID
+		q.sessions[id] = &session{epoch: epoch, sent: make(map[uint64][]cmq.MsgID)}
+		return nil
+	})
+	return epoch, err
+}
+
+// SendOnce stores messages, each request of a session once.
+func (f *Fake) SendOnce(ctx context.Context, owner, name string, bodies [][]byte, delay time.Duration, of cmq.Session) (ids []cmq.MsgID, err error) {
+	var known *session
+	err = f.on(access.SendMessage, owner, name, func(q *queue) error {
+		if known = q.sessions[of.ID]; known == nil || known.epoch != of.Epoch {
+			return cmq.ErrSession
+		}
+		ids = known.sent[of.Number]
+		return nil
+	})
+	if err != nil || ids != nil {
+		return ids, err
+	}
+	ids, err = f.Send(ctx, owner, name, bodies, delay)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		known.sent[of.Number] = ids
+	}
+	return ids, err
 }
 
 func (f *Fake) store(owner, name string, bodies [][]byte, set func(*queue, *message), check func(*queue) error) (ids []cmq.MsgID, err error) {

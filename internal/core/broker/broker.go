@@ -194,6 +194,8 @@ func (b *Broker) change(s *shard, batch *command.Batch, op *command.Op, r *Resul
 		b.transfer(s, op, r, out)
 	case command.Forget:
 		s.Forget(op.Number)
+	case command.OpenSession:
+		r.Number = s.OpenSession(op.Session.ID)
 	case command.Prepare:
 		b.prepare(s, batch, op, r)
 	case command.Decide:
@@ -209,13 +211,27 @@ func (b *Broker) change(s *shard, batch *command.Batch, op *command.Op, r *Resul
 }
 
 func (b *Broker) send(s *shard, op *command.Op, r *Result, out *Output) {
+	if op.Session.ID != 0 && b.repeated(s, op, r) {
+		return
+	}
 	lane, seq, err := s.Send(b.time, op.Delay, op.N)
 	if err != nil {
 		r.Err = err
 		return
 	}
+	if op.Session.ID != 0 {
+		s.Answer(op.Session, queue.Sent{Index: b.index, Slot: op.First, N: op.N})
+	}
 	r.FirstSlot, r.N = op.First, op.N
 	out.place(op.Shard, lane, seq, op.First, op.N)
+}
+
+// repeated answers a send of a session that was carried out before, or of which that is not known.
+func (b *Broker) repeated(s *shard, op *command.Op, r *Result) bool {
+	answer, known, err := s.Answered(op.Session)
+	r.Err = err
+	r.Index, r.FirstSlot, r.N = answer.Index, answer.Slot, answer.N
+	return known || err != nil
 }
 
 // settle carries out Delete, Release and Relock: each handle has its own answer.

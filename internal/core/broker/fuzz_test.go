@@ -39,9 +39,10 @@ func (d *dice) number() uint64 {
 
 func (d *dice) op() command.Op {
 	op := command.Op{
-		Kind: command.Kind(1 + d.roll(16)), Shard: cmq.ShardID(d.roll(3)),
+		Kind: command.Kind(1 + d.roll(17)), Shard: cmq.ShardID(d.roll(3)),
 		Version: d.number(), Number: d.number(), From: cmq.ShardID(d.roll(2)), Base: d.number(),
 		Delay: int64(d.number()), Lock: int64(d.number()), Max: int(d.number()), Interval: int64(d.number()),
+		Session: cmq.Session{ID: uint64(d.roll(3)), Epoch: d.number(), Number: d.number(), Acked: d.number()},
 	}
 	for range d.roll(4) {
 		op.Bodies = append(op.Bodies, []byte{1})

@@ -33,6 +33,7 @@ func TestHistoriesAgreeWithModel(t *testing.T) {
 		{"dead by receives", list(attributes(receives))},
 		{"dead by age", list(attributes(age), attributes(older))},
 		{"transactions", list(attributes(transactions))},
+		{"sessions", list(attributes(none))},
 		{"dead by age with rewind", list(attributes(age, rewind))},
 		{"changing", list(attributes(none), attributes(rewind), attributes(receives), attributes(age, rewind), attributes(older, rewind), attributes(transactions, rewind))},
 	} {
@@ -87,6 +88,7 @@ type history struct {
 	now        int64
 	handles    []cmq.Handle // ever given out
 	prepared   []cmq.MsgID  // ever
+	epochs     []uint64     // ever
 	lanes      []int64      // ever sent to
 	version    uint64
 
@@ -132,17 +134,21 @@ func (h *history) op() command.Op {
 		command.Delete, command.Delete, command.Delete, command.Release, command.Rewind, command.Clear, command.Expire,
 		command.Expire, command.Open, command.Set, command.Drop, command.Transfer, command.Forget,
 		command.Relock, command.Prepare, command.Prepare, command.Decide, command.Ask,
+		command.OpenSession,
 	}).Draw(h.T, "kind")
 	number := func(name string) uint64 { return rapid.Uint64Range(0, 25).Draw(h.T, name) }
 	switch op.Kind {
 	case command.Send:
 		op.Bodies = bodies(rapid.IntRange(0, 4).Draw(h.T, "n"))
+		op.Session = h.session()
 		op.Delay = rapid.SampledFrom([]int64{0, 0, -5, 1, 2000, 3000, 61_000, 3_700_000}).Draw(h.T, "delay")
 	case command.Receive:
 		op.Max = rapid.IntRange(0, 6).Draw(h.T, "max")
 		op.Lock = rapid.SampledFrom([]int64{0, 0, 1, 700, 9000}).Draw(h.T, "lock")
 	case command.Delete, command.Release:
 		op.Handles = h.someHandles()
+	case command.OpenSession:
+		op.Session.ID = rapid.Uint64Range(1, 3).Draw(h.T, "session")
 	case command.Prepare:
 		op.Bodies = bodies(rapid.IntRange(0, 4).Draw(h.T, "n"))
 		op.Interval = rapid.SampledFrom([]int64{0, 0, 1, 5000}).Draw(h.T, "interval")
@@ -201,6 +207,18 @@ func (h *history) someHandles() []cmq.Handle {
 	return rapid.SliceOfN(rapid.SampledFrom(list), 0, 4).Draw(h.T, "handles")
 }
 
+// session draws what makes a send one of a session, half of the time.
+func (h *history) session() (s cmq.Session) {
+	if len(h.epochs) == 0 || rapid.Bool().Draw(h.T, "alone") {
+		return s
+	}
+	numbers := rapid.SampledFrom([]uint64{0, 1, 1, 2, 2, 3, 4, 5, 1023, 1024, 1025, 1026, 3000, 1<<64 - 1})
+	return cmq.Session{
+		ID: rapid.Uint64Range(1, 3).Draw(h.T, "session"), Epoch: rapid.SampledFrom(h.epochs).Draw(h.T, "epoch"),
+		Number: numbers.Draw(h.T, "number"), Acked: rapid.SampledFrom([]uint64{0, 0, 1, 2, 4, 1025}).Draw(h.T, "acked"),
+	}
+}
+
 func (h *history) someIDs() []cmq.MsgID {
 	list := append([]cmq.MsgID{0, 1 << 63}, h.prepared...)
 	list = append(list, h.prepared[max(0, len(h.prepared)-4):]...) // mostly recent ones
@@ -227,6 +245,9 @@ func (h *history) step(ops []command.Op) {
 	h.same("results (-replica +other)", h.out.Results, h.outB.Results)
 	h.same("placed (-replica +other)", h.out.Placed, h.outB.Placed)
 	for _, r := range h.out.Results {
+		if r.Kind == command.OpenSession && r.Err == nil {
+			h.epochs = append(h.epochs, r.Number)
+		}
 		for i := range r.N {
 			if r.Kind == command.Prepare {
 				h.prepared = append(h.prepared, cmq.NewMsgID(3, h.a.Index(), r.FirstSlot+uint16(i)))

@@ -15,7 +15,7 @@ import (
 // The image of the whole state. Numbers have the variable-length form of encoding/binary; ids are written
 // as the distance to the one before:
 //
-//	magic "cmqi", version 3, set, index, time, sum (8 bytes, little endian)
+//	magic "cmqi", version 4, set, index, time, sum (8 bytes, little endian)
 //	n, n × id                                      dropped shards
 //	n, n × (id, version, n × (from, next), shard)  shards; the last part is queue's
 //
@@ -23,7 +23,7 @@ import (
 // bytes, so the digest of the state is the SHA-256 of the image.
 const (
 	imageMagic   = "cmqi"
-	imageVersion = 3
+	imageVersion = 4
 )
 
 var errImage = errors.New("image of a set is damaged")

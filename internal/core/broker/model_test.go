@@ -49,6 +49,8 @@ type modelShard struct {
 	numbers  uint64
 	arrived  map[cmq.ShardID]uint64
 	prepared []*modelHalf // in the order of ids
+	sessions map[uint64]*modelSession
+	opened   uint64
 }
 
 // modelHalf is a prepared message.
@@ -112,6 +114,9 @@ func (m *model) apply(now int64, op command.Op, first uint16) (Result, []Placed)
 func (s *modelShard) apply(now int64, op command.Op, first uint16, r Result) (Result, []Placed) {
 	switch op.Kind {
 	case command.Send:
+		if op.Session.ID != 0 && s.repeated(op.Session, &r) {
+			return r, nil
+		}
 		if max := s.a.MaxMsgHeapNum; max > 0 && int64(s.heap()+len(op.Bodies)) > max {
 			r.Err = cmq.ErrHeapFull
 			return r, nil
@@ -121,6 +126,9 @@ func (s *modelShard) apply(now int64, op command.Op, first uint16, r Result) (Re
 			lane = dueAt(now, op.Delay)
 		}
 		r.FirstSlot, r.N = first, len(op.Bodies)
+		if e := s.sessions[op.Session.ID]; e != nil {
+			e.done[op.Session.Number] = modelSent{s.index, first, len(op.Bodies)}
+		}
 		return r, s.place(lane, first, len(op.Bodies))
 	case command.Transfer:
 		next := max(s.arrived[op.From], op.Base)
@@ -153,6 +161,13 @@ func (s *modelShard) apply(now int64, op command.Op, first uint16, r Result) (Re
 		for _, to := range op.To {
 			s.rewind(to)
 		}
+	case command.OpenSession:
+		if s.sessions == nil {
+			s.sessions = map[uint64]*modelSession{}
+		}
+		s.opened++
+		s.sessions[op.Session.ID] = &modelSession{epoch: s.opened, low: 1, done: map[uint64]modelSent{}}
+		r.Number = s.opened
 	case command.Prepare:
 		r.Err = s.prepare(now, op, first)
 		if r.Err == nil {

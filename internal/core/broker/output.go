@@ -14,12 +14,13 @@ type Result struct {
 	Kind       command.Kind
 	Shard      cmq.ShardID
 	Err        *cmq.Error   // the operation as a whole was refused and changed nothing
+	Index      uint64       // Send: the entry that has the messages, if the send is a repetition; 0: this one
 	FirstSlot  uint16       // Send, Prepare, Transfer: slot of the first message stored
 	N          int          // Send, Prepare, Transfer: how many were stored, in consecutive slots
 	Deliveries []Delivery   // Receive
 	Errors     []*cmq.Error // Delete, Release, Relock, Decide: one for each handle or decision, nil: done
 	Queries    []cmq.Query  // Ask: those that were due
-	Number     uint64       // Transfer: the next number wanted
+	Number     uint64       // Transfer: the next number wanted; OpenSession: the epoch
 }
 
 // Placed says where new messages were put: N messages from the slot of the entry on are the positions from

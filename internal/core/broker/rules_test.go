@@ -546,6 +546,88 @@ func TestRules(t *testing.T) {
 			s.prepared(0, 0)
 			s.refused(s.decide(id, true), cmq.ErrNotPrepared)
 		}},
+		{"a session's send is stored once", nil, func(s *script) {
+			e := s.session(9)
+			one := s.stored(0, 9, e, 1, 0)
+			two := s.stored(0, 9, e, 2, 0)
+			s.stored(one, 9, e, 1, 0)
+			s.reopened()
+			s.stored(two, 9, e, 2, 0)
+			s.stored(one, 9, e, 1, 0)
+			s.receive(9, 0, 1)
+			s.counts(0, 2, 0, 0)
+		}},
+		{"a repetition is answered even when the message is deleted or the queue is full", func(a *cmq.ShardAttributes) { a.MaxMsgHeapNum = 1 }, func(s *script) {
+			e := s.session(9)
+			one := s.stored(0, 9, e, 1, 0)
+			_, err := s.sendOnce(9, e, 2, 0)
+			s.refused(err, cmq.ErrHeapFull)
+			s.stored(one, 9, e, 1, 0)
+			s.deleted(s.receive(1, 0)...)
+			s.stored(one, 9, e, 1, 0)
+			s.op(command.Op{Kind: command.Clear})
+			s.stored(one, 9, e, 1, 0)
+			if two := s.stored(0, 9, e, 2, 0); two == one {
+				s.t.Fatal("what was refused was not stored")
+			}
+		}},
+		{"requests of a session may overtake each other", nil, func(s *script) {
+			e := s.session(9)
+			three := s.stored(0, 9, e, 3, 0)
+			one := s.stored(0, 9, e, 1, 0)
+			two := s.stored(0, 9, e, 2, 0)
+			s.reopened()
+			s.stored(three, 9, e, 3, 0)
+			s.stored(two, 9, e, 2, 0)
+			s.stored(one, 9, e, 1, 0)
+		}},
+		{"an answer is kept for 1,024 requests, or until it is acknowledged", nil, func(s *script) {
+			e := s.session(9)
+			one := s.stored(0, 9, e, 1, 0)
+			s.stored(0, 9, e, 1024, 0)
+			s.stored(one, 9, e, 1, 0)
+			s.stored(0, 9, e, 1025, 0)
+			_, err := s.sendOnce(9, e, 1, 0)
+			s.refused(err, cmq.ErrRequestOld)
+			s.stored(0, 9, e, 2, 0)
+			s.stored(0, 9, e, 1026, 1026)
+			_, err = s.sendOnce(9, e, 1025, 0)
+			s.refused(err, cmq.ErrRequestOld)
+			_, err = s.sendOnce(9, e, 0, 0)
+			s.refused(err, cmq.ErrRequestOld)
+		}},
+		{"a session is its epoch's", nil, func(s *script) {
+			_, err := s.sendOnce(9, 0, 1, 0)
+			s.refused(err, cmq.ErrSession)
+			e := s.session(9)
+			one := s.stored(0, 9, e, 1, 0)
+			young := s.session(9)
+			_, err = s.sendOnce(9, e, 1, 0)
+			s.refused(err, cmq.ErrSession)
+			if other := s.stored(0, 9, young, 1, 0); other == one {
+				s.t.Fatal("the sessions have one memory")
+			}
+			_, err = s.sendOnce(8, young, 1, 0)
+			s.refused(err, cmq.ErrSession)
+		}},
+		{"the session used longest ago makes room, and its requests are never taken for new", nil, func(s *script) {
+			first := s.session(1)
+			s.stored(0, 1, first, 1, 0)
+			second := s.session(2)
+			for id := uint64(3); id <= 1024; id++ {
+				s.session(id)
+			}
+			one := s.stored(0, 1, first, 2, 0) // used again, so the second goes
+			s.session(1025)
+			s.reopened()
+			_, err := s.sendOnce(2, second, 1, 0)
+			s.refused(err, cmq.ErrSession)
+			s.stored(one, 1, first, 2, 0)
+			again := s.session(2)
+			_, err = s.sendOnce(2, second, 1, 0)
+			s.refused(err, cmq.ErrSession)
+			s.stored(0, 2, again, 1, 0)
+		}},
 		{"everything about it is in the image", asks, func(s *script) {
 			id := s.prepare(3)
 			s.at(10).asked(1, id[0])

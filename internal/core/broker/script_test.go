@@ -122,6 +122,35 @@ func (s *script) prepared(all, undecided int64) {
 	}
 }
 
+func (s *script) session(id uint64) (epoch uint64) {
+	s.t.Helper()
+	r := s.op(command.Op{Kind: command.OpenSession, Session: cmq.Session{ID: id}})
+	if r.Err != nil || r.Number == 0 {
+		s.t.Fatalf("%+v", r)
+	}
+	return r.Number
+}
+
+// sendOnce gives the id of the message.
+func (s *script) sendOnce(id, epoch, number, acked uint64) (cmq.MsgID, *cmq.Error) {
+	s.t.Helper()
+	r := s.op(command.Op{Kind: command.Send, Session: cmq.Session{ID: id, Epoch: epoch, Number: number, Acked: acked}, Bodies: bodies(1)})
+	if r.Index == 0 {
+		r.Index = s.b.Index()
+	}
+	return cmq.NewMsgID(7, r.Index, r.FirstSlot), r.Err
+}
+
+// stored wants that the send is carried out now, or was under this id.
+func (s *script) stored(want cmq.MsgID, id, epoch, number, acked uint64) cmq.MsgID {
+	s.t.Helper()
+	got, err := s.sendOnce(id, epoch, number, acked)
+	if err != nil || want != 0 && got != want {
+		s.t.Fatalf("id %d, %v; want %d", got, err, want)
+	}
+	return got
+}
+
 // reopened goes on with what an image keeps.
 func (s *script) reopened() {
 	s.t.Helper()

@@ -41,6 +41,9 @@ func (b *Broker) addUp(out *Output) {
 
 func mixResult(sum uint64, r *Result) uint64 {
 	sum = mix(sum, uint64(r.Shard), uint64(r.Kind)|uint64(r.FirstSlot)<<8|uint64(r.N)<<24)
+	if r.Index != 0 {
+		sum = mix(sum, r.Index, 0)
+	}
 	if r.Err != nil || r.Number != 0 {
 		module := 0
 		if r.Err != nil {

@@ -20,7 +20,7 @@ func everyOp() []Op {
 	}
 	shard := cmq.QueueID(1 << 50).Shard(5)
 	return []Op{
-		{Kind: Send, Shard: shard, Delay: 1 << 40, Bodies: [][]byte{[]byte("a"), {}, []byte("ccc")}},
+		{Kind: Send, Shard: shard, Delay: 1 << 40, Session: cmq.Session{ID: 1 << 63, Epoch: 36, Number: 37, Acked: 38}, Bodies: [][]byte{[]byte("a"), {}, []byte("ccc")}},
 		{Kind: Receive, Shard: shard, Max: 16, Lock: 30_000},
 		{Kind: Delete, Shard: shard, Handles: []cmq.Handle{1, 1<<63 - 1, 300}},
 		{Kind: Release, Shard: shard, Handles: []cmq.Handle{77}},
@@ -36,6 +36,7 @@ func everyOp() []Op {
 		{Kind: Prepare, Shard: shard, Interval: 29, Origin: cmq.Origin{Node: 30, Conn: 1 << 63}, Bodies: [][]byte{[]byte("f")}},
 		{Kind: Decide, Shard: shard, Decisions: []cmq.Decision{{ID: 1 << 62, Commit: true}, {ID: 34}}},
 		{Kind: Ask, Shard: shard, IDs: []cmq.MsgID{35, 1 << 63}},
+		{Kind: OpenSession, Shard: shard, Session: cmq.Session{ID: 1<<64 - 1}},
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 // the order of the operations and therefore not written:
 //
 //	every operation   kind (1 byte), shard, then
-//	Send              delay, n
+//	Send              delay, session, n
 //	Receive           max, lock
 //	Delete, Release   n, n × handle
 //	Rewind            n, n × (lane, seq)
@@ -23,12 +23,15 @@ import (
 //	Prepare           interval, node, connection, n
 //	Decide            n, n × (id, 1: commit, 0: roll back)
 //	Ask               n, n × id
+//	OpenSession       id of the session
+//
+//	session           id; unless that is 0: epoch, number, acked
 func appendOp(b []byte, op *Op) []byte {
 	b = append(b, byte(op.Kind))
 	b = binary.AppendUvarint(b, uint64(op.Shard))
 	switch op.Kind {
 	case Send:
-		b = AppendInt(b, op.Delay)
+		b = appendSession(AppendInt(b, op.Delay), &op.Session)
 		b = binary.AppendUvarint(b, uint64(len(op.Bodies)))
 	case Receive:
 		b = binary.AppendUvarint(b, uint64(max(op.Max, 0)))
@@ -60,6 +63,8 @@ func appendOp(b []byte, op *Op) []byte {
 		b = binary.AppendUvarint(b, uint64(op.Origin.Node))
 		b = binary.AppendUvarint(b, op.Origin.Conn)
 		b = binary.AppendUvarint(b, uint64(len(op.Bodies)))
+	case OpenSession:
+		b = binary.AppendUvarint(b, op.Session.ID)
 	case Decide:
 		b = appendDecisions(b, op.Decisions)
 	case Ask:
@@ -77,6 +82,16 @@ func appendHandles(b []byte, handles []cmq.Handle) []byte {
 		b = binary.AppendUvarint(b, uint64(h))
 	}
 	return b
+}
+
+func appendSession(b []byte, s *cmq.Session) []byte {
+	b = binary.AppendUvarint(b, s.ID)
+	if s.ID == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(b, s.Epoch)
+	b = binary.AppendUvarint(b, s.Number)
+	return binary.AppendUvarint(b, s.Acked)
 }
 
 func appendDecisions(b []byte, decisions []cmq.Decision) []byte {
@@ -156,6 +171,7 @@ func readOp(r *Reader, op *Op) {
 	switch op.Kind {
 	case Send:
 		op.Delay = r.Int()
+		op.Session = readSession(r)
 		op.N = readBodies(r)
 	case Receive:
 		op.Max = int(min(r.Uvarint(), cmq.MaxSlots))
@@ -195,6 +211,8 @@ func readOp(r *Reader, op *Op) {
 		for n := r.Count(1); n > 0; n-- {
 			op.IDs = append(op.IDs, cmq.MsgID(r.Uvarint()))
 		}
+	case OpenSession:
+		op.Session = cmq.Session{ID: r.Uvarint()}
 	case Clear, Drop:
 	default:
 		r.Fail()
@@ -205,6 +223,14 @@ func readHandles(r *Reader, op *Op) {
 	for n := r.Count(1); n > 0; n-- {
 		op.Handles = append(op.Handles, cmq.Handle(r.Uvarint()))
 	}
+}
+
+func readSession(r *Reader) cmq.Session {
+	s := cmq.Session{ID: r.Uvarint()}
+	if s.ID != 0 {
+		s.Epoch, s.Number, s.Acked = r.Uvarint(), r.Uvarint(), r.Uvarint()
+	}
+	return s
 }
 
 func readBodies(r *Reader) int {

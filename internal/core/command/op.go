@@ -7,22 +7,23 @@ type Kind uint8
 
 // The operations. The comment names the fields of Op that count besides Shard.
 const (
-	Send     Kind = iota + 1 // Delay, Bodies
-	Receive                  // Max, Lock
-	Delete                   // Handles
-	Release                  // Handles
-	Rewind                   // To
-	Clear                    //
-	Expire                   // Marks; none: only ended locks are carried out
-	Open                     // Version, Attributes
-	Set                      // Version, Attributes
-	Drop                     //
-	Transfer                 // From, Base, Number, IDs, Bodies
-	Forget                   // Number
-	Relock                   // Handles, Lock; 0: the lock ends now
-	Prepare                  // Interval, Origin, Bodies
-	Decide                   // Decisions
-	Ask                      // IDs
+	Send        Kind = iota + 1 // Delay, Session, Bodies
+	Receive                     // Max, Lock
+	Delete                      // Handles
+	Release                     // Handles
+	Rewind                      // To
+	Clear                       //
+	Expire                      // Marks; none: only ended locks are carried out
+	Open                        // Version, Attributes
+	Set                         // Version, Attributes
+	Drop                        //
+	Transfer                    // From, Base, Number, IDs, Bodies
+	Forget                      // Number
+	Relock                      // Handles, Lock; 0: the lock ends now
+	Prepare                     // Interval, Origin, Bodies
+	Decide                      // Decisions
+	Ask                         // IDs
+	OpenSession                 // Session.ID
 	kinds
 )
 
@@ -52,6 +53,7 @@ type Op struct {
 	Interval  int64 // Prepare: 0: the queue's FirstQueryInterval
 	Origin    cmq.Origin
 	Decisions []cmq.Decision
+	Session   cmq.Session
 
 	First uint16 // slot of the first body
 	N     int    // how many bodies, in consecutive slots

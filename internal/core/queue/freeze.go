@@ -4,7 +4,7 @@ import "slices"
 
 // Weight is about how many numbered things the image of the shard lists: what AppendImage costs grows with it.
 func (s *Shard) Weight() int {
-	n := s.flights.len() + len(s.dead.list()) + s.prepared.len()
+	n := s.flights.len() + len(s.dead.list()) + s.prepared.len() + s.sessions.weight()
 	if s.delayed != nil {
 		n += s.delayed.lanes.Len() + s.delayed.Len()
 	}
@@ -21,6 +21,7 @@ func (s *Shard) Freeze() Shard {
 	c := Shard{
 		ordinal: s.ordinal, attributes: s.attributes, counter: s.counter, sent: s.sent, now: s.now, main: s.main,
 		delayed: s.delayed.copy(), flights: s.flights.copy(), returned: s.returned, prepared: s.prepared.freeze(),
+		sessions: s.sessions.freeze(),
 	}
 	if s.dead != nil {
 		dead := *s.dead

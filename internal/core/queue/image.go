@@ -19,12 +19,14 @@ import (
 //	n, n × run                  the returned ones, by (lane, position)
 //	next, n, n × (number, run)  the dead ones, by number
 //	n, n × half                 the prepared ones, by id
+//	opened, uses, n, n × session  by id; if none was ever opened: 0
 //
 //	lane    due, low, floor-low, age-low (two's complement), cursor-floor, tail-cursor, skip, gone
 //	spans   n, n × (lo - end of the one before, length)
 //	flight  counter, lane, seq, deadline, first, count
 //	run     lane, seq, n, count, first
 //	half    id - the one before, bytes, count, interval, next, phase, node, connection
+//	session id - the one before, epoch, used, low, n, n × (number - the one before, index, slot, messages)
 //
 // It says nothing of how the tables are laid out: shards that went through the same operations have the same
 // image, wherever and however often they were restored on the way.
@@ -43,7 +45,7 @@ func (s *Shard) AppendImage(b []byte) []byte {
 	s.flights.ascending(func(f *flight) {
 		b = appendNumbers(b, f.counter, uint64(f.lane), f.seq, uint64(f.deadline), uint64(f.first), uint64(f.count))
 	})
-	return s.appendPrepared(s.appendRuns(b))
+	return s.appendSessions(s.appendPrepared(s.appendRuns(b)))
 }
 
 func (s *Shard) appendLanes(b []byte) []byte {
@@ -130,6 +132,7 @@ func ReadImage(r *command.Reader, ordinal uint8, now int64) (Shard, error) {
 	s.readFlights(r)
 	s.readRuns(r)
 	s.readPrepared(r)
+	s.readSessions(r)
 	s.now = 0 // when the last operation was is not known
 	if r.Bad() || !s.sound() {
 		return Shard{}, errImage

@@ -69,11 +69,12 @@ func (s *Shard) Holds(h cmq.Handle) bool {
 }
 
 // Numbers sum up the shard: two shards of which some differ are in different states.
-func (s *Shard) Numbers() [14]uint64 {
+func (s *Shard) Numbers() [16]uint64 {
 	l := &s.main
+	opened, uses := s.sessions.numbers()
 	return [...]uint64{
 		l.low, l.floor, l.age, l.cursor, l.tail, l.skip().n + l.gone().n<<32, s.sent, s.counter,
 		uint64(s.flights.len()), s.returned.n, s.dead.len() + s.dead.number()<<32, s.delayed.total(),
-		uint64(s.HeldCount()), uint64(s.NextAsk()),
+		uint64(s.HeldCount()), uint64(s.NextAsk()), opened, uses,
 	}
 }

@@ -24,6 +24,7 @@ type Shard struct {
 	returned returned
 	dead     *deadList // nil: nothing ever died
 	prepared *prepared // nil: nothing is prepared
+	sessions *sessions // nil: nobody ever opened one
 
 	ordinal uint8
 	past    map[uint64]run // ended deliveries by counter; only kept by a mutant
