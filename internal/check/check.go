@@ -99,7 +99,7 @@ type queue struct {
 // message is everything known about one message.
 type message struct {
 	id         cmq.MsgID
-	op         *Op // the confirmed Send or Prepare, nil if none is known
+	op         *Op // the confirmed Send or Prepare, nil if none is known; a Send may have been confirmed by a Resend
 	decisions  []decided
 	body       string
 	deliveries []*delivery // by queue, then by handle
@@ -175,6 +175,10 @@ func (c *checker) indexOp(op *Op, q *queue) {
 	if op.Phase == PhaseDrain && op.Outcome == OK {
 		q.drainEnd = max(q.drainEnd, op.Return)
 	}
+	if op.Kind == Resend {
+		c.indexResend(op)
+		return
+	}
 	if op.Kind == Send || op.Kind == Prepare {
 		if op.Kind == Prepare && op.Outcome == Info {
 			q.infoPrepares++
@@ -219,6 +223,25 @@ func (c *checker) indexSend(op *Op) {
 	}
 	if op.Outcome == OK && len(op.IDs) != len(op.Bodies) {
 		c.broken("I4", "send %d of %d messages was answered with %d ids", op.ID, len(op.Bodies), len(op.IDs))
+	}
+}
+
+// indexResend takes the answer to a send that was put again. It may be the first answer there is.
+func (c *checker) indexResend(op *Op) {
+	for i, body := range op.Bodies {
+		s := c.byBody[body]
+		if s == nil || op.Outcome != OK || i >= len(op.IDs) {
+			continue
+		}
+		switch id := op.IDs[i]; {
+		case s.id == 0:
+			s.id = id
+			if m := c.message(id); m.op == nil {
+				m.op, m.body = s.op, body // it was stored at some time since then
+			}
+		case s.id != id:
+			c.broken("S1", "%s: send %d of %.16q was answered with id %d, its repetition %d with %d", op.Queue, s.op.ID, body, s.id, op.ID, id)
+		}
 	}
 }
 

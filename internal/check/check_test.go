@@ -66,6 +66,14 @@ func (st *story) prepare(at time.Duration, bodies ...string) *Op {
 	return op
 }
 
+// again puts a send of a session once more.
+func (st *story) again(at time.Duration, send *Op, o Outcome) *Op {
+	send.Session = true
+	op := st.add(&Op{Kind: Resend, Queue: "q", Call: at, Bodies: send.Bodies, Session: true}, o)
+	op.IDs = send.IDs
+	return op
+}
+
 func (st *story) decide(at time.Duration, prepare *Op, commit bool) *Op {
 	op := st.add(&Op{Kind: Decide, Queue: "q", Call: at}, OK)
 	for _, id := range prepare.IDs {
@@ -117,7 +125,7 @@ func TestEveryRuleHasTwoBadHistories(t *testing.T) {
 	for _, row := range badHistories() {
 		seen[row.rule]++
 	}
-	for _, rule := range []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I14", "I24", "T1", "T2", "T3"} {
+	for _, rule := range []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I14", "I24", "T1", "T2", "T3", "S1"} {
 		if seen[rule] < 2 {
 			t.Errorf("%s has %d bad histories", rule, seen[rule])
 		}

@@ -56,6 +56,8 @@ func (c *checker) identity(m *message) {
 			continue
 		case s.id == 0:
 			s.id = d.ID
+		case s.id != d.ID && s.op.Session:
+			c.broken("S1", "%s: receive %d got body %.16q under id %d, but it was stored with id %d", d.op.Queue, d.op.ID, d.Body, d.ID, s.id)
 		case s.id != d.ID:
 			c.broken("I2", "%s: receive %d got body %.16q under id %d, but it has id %d", d.op.Queue, d.op.ID, d.Body, d.ID, s.id)
 		}

@@ -16,6 +16,10 @@
 //	T1 nothing undecided is delivered     T2 nothing rolled back is delivered, nothing decided twice
 //	T3 nothing undecided is lost
 //
+// and of producer sessions:
+//
+//	S1 a send is stored once, however often it is put
+//
 // A history that ends with a drain (PhaseDrain: every queue is received and deleted until it is empty) is judged
 // about loss too; without one, only about what was seen. Everything is linear in the history but for sorting.
 package check

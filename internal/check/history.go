@@ -13,6 +13,7 @@ type Kind string
 // The operations a history knows.
 const (
 	Send    Kind = "send"    // Bodies, Delay → IDs
+	Resend  Kind = "resend"  // Bodies → IDs: a Send of a session, put again
 	Prepare Kind = "prepare" // Bodies → IDs: nobody may see them before they are committed
 	Decide  Kind = "decide"  // Decisions → Done
 	Receive Kind = "receive" // Max, Lock → Messages
@@ -61,6 +62,7 @@ type Op struct {
 	Outcome Outcome       `json:"-"`
 
 	Bodies    []string      `json:"bodies,omitempty"`
+	Session   bool          `json:"session,omitempty"` // of a producer session: stored once, however often it is put
 	Delay     time.Duration `json:"delay,omitempty"`
 	Max       int           `json:"max,omitempty"`
 	Lock      time.Duration `json:"lock,omitempty"` // 0: the queue's own, then locks are not judged

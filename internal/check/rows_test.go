@@ -215,6 +215,19 @@ func badTransactions() []badHistory {
 			st.decide(30*ms, p, true).Done[0] = false
 			st.decide(40*ms, p, false).Done[0] = false
 		}),
+		bad("S1", "another id for the repetition", func(st *story, s *Op) {
+			st.again(20*ms, s, OK).IDs = []cmq.MsgID{77}
+		}),
+		bad("S1", "delivered under both ids", func(st *story, s *Op) {
+			st.again(20*ms, s, Info)
+			st.receive(30*ms, s, 0, 1)
+			st.receive(40*ms, s, 0, 1).Messages[0].ID = 77
+		}),
+		bad("I1", "the repetition was confirmed, and the message is lost", func(st *story, s *Op) {
+			st.again(20*ms, s, OK)
+			s.Outcome, s.Return, s.IDs = Info, Never, nil
+			st.dry(time.Second, "q")
+		}),
 		bad("I1", "committed and never seen", func(st *story, s *Op) {
 			st.decide(30*ms, st.prepare(20*ms, "p"), true)
 			st.drain(time.Second, s, 0, 1)
@@ -324,6 +337,14 @@ func goodHistories() []goodHistory {
 			p := st.prepare(20*ms, "p")
 			st.add(&Op{Kind: Clear, Queue: "q", Call: 25 * ms}, OK)
 			st.decide(40*ms, p, true).Done[0] = false
+			st.dry(2*time.Second, "q")
+		}),
+		good("repeated after its answer was lost, and once more", Settings{}, func(st *story, s *Op) {
+			st.again(20*ms, s, OK)
+			st.again(30*ms, s, Info)
+			st.again(40*ms, s, OK)
+			s.Outcome, s.Return, s.IDs = Info, Never, nil
+			st.drain(time.Second, &Op{Bodies: []string{"a"}, IDs: []cmq.MsgID{1}, Call: 20 * ms}, 0, 1)
 			st.dry(2*time.Second, "q")
 		}),
 		good("a lock given back at once and one shortened, delivered again early", Settings{}, func(st *story, s *Op) {

@@ -15,6 +15,7 @@ type actor struct {
 	q       *queue
 	number  int
 	counter int // of the bodies it made
+	session *session
 }
 
 func (w *world) newActor(q *queue, number int) *actor {
@@ -130,9 +131,12 @@ func (w *world) opened() {
 		for range w.knobs.producers {
 			if q.load {
 				a := next(q)
-				if q.attrs.Transaction.On {
+				switch {
+				case q.attrs.Transaction.On:
 					a.pausing(a.produce)
-				} else {
+				case !q.delays && a.rng.chance(40):
+					a.pausing(a.openSession)
+				default:
 					a.pausing(a.send)
 				}
 			}

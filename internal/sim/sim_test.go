@@ -39,7 +39,7 @@ func TestClusterKeepsItsPromises(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		"leaders", "starts from an image", "starts with a shortened log", "dead-letter transfers", "rewinds", "locks changed", "queries", "undecided to the end", "lost messages",
+		"leaders", "starts from an image", "starts with a shortened log", "dead-letter transfers", "rewinds", "locks changed", "queries", "undecided to the end", "sends repeated", "lost messages",
 		"duplicated messages", "reordered messages", "lost replies", "receives undone",
 	} {
 		if sum.Hits[name] == 0 {
