@@ -234,3 +234,72 @@ func lastBegun(t *testing.T, r *healRig) (last string) {
 	}
 	return last
 }
+
+// TestFillThatFindsNoRoomLeavesTheHoles: what was given is not on the disk, so the log is not whole, and the same can be given again.
+func TestFillThatFindsNoRoomLeavesTheHoles(t *testing.T) {
+	rig := newHealRig(t, true)
+	must(t, rig.disk.Flip("/log/0000000002.seg", headerSize+100, 3))
+	l, err := rig.open(t, rig.disk)
+	must(t, err)
+	holes := l.Holes()
+	require.NotEmpty(t, holes)
+	rig.disk.SetInodes(0)
+	wantErr(t, l.Fill(rig.twin[holes[0].Lo-1:holes[0].Hi-1]), ErrNoSpace)
+	require.Equal(t, holes, l.Holes())
+	require.Panics(t, func() { _ = l.Append(nil, HardState{}, true) })
+	rig.disk.SetInodes(-1)
+	rig.heal(t, l)
+	rig.later(t, l, rig.disk)
+}
+
+// TestSideFileOnABadSectorIsMadeAnew: a slot is a part of a sector, which a disk does not write over if it cannot read it.
+func TestSideFileOnABadSectorIsMadeAnew(t *testing.T) {
+	for _, at := range []int64{0, slotStride} {
+		rig := newHealRig(t, false)
+		must(t, rig.disk.BadSectors("/log/"+slotsName, at, 1))
+		opt := testOptions()
+		opt.First, opt.VerifyFrom = 1, 1
+		fs := vfs.Patchy(rig.disk.Mount(), func(string, int64, int) {})
+		l, err := Open(fs, "log", opt)
+		must(t, err)
+		if l.Amnesia() {
+			must(t, l.Certain())
+		}
+		require.False(t, rig.disk.Sick(), "slot at %d", at)
+		rig.later(t, l, rig.disk)
+	}
+}
+
+// TestSegmentMadeAheadThatRottedIsNotUsed: entries written behind a bad header would be lost with it.
+func TestSegmentMadeAheadThatRottedIsNotUsed(t *testing.T) {
+	disk := newTestDisk(1)
+	l := mustCreate(t, disk.Mount(), testOptions(), 1, 0)
+	next := uint64(1)
+	for ; l.spare == nil; next++ {
+		must(t, l.Append(entries(1, 500, next), HardState{Term: 1}, true))
+	}
+	number := l.spare.head.number
+	must(t, disk.Flip(fmt.Sprintf("/log/%010d.seg", number), 20, 1))
+	for ; l.active().head.number < number; next++ {
+		must(t, l.Append(entries(1, 500, next), HardState{Term: 1}, true))
+	}
+	disk.Crash(vfs.LoseAll)
+	l, err := Open(disk.Mount(), "log", testOptions())
+	must(t, err)
+	wantEntries(t, l, entries(1, 500, span(1, next)...))
+}
+
+// TestRoomBehindTheFooterIsNoDamage: the cut that follows a sealed segment's footer is not synced, and a crash can undo it.
+func TestRoomBehindTheFooterIsNoDamage(t *testing.T) {
+	rig := newHealRig(t, true)
+	f, err := rig.disk.Mount().OpenFile("log/0000000002.seg", os.O_RDWR, 0)
+	must(t, err)
+	must(t, f.Truncate(testOptions().SegmentSize))
+	must(t, f.Close())
+	l, err := rig.open(t, rig.disk)
+	must(t, err)
+	holes, err := l.Verify(2, func(int) error { return nil })
+	must(t, err)
+	require.Empty(t, holes)
+	rig.whole(t, l)
+}

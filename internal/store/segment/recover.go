@@ -192,10 +192,14 @@ func (o *opening) settle() error {
 		return err
 	}
 	first := o.segs[0].head.number
-	err := l.slots.write(func(next *slot) {
+	change := func(next *slot) {
 		next.term, next.vote, next.first = o.hs.Term, o.hs.Vote, first
 		next.doubts |= o.doubts
-	})
+	}
+	err := l.slots.write(change)
+	if l.slots.torn >= 0 && errors.Is(err, syscall.EIO) {
+		err = l.slots.renew(l.fs, l.dir, change)
+	}
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func (l *Log) isGiven(index uint64) bool {
 }
 
 // Fill gives lost entries back. Segments of which nothing is lost any more are written anew and durable when it returns. It belongs
-// to the appending goroutine. After ErrNoSpace the same entries may be given again.
+// to the appending goroutine. After ErrNoSpace the holes that were to be filled are there as before.
 func (l *Log) Fill(entries []Entry) error {
 	if l.err != nil {
 		return l.err
@@ -120,7 +120,8 @@ func (l *Log) Fill(entries []Entry) error {
 	}
 	l.mu.Unlock()
 	for i := range l.segs {
-		if holes := l.segs[i].table.holes(); len(holes) == 0 || !l.allGiven(holes) {
+		holes := l.segs[i].table.holes()
+		if len(holes) == 0 || !l.allGiven(holes) {
 			continue
 		}
 		err := l.restore(i, func(s *segment, index uint64) (Entry, error) {
@@ -133,11 +134,23 @@ func (l *Log) Fill(entries []Entry) error {
 			return Entry{}, s.lostEntry(index)
 		})
 		if err != nil && !errors.As(err, new(*DamageError)) {
+			l.takeBack(holes)
 			return l.noSpaceOrDied(err)
 		}
 	}
 	l.countLost()
 	return nil
+}
+
+// takeBack forgets what was given for holes that could not be filled with it: they are holes as before.
+func (l *Log) takeBack(holes [][2]uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range holes {
+		for i := h[0]; i < h[1]; i++ {
+			delete(l.given, i)
+		}
+	}
 }
 
 func (l *Log) allGiven(holes [][2]uint64) bool {

@@ -154,6 +154,19 @@ func (s *slots) write(change func(*slot)) error {
 	return nil
 }
 
+// renew makes the file anew, beside the old one: where the medium is bad, a slot cannot be written over.
+func (s *slots) renew(fs vfs.FS, dir string, change func(*slot)) error {
+	next := s.last
+	change(&next)
+	fresh, err := replaceSlots(fs, dir, s.id, next)
+	if err != nil {
+		return err
+	}
+	old := s.file
+	s.file, s.last, s.torn = fresh.file, fresh.last, -1
+	return old.Close()
+}
+
 // writeHardState records term and vote.
 func (s *slots) writeHardState(hs HardState) error {
 	if mutant.On(mutant.VoteNotPersisted) {

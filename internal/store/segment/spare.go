@@ -72,6 +72,9 @@ func (l *Log) noteSpare(m made) {
 // takeSpare returns the next segment with room for a batch of need bytes and n entries, making or growing it if need be.
 func (l *Log) takeSpare(need int64, n int) (*segment, error) {
 	l.collect(true)
+	if err := l.checkSpare(); err != nil {
+		return nil, err
+	}
 	want := headerSize + need + int64(footerSize(n, n)) + commitSize
 	if l.spare == nil {
 		head, err := l.nextHeader(max(l.opt.SegmentSize, want))
@@ -93,6 +96,23 @@ func (l *Log) takeSpare(need int64, n int) (*segment, error) {
 	}
 	l.spare = nil
 	return s, nil
+}
+
+// checkSpare lets go of a segment whose header rotted while it lay there: what is written into it would be lost with it. The next one gets
+// its name.
+func (l *Log) checkSpare() error {
+	s := l.spare
+	if s == nil {
+		return nil
+	}
+	probe := &segment{path: s.path, file: s.file}
+	err := probe.readHead(s.head.number, l.opt.identity())
+	if err == nil && probe.head == s.head {
+		return nil
+	}
+	l.opt.Logger.Error("the segment that was made ahead is damaged; another one is made", "segment", s.path, "error", err)
+	l.spare = nil
+	return s.file.Close()
 }
 
 // closeSpare ends the making of segments.
