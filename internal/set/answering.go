@@ -220,7 +220,7 @@ func newPin(st *store.Store, index uint64, a *Answer) *pin {
 		return nil
 	}
 	x := &pin{index: index, pinned: pinned, data: image.Data(), release: release}
-	a.Verdict, a.Index, a.Term, a.Conf, a.Size, a.Files = Here, image.Index, image.Term, image.ConfState, uint64(len(x.data)), image.Refs
+	a.Verdict, a.Index, a.Term, a.Conf, a.Size, a.Sum, a.Files = Here, image.Index, image.Term, image.ConfState, uint64(len(x.data)), store.ImageSum(x.data), image.Refs
 	return x
 }
 

@@ -117,6 +117,7 @@ type Answer struct {
 	Index, Term uint64 // AskManifest: of the image; AskEnd: of the log's last entry
 	Conf        []byte // AskManifest: membership, as raft encodes it
 	Size        uint64 // AskManifest, AskImage, AskFile: bytes of the whole
+	Sum         uint32 // AskManifest: store.ImageSum of the image
 	Files       []reflog.File
 	Entries     []*raftpb.Entry
 	Seen        uint32 // AskMessages: how many of Refs were looked for; those missing among them are not here

@@ -26,9 +26,10 @@ const (
 	pullExpiry = 15 * time.Second
 	// pullRest is how long a repair waits before it takes an image again after a failure of the disk.
 	pullRest = 2 * time.Second
-	// fillPatience is after how long raft is told that a snapshot failed that nobody asks for. It is longer than a
-	// replica needs between two questions, unless its disk is in a very bad way.
-	fillPatience = 15 * time.Second
+	// fillPatience is after how long raft is told that a snapshot failed that nobody asks for: the message that begins the fetch was lost,
+	// or the replica was started again. It is longer than a replica needs between two questions; one whose disk is slower goes on with
+	// what it has when raft begins again.
+	fillPatience = 5 * time.Second
 	// windowBytes is about for how many bytes of messages it is found out at a time what is missing.
 	windowBytes = 32 << 20
 	// maxTries is how often, in one pull, a replica that may have missing messages is looked for. Most of them are dead by
@@ -45,6 +46,7 @@ type pull struct {
 	index, term uint64
 	conf        *raftpb.ConfState
 	size        uint64
+	sum         uint32        // of the image's bytes
 	files       []reflog.File // of the image, as its owner calls them
 	kept        []reflog.File // the same, as they are called here; nil: not kept yet
 	todo        []reflog.File // those not here yet; the first is being fetched
@@ -237,7 +239,7 @@ func (r *Replica) pullManifest(_ Now, p *pull, a *Answer) {
 	if err := proto.Unmarshal(a.Conf, conf); err != nil || a.Index < p.min || len(conf.GetVoters()) == 0 {
 		return
 	}
-	p.index, p.term, p.conf, p.size, p.files = a.Index, a.Term, conf, a.Size, a.Files
+	p.index, p.term, p.conf, p.size, p.sum, p.files = a.Index, a.Term, conf, a.Size, a.Sum, a.Files
 	if p.msg != nil {
 		p.msg = p.rename(p.msg)
 	}
@@ -250,7 +252,7 @@ func (r *Replica) pullStage() {
 	var image []byte
 	var todo []reflog.File
 	r.pullJob(Disk, func() (err error) {
-		if staging, err = st.Stage(p.index, p.term); err != nil {
+		if staging, err = st.Stage(p.index, p.term, p.sum); err != nil {
 			return err
 		}
 		if p.size == 0 { // the image of an empty set is nothing, and must be there
@@ -280,12 +282,12 @@ func (r *Replica) pullStage() {
 	})
 }
 
-// pullKeepFiles gives the reference files that were fetched their names.
+// pullKeepFiles checks what was fetched and gives the reference files their names.
 func (r *Replica) pullKeepFiles() {
 	p := r.pull
 	var kept []reflog.File
 	r.pullJob(Disk, func() (err error) {
-		kept, err = p.staging.Keep(p.files)
+		kept, err = p.staging.Keep(p.image, p.files)
 		return err
 	}, func(Now) { p.kept = append([]reflog.File{}, kept...) })
 }
@@ -534,7 +536,9 @@ func (r *Replica) startInstall(now Now, g *group) {
 	r.startDisk(now, &Job{
 		Class: Disk, Bytes: int(p.size),
 		run: func() error {
-			if err := p.staging.Finish(image, g.hard); err != nil {
+			whole := image
+			whole.Parts = [][]byte{p.image}
+			if err := p.staging.Finish(whole, g.hard); err != nil {
 				return err
 			}
 			return st.Install(p.staging)

@@ -104,3 +104,46 @@ func TestReplicasWithoutRootsHealEachOther(t *testing.T) {
 	}
 	c.whole()
 }
+
+// TestReplicaThatLostItsWholeLogGoesOn behind its image, whose term only the image knows.
+func TestReplicaThatLostItsWholeLogGoesOn(t *testing.T) {
+	c := smallImages(t)
+	l := c.elect(1)
+	c.fillUp(l, 200)
+	c.tick(2)
+	m := c.members[2]
+	m.r.checkpoint.want(1)
+	c.tick(5)
+	require.Equal(t, m.m.index, m.r.storage.image.Index)
+	// The leader knows that two has the image's entry, and of no entry behind it.
+	c.lose = func(from cmq.NodeID, _ Envelope) bool { return from == 2 }
+	c.fillUp(l, 10)
+	c.crash(2)
+	c.vanish(2, ".seg")
+	c.boot(2)
+	require.NotNil(t, m.r.repair)
+	// It goes on beyond the end that two is told.
+	c.lose = func(_ cmq.NodeID, e Envelope) bool {
+		return e.To == 2 && e.Answer != nil && e.Answer.Kind == AskEntries
+	}
+	for i := 0; m.r.repair.endTerm == 0; i++ {
+		require.Less(t, i, 200)
+		c.tick(1)
+	}
+	c.fillUp(l, 10)
+	sent := 0
+	c.lose = func(from cmq.NodeID, e Envelope) bool {
+		if from == 2 && e.Raft != nil {
+			sent++
+		}
+		return sent > 5000
+	}
+	c.tick(200)
+	require.Nil(t, m.r.repair)
+	require.Less(t, sent, 1000, "leader and follower do not go in circles")
+	c.lose = nil
+	c.fillUp(c.leader(), 5)
+	c.tick(1300)
+	require.Empty(t, m.lost())
+	c.whole()
+}

@@ -229,6 +229,7 @@ func (s *Store) change(made, dead []string, edit func(m *manifest)) error {
 		return err
 	}
 	s.man = m
+	s.damage = slices.DeleteFunc(s.damage, func(d Damage) bool { return d.Kind == KindManifest })
 	for _, name := range dead {
 		s.dead[name] = true
 	}

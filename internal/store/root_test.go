@@ -271,11 +271,11 @@ func TestEntriesNobodyAgreedOnStayUnknown(t *testing.T) {
 	require.NoError(t, err)
 	mustAppend(t, s, 11, 100)
 	require.NoError(t, s.Log().Append(testEntries(2, 100, 120), segment.HardState{Term: 2, Vote: 3, Commit: 99}, true)) // never committed
-	st, err := s.Stage(1000, 3)
+	st, err := s.Stage(1000, 3, ImageSum([]byte("machine")))
 	require.NoError(t, err)
 	require.NoError(t, st.AddImage(0, []byte("machine")))
 	img := testImage(1000)
-	img.Term, img.Parts = 3, nil
+	img.Term, img.Parts = 3, [][]byte{[]byte("machine")}
 	require.NoError(t, st.Finish(img, segment.HardState{Term: 3}))
 	require.NoError(t, s.Install(st))
 	require.NoError(t, s.Close())
@@ -348,4 +348,16 @@ func TestForeignFilesAreRefused(t *testing.T) {
 			require.Equal(t, before, filesOf(t, disk))
 		})
 	}
+}
+
+// TestRootThatWasMadeAgainIsHealed with the next change: it is not damaged for ever.
+func TestRootThatWasMadeAgainIsHealed(t *testing.T) {
+	disk, _ := oldStore(t)
+	require.NoError(t, disk.Flip("/set/"+manifestName, 3, 1))
+	s, err := Open(disk.Mount(), "set", oldOptions())
+	require.NoError(t, err)
+	require.Len(t, s.Damage(), 1)
+	require.Equal(t, KindManifest, s.Damage()[0].Kind)
+	require.NoError(t, s.SaveImage(testImage(390)))
+	require.Empty(t, s.Damage())
 }

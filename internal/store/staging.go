@@ -19,16 +19,17 @@ import (
 type Staging struct {
 	s           *Store
 	index, term uint64
+	sum         uint32
 	files       map[string]vfs.File // open parts
 	done        Image
 	info        checkpoint.Info
 	hs          segment.HardState
 }
 
-// Stage begins, or goes on with, the staging of the image of this entry. Parts of other images are removed; parts of
-// references stay if their names come up again.
-func (s *Store) Stage(index, term uint64) (*Staging, error) {
-	st := &Staging{s: s, index: index, term: term, files: map[string]vfs.File{}}
+// Stage begins, or goes on with, the staging of the image of this entry whose bytes have this sum (ImageSum): there may be several of one
+// entry, with different files. Parts of other images are removed; parts of references stay if their names come up again.
+func (s *Store) Stage(index, term uint64, sum uint32) (*Staging, error) {
+	st := &Staging{s: s, index: index, term: term, sum: sum, files: map[string]vfs.File{}}
 	names, err := s.fs.ReadDir(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("stage: %w", err)
@@ -44,8 +45,11 @@ func (s *Store) Stage(index, term uint64) (*Staging, error) {
 }
 
 func (st *Staging) imageName() string {
-	return fmt.Sprintf("image-%d-%d%s", st.index, st.term, partSuffix)
+	return fmt.Sprintf("image-%d-%d-%08x%s", st.index, st.term, st.sum, partSuffix)
 }
+
+// ImageSum is the checksum by which an image is known while it is fetched.
+func ImageSum(data []byte) uint32 { return crc32.Checksum(data, castagnoli) }
 
 func refPart(f reflog.File) string {
 	return fmt.Sprintf("%s-%d-%08x%s", strings.TrimSuffix(f.Name, refSuffix), f.Size, f.CRC, partSuffix)
@@ -112,9 +116,17 @@ func (st *Staging) write(name string, offset int64, p []byte) error {
 // Image reads the image's bytes as far as they are there, for those who must look into it before it is installed.
 func (st *Staging) Image() ([]byte, error) { return vfs.ReadFile(st.s.fs, st.s.path(st.imageName())) }
 
-// Keep makes the references durable under names of their own, checks them, and returns the files as the image will refer to
-// them here. An error that is a *segment.DamageError means that other bytes came than were promised: they are removed.
-func (st *Staging) Keep(files []reflog.File) ([]reflog.File, error) {
+func notPromised(part string) error {
+	return &segment.DamageError{File: part, Why: "these are not the bytes that were promised", Fix: fixMessage}
+}
+
+// Keep checks the image, of which these are all bytes, makes the references durable under names of their own, checks them too, and
+// returns the files as the image will refer to them here. An error that is a *segment.DamageError means that there are other bytes than
+// were promised, for the parts are not synced while they are fetched and a crash may have left anything: they are removed.
+func (st *Staging) Keep(image []byte, files []reflog.File) ([]reflog.File, error) {
+	if ImageSum(image) != st.sum {
+		return nil, errors.Join(notPromised(st.s.path(st.imageName())), st.Abort())
+	}
 	kept := make([]reflog.File, 0, len(files))
 	for _, f := range files {
 		if ok, err := st.local(f); err != nil {
@@ -143,8 +155,7 @@ func (st *Staging) keep(f reflog.File) (reflog.File, error) {
 		return f, fmt.Errorf("stage: %w", err)
 	}
 	if int64(len(p)) != f.Size || crc32.Checksum(p, castagnoli) != f.CRC {
-		err := &segment.DamageError{File: part, Why: "these are not the bytes that were promised", Fix: fixMessage}
-		return f, errors.Join(err, st.closeParts(), st.s.fs.Remove(part))
+		return f, errors.Join(notPromised(part), st.closeParts(), st.s.fs.Remove(part))
 	}
 	if open := st.files[refPart(f)]; open != nil {
 		if err := open.Sync(); err != nil {
@@ -164,19 +175,13 @@ func syncFile(fsys vfs.FS, path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// Finish makes the image durable. img says all of it but its bytes, which were staged, and has the references as Keep returned
-// them; hs is the hard state of the log behind it (zero: that of the log as it is).
+// Finish makes the image durable, with the bytes that Keep has checked and the references as it returned them; hs is the hard state of the log behind it (zero: that of the log as it is).
 func (st *Staging) Finish(img Image, hs segment.HardState) error {
-	data, err := st.Image()
-	if err != nil {
-		return fmt.Errorf("stage: %w", err)
-	}
 	if img.Index != st.index || img.Term != st.term {
 		panic(fmt.Sprintf("BUG: the staging is of entry %d of term %d, not %d of %d", st.index, st.term, img.Index, img.Term))
 	}
-	img.Parts = [][]byte{data}
-	st.info, err = st.s.save(&img)
-	if err != nil {
+	var err error
+	if st.info, err = st.s.save(&img); err != nil {
 		return err
 	}
 	if hs == (segment.HardState{}) {
@@ -184,6 +189,7 @@ func (st *Staging) Finish(img Image, hs segment.HardState) error {
 	}
 	hs.Commit = max(hs.Commit, img.Index)
 	st.done, st.hs = img, hs
+	st.done.Parts = nil
 	return st.Abort()
 }
 

@@ -554,7 +554,11 @@ func (s *Store) SaveImage(img Image) error {
 	if err != nil {
 		return err
 	}
-	return s.changeImages([]string{info.Name()}, nil, func(m *manifest) { m.images = append(m.images, image{Info: info, refs: img.Refs}) })
+	return s.changeImages([]string{info.Name()}, nil, func(m *manifest) {
+		// One of a later entry cannot be read, or the state would be that. It keeps neither this one out nor the log short.
+		m.images = without(m.images, func(i image) bool { return i.Index > img.Index })
+		m.images = append(m.images, image{Info: info, refs: img.Refs})
+	})
 }
 
 // save makes an image durable, with the names of its files of references.

@@ -166,19 +166,21 @@ func TestInstallGoesOnBehindTheImage(t *testing.T) {
 	live := alive{at(20, 0): true, at(99, 4): true, at(105, 1): true, at(700, 0): true}
 	require.True(t, s.Has(at(99, 4), 99))
 	require.False(t, s.Has(at(105, 1), 99))
-	st, err := s.Stage(1000, 3)
+	st, err := s.Stage(1000, 3, ImageSum([]byte("machine of another")))
 	require.NoError(t, err)
 	require.NoError(t, s.Add([]Message{{Ref: at(105, 1), Body: testBody(at(105, 1))}, {Ref: at(700, 0), Body: testBody(at(700, 0))}}))
 	require.NoError(t, s.Flush())
 	require.NoError(t, st.AddImage(0, []byte("machine ")))
 	require.NoError(t, st.Close())
-	st, err = s.Stage(1000, 3)
+	st, err = s.Stage(1000, 3, ImageSum([]byte("machine of another")))
 	require.NoError(t, err)
 	n, err := st.ImageHas()
 	require.NoError(t, err)
 	require.NoError(t, st.AddImage(n, []byte("of another")))
 	img := testImage(1000)
-	img.Term, img.Parts = 3, nil
+	data, err := st.Image()
+	require.NoError(t, err)
+	img.Term, img.Parts = 3, [][]byte{data}
 	require.NoError(t, st.Finish(img, segment.HardState{Term: 3}))
 	require.NoError(t, s.Install(st))
 	for range 2 {
@@ -204,4 +206,58 @@ func TestInstallGoesOnBehindTheImage(t *testing.T) {
 	_, err = s.Maintain(live, 1<<60, noThrottle)
 	require.NoError(t, err)
 	live.mustHave(t, s)
+}
+
+// TestStagedImageIsChecked: its part is not synced while it is fetched, so what a crash leaves may have the right length and other
+// bytes; and two images of one entry are not mixed.
+func TestStagedImageIsChecked(t *testing.T) {
+	disk := newTestDisk(1)
+	s, err := Create(disk.Mount(), "set", testOptions(), testImage(10))
+	require.NoError(t, err)
+	sum := ImageSum([]byte("right bytes"))
+	st, err := s.Stage(1000, 3, sum)
+	require.NoError(t, err)
+	require.NoError(t, st.AddImage(0, []byte("wrong bytes")))
+	_, err = st.Keep([]byte("wrong bytes"), nil)
+	require.ErrorAs(t, err, new(*segment.DamageError))
+	st, err = s.Stage(1000, 3, sum)
+	require.NoError(t, err)
+	n, err := st.ImageHas()
+	require.NoError(t, err)
+	require.Zero(t, n, "it is fetched again")
+	require.NoError(t, st.AddImage(0, []byte("right")))
+	st, err = s.Stage(1000, 3, ImageSum([]byte("another one")))
+	require.NoError(t, err)
+	n, err = st.ImageHas()
+	require.NoError(t, err)
+	require.Zero(t, n, "that part was of another image")
+	require.NoError(t, st.AddImage(0, []byte("another one")))
+	_, err = st.Keep([]byte("another one"), nil)
+	require.NoError(t, err)
+}
+
+// TestLogIsKeptForTheImageInUse and not for a newer one that cannot be read.
+func TestLogIsKeptForTheImageInUse(t *testing.T) {
+	disk := newTestDisk(1)
+	s, err := Create(disk.Mount(), "set", testOptions(), testImage(10))
+	require.NoError(t, err)
+	mustAppend(t, s, 11, 400)
+	require.NoError(t, s.SaveImage(testImage(100)))
+	require.NoError(t, s.SaveImage(testImage(300)))
+	newest := s.man.newest().Name()
+	require.NoError(t, s.Close())
+	require.NoError(t, disk.Flip("/set/"+newest, 9, 1))
+	s, err = Open(disk.Mount(), "set", testOptions())
+	require.NoError(t, err)
+	img, err := s.LatestImage()
+	require.NoError(t, err)
+	require.Equal(t, uint64(100), img.Index)
+	for range 2 {
+		require.NoError(t, s.SaveImage(testImage(100)))
+		_, err = s.Maintain(alive{}, 1<<60, noThrottle)
+		require.NoError(t, err)
+		require.LessOrEqual(t, s.Log().FirstIndex(), uint64(101))
+	}
+	require.Empty(t, s.Damage())
+	require.NotContains(t, disk.Files(), "/set/"+newest)
 }

@@ -42,7 +42,7 @@ func fullMessage(data int) set.Message {
 		},
 		Answer: &set.Answer{
 			ID: 30, Kind: set.AskEntries, Verdict: set.Later, Whole: true, First: 31, Last: 32, Commit: 33, Voted: 34, Index: 35, Term: 36,
-			Conf: bytes.Repeat([]byte("c"), data), Size: 37, Files: []reflog.File{{Name: "refs", Size: 38, CRC: 39}, {Name: "more", Size: 40, CRC: 41}},
+			Conf: bytes.Repeat([]byte("c"), data), Size: 37, Sum: 62, Files: []reflog.File{{Name: "refs", Size: 38, CRC: 39}, {Name: "more", Size: 40, CRC: 41}},
 			Entries: entries, Seen: 42,
 			Messages: []store.Message{{Ref: store.Ref{Index: 43, Slot: 44}, Origin: 45, Time: 46, Body: bytes.Repeat([]byte("b"), data)}, {Time: -1, Body: []byte("z")}},
 			Runs:     []reflog.Run{{Seq: 47, Index: 48, Slot: 49, N: 50, Time: 51, Bytes: 52}, {Seq: 53}},

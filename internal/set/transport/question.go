@@ -11,7 +11,7 @@ import (
 //
 //	ask:     id u64 | kind u8 | lo, hi, anchor, anchorTerm, index, offset u64 | bytes name | shard u64, lane i64
 //	         | refs: index u64, slot u16
-//	answer:  id u64 | kind, verdict, whole u8 | first, last, commit, voted, index, term u64 | bytes conf | size u64
+//	answer:  id u64 | kind, verdict, whole u8 | first, last, commit, voted, index, term u64 | bytes conf | size u64, sum u32
 //	         | files: bytes name, size u64, crc u32
 //	         | entries | seen u32
 //	         | messages: index u64, slot u16, origin u64, time i64, bytes body
@@ -19,7 +19,7 @@ import (
 //	         | bytes data
 const (
 	askHead     = 8 + 1 + 6*8 + 2*8
-	answerHead  = 8 + 3 + 6*8 + 8 + 4
+	answerHead  = 8 + 3 + 6*8 + 8 + 4 + 4
 	refSize     = 8 + 2
 	fileHead    = 4 + 8 + 4
 	messageItem = 8 + 2 + 8 + 8 + 4
@@ -80,6 +80,7 @@ func (e *encoder) answer(a *set.Answer) {
 	e.u64(a.First, a.Last, a.Commit, a.Voted, a.Index, a.Term)
 	e.bytes(a.Conf)
 	e.u64(a.Size)
+	e.u32(a.Sum)
 	e.u32(uint32(len(a.Files)))
 	for _, f := range a.Files {
 		e.text(f.Name)
@@ -144,7 +145,7 @@ func (d *decoder) answer() *set.Answer {
 	a.First, a.Last, a.Commit = d.bounded(cmq.MaxIndex), d.bounded(cmq.MaxIndex), d.bounded(cmq.MaxIndex)
 	a.Voted, a.Index, a.Term = d.bounded(maxTerm), d.bounded(cmq.MaxIndex), d.bounded(maxTerm)
 	a.Conf = d.bytes()
-	a.Size = d.bounded(maxFileSize)
+	a.Size, a.Sum = d.bounded(maxFileSize), d.u32()
 	if n := d.count(fileHead); n > 0 {
 		a.Files = make([]reflog.File, n)
 		for i := range a.Files {
