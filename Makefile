@@ -48,6 +48,9 @@ consumers: ## five minutes of consumers of the SDK while the leader is killed ev
 sim: ## a short simulation of clusters with faults, seeds 1 to SIM_SEEDS
 	$(GO) run ./cmd/cmq sim --seeds $(SIM_SEEDS)
 
+sim-long: ## the same with seeds 1 to 10,000
+	$(GO) run ./cmd/cmq sim --seeds 10000
+
 test-faults: ## faults of real disks and system calls, and a few power cuts under load; needs root, strace, loop devices
 	CMQ_FAULTS=1 $(GO) test -count=1 -timeout 10m ./test/faults
 

@@ -52,7 +52,7 @@ func (a *app) simCommand() *cobra.Command {
 	f.IntVar(&o.parallel, "parallel", runtime.NumCPU(), "processes that share the seeds")
 	f.BoolVar(&o.mutants, "mutants", false, "switch on each deliberate bug in turn; every one must be caught (needs a binary built with -tags mutants)")
 	f.BoolVar(&o.json, "json", false, "the same as -o json")
-	f.BoolVar(&o.trace, "trace", false, "print what happens to stderr")
+	f.BoolVar(&o.trace, "trace", false, "print what happens, and what the nodes log, to stderr")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "with --trace: every message between nodes too")
 	f.BoolVar(&o.first, "fail-fast", false, "end with the first seed that breaks a promise")
 	f.StringVar(&o.history, "history", "", "write what clients did and saw to this file, as JSON lines")

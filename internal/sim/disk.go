@@ -25,7 +25,7 @@ func (n *node) storeOptions(id cmq.SetID) store.Options {
 		Options: segment.Options{
 			Cluster: cluster, Set: uint16(id), Replica: uint64(n.id),
 			SegmentSize: k.segmentSize, CacheBytes: k.cacheBytes, ReadCacheBytes: k.cacheBytes,
-			Rand: newStream(n.w.cfg.Seed, fmt.Sprint("salt ", n.id, " ", id, " ", n.incarnation)), Logger: n.w.logger,
+			Rand: newStream(n.w.cfg.Seed, fmt.Sprint("salt ", n.id, " ", id, " ", n.incarnation)), Logger: n.logger(),
 		},
 		Message: engine.StoredMessage,
 	}

@@ -25,9 +25,6 @@ type fault struct {
 // storageGroup is the group of faults that damage what was stored. The name stands for all of them in Config.Faults.
 const storageGroup = "storage"
 
-// storageByDefault switches it on when no faults are named.
-const storageByDefault = false
-
 // kinds lists all faults. The times are chosen so that each strikes a few times in the 20 seconds of a run.
 func kinds() []fault {
 	const s, ms = time.Second, time.Millisecond
@@ -63,7 +60,7 @@ func FaultNames() []string {
 // allowed tells whether faults of the kind may strike in this run.
 func (k *fault) allowed(cfg *Config) bool {
 	if cfg.Faults == nil {
-		return k.group == "" || storageByDefault && cfg.Nodes >= 3
+		return k.group == "" || cfg.Nodes >= 3 // what one of fewer loses, nobody may have
 	}
 	return slices.Contains(cfg.Faults, k.name) || k.group != "" && slices.Contains(cfg.Faults, k.group)
 }

@@ -77,6 +77,9 @@ func newNode(w *world, id cmq.NodeID) *node {
 	return n
 }
 
+// logger is the world's, with the node's number.
+func (n *node) logger() *slog.Logger { return n.w.logger.With("node", n.id) }
+
 // now reads the node's clocks.
 func (n *node) now() set.Now {
 	up := n.w.now - n.booted
@@ -166,7 +169,7 @@ func (n *node) open(fs vfs.FS, id cmq.SetID) error {
 	p.st = st
 	p.m = &machine{p: p, Machine: engine.New(n.w.engineConfig(p))}
 	p.r, err = set.NewReplica(set.Config{
-		Set: id, Node: n.id, Machine: p.m, Store: st, Logger: n.w.logger,
+		Set: id, Node: n.id, Machine: p.m, Store: st, Logger: n.logger(),
 		ImageBytes: n.w.knobs.imageBytes, ScrubPause: 30 * time.Second, Replicas: n.w.nodeIDs(),
 	})
 	if err != nil {
@@ -183,7 +186,7 @@ func (n *node) notOpened(id cmq.SetID, err error) {
 	switch {
 	case n.tripped:
 		n.fall("crashed while it recovered")
-	case n.excused() || n.refusedStart(id, err):
+	case n.refusedStart(id, err) || n.excused():
 		n.kill(vfs.KillProcess, "cannot start: "+err.Error())
 	default:
 		n.w.violation("recovery", "node %d cannot open set %d: %v", n.id, id, err)
@@ -419,7 +422,7 @@ func (m *machine) Lead(term uint64) {
 func (w *world) engineConfig(p *replica) engine.Config {
 	n := p.node
 	return engine.Config{
-		Set: p.set, Node: n.id, Logger: w.logger,
+		Set: p.set, Node: n.id, Logger: n.logger(),
 		FS: p.fs, Dir: directory(p.set), Refs: reflog.Options{Cluster: cluster, Set: uint16(p.set)},
 		Messages: func(refs []store.Ref, got func(int, store.Message, error)) { p.st.Messages(refs, got) },
 		Fetch: func(refs []store.Ref, done func([]store.Message, error)) {

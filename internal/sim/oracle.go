@@ -210,13 +210,24 @@ func (o *oracle) time(t *setTruth, p *replica, term uint64, committed bool) {
 	}
 }
 
-// notFilled is a body that could not be read. That may only be because its entry was dropped meanwhile.
+// notFilled is a body that could not be read. That may be because its entry was dropped meanwhile, or because this replica cannot read
+// it and others that may have it are out of reach; the latter not any more when all faults have been over for a while and every node
+// is whole.
 func (o *oracle) notFilled(p *replica, err error) {
 	if errors.Is(err, segment.ErrCompacted) || errors.Is(err, segment.ErrUnavailable) {
 		o.w.stats.hit("bodies gone")
 		return
 	}
+	if errors.Is(err, set.ErrUnsure) && !o.w.healthy() {
+		o.w.stats.hit("bodies out of reach")
+		return
+	}
 	o.w.violation("reference", "set %d node %d: %v", p.set, p.node.id, err)
+}
+
+// healthy tells whether nothing keeps any node from answering: after the faults, with time to come back.
+func (w *world) healthy() bool {
+	return w.cfg.Mode == Safety && w.phase >= settling && w.now > w.ended+restTime && len(w.wounded()) == 0
 }
 
 // settled checks at the very end that every replica has everything and that all are equal.

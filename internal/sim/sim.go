@@ -32,13 +32,16 @@ type Config struct {
 	Mode    Mode     // Safety
 	Faults  []string // may strike, each in half of the seeds; nil: all
 	Trace   io.Writer
-	Verbose bool         // the trace shows every message between nodes
-	Logger  *slog.Logger // of the replicas; none
-	History io.Writer    // gets the history as JSON lines
+	Verbose bool      // the trace shows every message between nodes, and all that replicas log
+	History io.Writer // gets the history as JSON lines
 }
 
 // DefaultSteps are about 20 simulated seconds.
 const DefaultSteps = 15_000
+
+// maxRest is how many events there may be behind the faults, for each one before. A run has about one; what makes many times
+// more goes in circles.
+const maxRest = 40
 
 // Result is the outcome of one seed.
 type Result struct {
@@ -123,12 +126,10 @@ func (c Config) withDefaults() Config {
 func newWorld(cfg Config) *world {
 	cfg = cfg.withDefaults()
 	w := &world{
-		cfg: cfg, trace: newTracer(cfg.Trace), logger: cfg.Logger, replies: newStream(cfg.Seed, "replies"),
+		cfg: cfg, trace: newTracer(cfg.Trace), replies: newStream(cfg.Seed, "replies"),
 		stats: stats{faults: map[string]int{}, hits: map[string]int{}},
 	}
-	if w.logger == nil {
-		w.logger = silent
-	}
+	w.logger = w.newLogger()
 	w.movers = movers{w: w, active: map[moverKey]bool{}}
 	w.knobs = newKnobs(cfg)
 	w.net = newNetwork(w)
@@ -189,6 +190,9 @@ func (w *world) run() {
 		it.run()
 		if w.phase == loading && w.events >= w.cfg.Steps {
 			w.endOfFaults()
+		}
+		if w.events == (1+maxRest)*w.cfg.Steps {
+			w.violation("liveness", "%d events since the faults ended at %v: something goes in circles: %s", maxRest*w.cfg.Steps, w.ended, w.whatWaits())
 		}
 		if w.phase > loading && w.now > w.limit {
 			w.violation("liveness", "the end was not reached by %v, long after the faults: %s", w.limit, w.whatWaits())

@@ -23,6 +23,9 @@ func TestClusterKeepsItsPromises(t *testing.T) {
 	sum := NewSummary()
 	for seed := range uint64(60) {
 		c := Config{Seed: 500_000 + seed, Steps: 4000}
+		if seed%5 == 0 { // an old copy is put back only after a while
+			c.Steps = DefaultSteps
+		}
 		switch {
 		case seed%10 == 8:
 			c.Nodes = 1
@@ -86,7 +89,8 @@ func TestTwoSeedsAreTwoRuns(t *testing.T) {
 	}
 }
 
-// Leaving out one kind of fault must not change when the others strike first.
+// Leaving out one kind of fault must not change when the others strike first. Those that damage what is stored wait for a moment at
+// which that may be done.
 func TestFaultsAreIndependent(t *testing.T) {
 	strikes := func(faults []string) map[string]string {
 		var trace bytes.Buffer
@@ -102,7 +106,13 @@ func TestFaultsAreIndependent(t *testing.T) {
 		}
 		return first
 	}
-	all := strikes(nil)
+	var ordinary []string
+	for _, k := range kinds() {
+		if k.group == "" {
+			ordinary = append(ordinary, k.name)
+		}
+	}
+	all := strikes(ordinary)
 	if len(all) < 4 {
 		t.Fatalf("only %d kinds of faults struck; choose another seed", len(all))
 	}
@@ -112,7 +122,7 @@ func TestFaultsAreIndependent(t *testing.T) {
 			break
 		}
 		var others []string
-		for _, name := range FaultNames() {
+		for _, name := range ordinary {
 			if name != left {
 				others = append(others, name)
 			}

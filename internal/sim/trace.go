@@ -3,6 +3,8 @@ package sim
 import (
 	"fmt"
 	"io"
+	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -59,4 +61,30 @@ func (t *tracer) say(at time.Duration, format string, args ...any) {
 	}
 	t.lines++
 	fmt.Fprintf(t.out, "%11.6f  %s\n", at.Seconds(), fmt.Sprintf(format, args...))
+}
+
+// logLines writes what the replicas log into the trace, with the simulated time.
+type logLines struct{ w *world }
+
+func (l logLines) Write(p []byte) (int, error) {
+	l.w.trace.say(l.w.now, "LOG %s", strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// newLogger is the logger of the replicas: silent without a trace, with everything if that is verbose.
+func (w *world) newLogger() *slog.Logger {
+	if !w.trace.on() {
+		return silent
+	}
+	level := slog.LevelInfo
+	if w.cfg.Verbose {
+		level = slog.LevelDebug
+	}
+	noTime := func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	return slog.New(slog.NewTextHandler(logLines{w}, &slog.HandlerOptions{Level: level, ReplaceAttr: noTime}))
 }
