@@ -9,7 +9,7 @@ FAILOVER_RUNS ?= 2
 SIM_SEEDS     ?= 300
 FUZZ_TIME     ?= 20s
 
-.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover consumers test-faults powercuts flips full-disks hung-disks failed-syncs sim mutants bench fuzz node build clean
+.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover consumers test-faults powercuts flips full-disks hung-disks failed-syncs sim mutants bench bench-peers fuzz node build clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -81,6 +81,9 @@ bench: build ## rates and latencies of a fresh cluster of three
 	export CMQ_SECRET_ID=AKIDbench CMQ_SECRET_KEY=bench CMQ_ENDPOINT=http://$$(grep -m1 -o '"http": "[^"]*' $(BUILD)/bench-data/ports.json | cut -d'"' -f4); \
 	for mode in send receive both; do $(BUILD)/cmq bench --mode $$mode --outstanding 1000 --pid $$pid; done; \
 	$(BUILD)/cmq bench --mode send --outstanding 1 --pid $$pid
+
+bench-peers: ## cmq beside RabbitMQ, NATS and a program that only logs, all on this machine; about 45 minutes, see test/bench/peers
+	test/bench/peers/scripts/run-all.sh
 
 fuzz: ## every fuzz target for FUZZ_TIME
 	@set -e; for pkg in $$($(GO) list ./...); do \

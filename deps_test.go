@@ -103,7 +103,7 @@ type source struct {
 
 func (s *source) dir() string { return path.Dir(s.name) }
 
-// sources parses all Go files below root, without tools (a module of its own) and data.
+// sources parses all Go files below root, without data and what has a module of its own: tools, and the comparison with other queues.
 func sources(t *testing.T, root string) []source {
 	t.Helper()
 	var all []source
@@ -112,7 +112,10 @@ func sources(t *testing.T, root string) []source {
 			return err
 		}
 		if d.IsDir() {
-			if n := d.Name(); p != root && (n == "tools" || n == "testdata" || n == "node_modules" || strings.HasPrefix(n, ".") || strings.HasPrefix(n, "cmq-data")) {
+			if n := d.Name(); p != root && (n == "testdata" || n == "node_modules" || strings.HasPrefix(n, ".") || strings.HasPrefix(n, "cmq-data")) {
+				return filepath.SkipDir
+			}
+			if _, err := os.Stat(filepath.Join(p, "go.mod")); err == nil && p != root {
 				return filepath.SkipDir
 			}
 			return nil
@@ -247,6 +250,7 @@ func TestChecksFindViolations(t *testing.T) {
 	write("test/faults/a.go", "// Package faults may skip tests in one file only, and this is not that file.\npackage faults\nfunc f() { t.Skipf(`no`) }\n")
 	write("test/faults/privilege.go", "package faults\nfunc g() { t.Skipf(`not root`) }\n")
 	write("internal/strange/a.go", "// Package strange is not in the table and so has no place in the order.\npackage strange\n")
+	write("tools/go.mod", "module tools\n")
 	write("tools/a.go", "package broken because it is not looked at")
 	all := sources(t, root)
 	require.ElementsMatch(t, []string{

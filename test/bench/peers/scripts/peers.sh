@@ -1,0 +1,19 @@
+# Sourced: where each peer listens and how it starts. To add a system, add a
+# case here and its launch script.
+#   peer NAME sets SH (launch script), START (its arguments), PIDS, ARGS (for bench)
+CMQ=127.0.0.1:7711,127.0.0.1:7712,127.0.0.1:7713
+peer() {
+  case $1 in
+  cmq)             SH=cmq.sh START=start; PIDS=$RUN/cmq/pids; ARGS="-peer cmq -addrs $CMQ -backlog 1000000" ;;
+  cmq-batch)       SH=cmq.sh START=start; PIDS=$RUN/cmq/pids; ARGS="-peer cmq -o batch=16 -addrs $CMQ -backlog 1000000" ;;
+  cmq-http)        SH=cmq.sh START=start; PIDS=$RUN/cmq/pids; ARGS="-peer cmq -o http=true -o batch=16 -conns 64 -addrs $CMQ -backlog 200000" ;;
+  naive)           SH=naive.sh START=start; PIDS=$RUN/naive/pids; ARGS="-peer naive -addrs 127.0.0.1:7051 -backlog 1500000" ;;
+  rabbit-quorum)   SH=rabbit.sh START=start; PIDS=$RUN/rabbit/pids; ARGS="-peer rabbit -addrs 127.0.0.1:5681,127.0.0.1:5682,127.0.0.1:5683 -backlog 400000" ;;
+  rabbit-mirrored) SH=rabbit.sh START=start; PIDS=$RUN/rabbit/pids; ARGS="-peer rabbit -o type=classic -queue mirror -addrs 127.0.0.1:5681,127.0.0.1:5682,127.0.0.1:5683 -backlog 150000" ;;
+  nats-default)    SH=nats.sh START="start default"; PIDS=$RUN/nats/pids; ARGS="-peer nats -addrs 127.0.0.1:4231,127.0.0.1:4232,127.0.0.1:4233 -backlog 600000" ;;
+  nats-always)     SH=nats.sh START="start always"; PIDS=$RUN/nats/pids; ARGS="-peer nats -addrs 127.0.0.1:4231,127.0.0.1:4232,127.0.0.1:4233 -backlog 250000" ;;
+  *) echo "no peer $1" >&2; exit 1 ;;
+  esac
+  SH=$HERE/scripts/$SH
+  ARGS="$ARGS -name $1 -piddir $PIDS"
+}
