@@ -47,6 +47,8 @@ var (
 	ErrSubscribed    = &Error{Code: 4490, Module: 10470, Message: "subscribtion is already existed"}
 	ErrNotSubscribed = &Error{Code: 4000, Module: 10560, Message: "subscription is not existed"}
 	ErrNobody        = &Error{Code: 6030, Module: 10650, Message: "topic has no subscription, please create a subscription before publishing message"}
+	ErrNotPrepared   = &Error{Code: 4490, Module: 10770, Message: "message id is invalid"}
+	ErrTransaction   = &Error{Code: 4490, Module: 10790, Message: "transaction message is not supported"}
 	ErrSession       = &Error{Code: 6000, Module: 10840, Message: "the producer session does not exist any more, the outcome of its requests is unknown"}
 	ErrRequestOld    = &Error{Code: 6000, Module: 10850, Message: "the request is too old for its producer session, its outcome is unknown"}
 	ErrNoMatch       = &Error{Code: 6030, Module: 10730, Message: "no bindingKey or filterTag matches the routingKey or msgTag"}

@@ -25,6 +25,11 @@ type Settings struct {
 	MsgRetention      *time.Duration // a message goes this long after its send, received or not
 	Rewind            *time.Duration // deleted messages can be rewound this long after their send
 	DeadLetter        *DeadLetterPolicy
+
+	// Whether the queue takes prepared messages, see Queue.SendPrepared. An extension of cmq.
+	Transactional *bool
+	FirstQuery    *time.Duration // after this time without a decision the producer is asked, and again after it; 1 s to 1 h
+	MaxQueryCount *int           // how often in all; 1 to 100
 }
 
 // Attributes is the state of a queue.
@@ -43,6 +48,12 @@ type Attributes struct {
 	DelayMsgNum       int64     // not due yet
 	RewindMsgNum      int64     // deleted, can be rewound
 	MinMsgTime        time.Time // send time of the oldest message not deleted; the current time if there is none
+
+	Transactional   bool          // the queue takes prepared messages; else the next two are zero
+	FirstQuery      time.Duration // see Settings
+	MaxQueryCount   int
+	PreparedMsgNum  int64 // neither committed nor rolled back
+	UndecidedMsgNum int64 // of those, asked about as often as may be: somebody must decide about them
 }
 
 // QueueInfo is one line of a list of queues.
@@ -164,6 +175,13 @@ func (s Settings) params(name string) []Param {
 	if s.DeadLetter != nil {
 		p = append(p, Param{"deadLetterPolicy", s.DeadLetter.wire()})
 	}
+	if s.Transactional != nil {
+		p = append(p, Param{"transaction", map[bool]string{false: "0", true: "1"}[*s.Transactional]})
+	}
+	duration("firstQueryInterval", s.FirstQuery)
+	if s.MaxQueryCount != nil {
+		p = append(p, Param{"maxQueryCount", strconv.Itoa(*s.MaxQueryCount)})
+	}
 	return p
 }
 
@@ -202,6 +220,11 @@ type wireAttributes struct {
 	DelayMsgNum         int64  `json:"delayMsgNum"`
 	RewindMsgNum        int64  `json:"rewindmsgNum"`
 	MinMsgTime          int64  `json:"minMsgTime"`
+	Transaction         int    `json:"transaction"`
+	FirstQueryInterval  int64  `json:"firstQueryInterval"`
+	MaxQueryCount       int    `json:"maxQueryCount"`
+	PreparedMsgNum      int64  `json:"preparedMsgNum"`
+	UndecidedMsgNum     int64  `json:"undecidedMsgNum"`
 }
 
 func (w *wireAttributes) attributes() *Attributes {
@@ -219,6 +242,11 @@ func (w *wireAttributes) attributes() *Attributes {
 		DelayMsgNum:       w.DelayMsgNum,
 		RewindMsgNum:      w.RewindMsgNum,
 		MinMsgTime:        time.Unix(w.MinMsgTime, 0),
+		Transactional:     w.Transaction == 1,
+		FirstQuery:        time.Duration(w.FirstQueryInterval) * time.Second,
+		MaxQueryCount:     w.MaxQueryCount,
+		PreparedMsgNum:    w.PreparedMsgNum,
+		UndecidedMsgNum:   w.UndecidedMsgNum,
 	}
 	var p wirePolicy
 	if w.DeadLetterPolicy != "" && json.Unmarshal([]byte(w.DeadLetterPolicy), &p) == nil && p.Queue != "" {

@@ -254,6 +254,9 @@ func (t *tcpCarrier) sending(r *wire.Request, o *sendOptions) {
 	r.RequestID = t.requests.Add(1)
 	r.Delay = wholeSeconds(o.delay)
 	r.Prepared, r.FirstQuery = o.prepared, wholeSeconds(o.firstQuery)
+	if r.FirstQuery >= 1000 {
+		r.FirstQuery *= 1000 // servers read larger numbers as milliseconds
+	}
 	if o.session != nil {
 		r.Session = *o.session
 	}

@@ -59,7 +59,7 @@ func WithChecker(queue string, check Checker) Option {
 
 // SendPrepared stores one message that nobody can receive before it is committed with Confirm. firstQuery is when the
 // service asks the Checker if it has not heard from Confirm by then, in whole seconds; 0: as the queue is set. The
-// queue must be made for transactions. Only over TCP.
+// queue must be Transactional, see Settings, or the refusal is ErrTransaction. Only over TCP.
 func (q *Queue) SendPrepared(ctx context.Context, body string, firstQuery time.Duration) (string, error) {
 	return q.send(ctx, body, &sendOptions{prepared: true, firstQuery: firstQuery})
 }
@@ -69,8 +69,9 @@ func (q *Queue) BatchSendPrepared(ctx context.Context, bodies []string, firstQue
 	return q.batchSend(ctx, bodies, &sendOptions{prepared: true, firstQuery: firstQuery})
 }
 
-// Confirm commits or rolls back prepared messages; those that are Undecided are left out. Repeating it does no harm,
-// also after the service has decided. A *ConfirmError lists messages that could not be confirmed. Only over TCP.
+// Confirm commits or rolls back prepared messages; those that are Undecided are left out. A *ConfirmError lists messages
+// that could not be confirmed, with ErrNotPrepared those that are not there or were decided before. Repeating a Confirm
+// does no harm: after one of unknown outcome ErrNotPrepared is what to expect. Only over TCP.
 func (q *Queue) Confirm(ctx context.Context, decisions ...Decision) error {
 	ctx, op := q.begin(ctx, OpSettle, len(decisions))
 	err := q.c.carrier.confirm(ctx, q.name, decisions)
@@ -128,7 +129,7 @@ func (t *tcpCarrier) confirm(ctx context.Context, queue string, decisions []Deci
 	if len(call.Request.Decisions) == 0 {
 		return nil
 	}
-	err := t.do(ctx, "Confirm", call, 0, always)
+	err := t.do(ctx, "Confirm", call, 0, onlyUnsent)
 	var refused *Error
 	if err != nil && !errors.As(err, &refused) {
 		return err

@@ -54,6 +54,9 @@ func TestPreparedMessages(t *testing.T) {
 		require.Equal(t, "7", id)
 		require.EqualValues(t, 1021, last.Cmd)
 		require.Equal(t, []uint64{1, 5}, append(last.Numbers(4), last.Numbers(5)...))
+		_, err = q.SendPrepared(ctx, "x", time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, []uint64{3_600_000}, last.Numbers(5))
 		next.IDs = []uint64{7, 8}
 		_, err = q.BatchSendPrepared(ctx, []string{"x", "y"}, 0)
 		require.NoError(t, err)
