@@ -25,9 +25,13 @@ import (
 	"github.com/opencmq/cmq/client"
 )
 
+// SecretID and SecretKey are the access key of every cluster.
 const (
-	secretID  = "AKIDe2e"
-	secretKey = "e2eSecret"
+	SecretID  = "AKIDe2e"
+	SecretKey = "e2eSecret"
+)
+
+const (
 	// patience is how long a node may take until it is ready, and a set until it has a leader.
 	patience = 60 * time.Second
 )
@@ -89,7 +93,7 @@ func Start(t testing.TB, o Options) *Cluster {
 			n.Dir = o.Dir(n.ID)
 		}
 		text := fmt.Sprintf("data_dir: %q\nnode: {id: %d}\ncluster:\n  name: e2e\n  nodes:\n%s\nhttp: {addr: %q}\ntcp: {addr: %q}\npeer: {addr: %q}\nadmin: {addr: %q}\nauth: {secret_id: %s, secret_key: %s}\n%s\n",
-			n.Dir, n.ID, strings.Join(seeds, "\n"), a[0], a[1], a[2], a[3], secretID, secretKey, o.Config)
+			n.Dir, n.ID, strings.Join(seeds, "\n"), a[0], a[1], a[2], a[3], SecretID, SecretKey, o.Config)
 		require.NoError(t, os.WriteFile(n.config, []byte(text), 0o600))
 		c.Nodes = append(c.Nodes, n)
 	}
@@ -315,7 +319,7 @@ func (c *Cluster) Client(i int, all bool) *client.Client {
 	for k := 1; all && k < len(c.Nodes); k++ {
 		opts = append(opts, client.WithEndpoints("http://"+c.Nodes[(i+k)%len(c.Nodes)].HTTP))
 	}
-	cl, err := client.New("http://"+c.Nodes[i%len(c.Nodes)].HTTP, secretID, secretKey, opts...)
+	cl, err := client.New("http://"+c.Nodes[i%len(c.Nodes)].HTTP, SecretID, SecretKey, opts...)
 	require.NoError(c.t, err)
 	c.t.Cleanup(func() { cl.Close() })
 	return cl
@@ -331,7 +335,7 @@ func (c *Cluster) SDK(tcp bool, opts ...client.Option) *client.Client {
 			opts = append(opts, client.WithEndpoints("tcp://"+n.TCP))
 		}
 	}
-	cl, err := client.New("http://"+c.Nodes[0].HTTP, secretID, secretKey, opts...)
+	cl, err := client.New("http://"+c.Nodes[0].HTTP, SecretID, SecretKey, opts...)
 	require.NoError(c.t, err)
 	c.t.Cleanup(func() { cl.Close() })
 	return cl
