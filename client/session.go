@@ -45,7 +45,7 @@ func (s *session) next(ctx context.Context) (*wire.Session, error) {
 	open := s.epoch != 0
 	s.mu.Unlock()
 	if !open {
-		id := rand.Uint64() | 1 // 0 is none
+		id := max(rand.Uint64(), 1) // 0 is none
 		epoch, err := s.q.c.carrier.openSession(ctx, s.q.name, id)
 		if err != nil {
 			return nil, &TransportError{Endpoint: "tcp", Action: "SendMessage", Err: err} // the send was not made

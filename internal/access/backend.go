@@ -93,6 +93,8 @@ type Backend interface {
 // each answer. done gets it, see cmq.Pending; messages that a cancelled receive gets all the same are released.
 type Starter interface {
 	StartSend(owner, name string, bodies [][]byte, delay time.Duration, done func([]cmq.MsgID, error)) cmq.Pending
+	StartOpenSession(owner, name string, id uint64, done func(epoch uint64, err error)) cmq.Pending
+	StartSendOnce(owner, name string, bodies [][]byte, delay time.Duration, session cmq.Session, done func([]cmq.MsgID, error)) cmq.Pending
 	StartReceive(owner, name string, max int, wait *time.Duration, lock time.Duration, done func([]cmq.Message, error)) cmq.Pending
 	StartDelete(owner, name string, handles []cmq.Handle, done func([]*cmq.Error, error)) cmq.Pending
 	StartRelock(owner, name string, handles []cmq.Handle, lock time.Duration, done func([]*cmq.Error, error)) cmq.Pending

@@ -64,6 +64,13 @@ func (r *Router) StartSendOnce(owner, name string, bodies [][]byte, delay time.D
 	return r.startStore(owner, name, cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay, Session: session}, done)
 }
 
+// StartOpenSession is OpenSession without waiting, see cmq.Pending. It costs a goroutine: a session has many messages.
+func (r *Router) StartOpenSession(owner, name string, id uint64, done func(epoch uint64, err error)) cmq.Pending {
+	f := &sessionOpening{flight: flight{r: r, owner: owner, name: name}, id: id, done: done}
+	f.call = f
+	return f.await(nil)
+}
+
 func (r *Router) startStore(owner, name string, req cmq.Request, done func([]cmq.MsgID, error)) cmq.Pending {
 	f := &sending{flight: flight{r: r, owner: owner, name: name}, req: req, done: done}
 	f.call = f
@@ -216,6 +223,23 @@ func (f *releasing) goOn(ctx context.Context, _ *opening) {
 
 func (f *releasing) answer(*cmq.Reply) { f.done(nil) }
 func (f *releasing) canceled()         { f.done(context.Canceled) }
+
+type sessionOpening struct {
+	flight
+	id   uint64
+	done func(uint64, error)
+}
+
+func (f *sessionOpening) goOn(ctx context.Context, _ *opening) {
+	if epoch, err := f.r.OpenSession(ctx, f.owner, f.name, f.id); f.end() {
+		f.done(epoch, err)
+	}
+}
+
+func (f *sessionOpening) answer(*cmq.Reply) {
+	panic("BUG: the opening of a session has no first attempt")
+}
+func (f *sessionOpening) canceled() { f.done(0, context.Canceled) }
 
 type confirming struct {
 	flight

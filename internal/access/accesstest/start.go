@@ -56,6 +56,18 @@ func (f *Fake) StartSend(owner, name string, bodies [][]byte, delay time.Duratio
 	return start(func(ctx context.Context) ([]cmq.MsgID, error) { return f.Send(ctx, owner, name, bodies, delay) }, done, func([]cmq.MsgID) {})
 }
 
+// StartOpenSession is OpenSession.
+func (f *Fake) StartOpenSession(owner, name string, id uint64, done func(uint64, error)) cmq.Pending {
+	return start(func(ctx context.Context) (uint64, error) { return f.OpenSession(ctx, owner, name, id) }, done, func(uint64) {})
+}
+
+// StartSendOnce is SendOnce.
+func (f *Fake) StartSendOnce(owner, name string, bodies [][]byte, delay time.Duration, session cmq.Session, done func([]cmq.MsgID, error)) cmq.Pending {
+	return start(func(ctx context.Context) ([]cmq.MsgID, error) {
+		return f.SendOnce(ctx, owner, name, bodies, delay, session)
+	}, done, func([]cmq.MsgID) {})
+}
+
 // StartReceive is Receive.
 func (f *Fake) StartReceive(owner, name string, max int, wait *time.Duration, lock time.Duration, done func([]cmq.Message, error)) cmq.Pending {
 	return start(func(ctx context.Context) ([]cmq.Message, error) { return f.Receive(ctx, owner, name, max, wait, lock) }, done,

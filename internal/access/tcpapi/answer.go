@@ -67,6 +67,12 @@ func (h *head) appendTo(b []byte, body int) []byte {
 // plain lays out an answer without a body.
 func (b *batch) plain(h head) { b.buf = h.appendTo(b.buf, 0) }
 
+// epoch lays out the answer to the opening of a session.
+func (b *batch) epoch(h head, epoch uint64) {
+	b.buf = h.appendTo(b.buf, sizeVarint(fieldSessionEpoch, epoch))
+	b.buf = appendVarint(b.buf, fieldSessionEpoch, epoch)
+}
+
 // ids lays out the answer to a send.
 func (b *batch) ids(h head, ids []cmq.MsgID) {
 	size := 0

@@ -49,6 +49,7 @@ type sendView struct {
 	delay              uint32
 	transaction        int32
 	firstQueryInterval int32
+	session            sessionView
 }
 
 func (v *sendView) merge(b []byte) error {
@@ -68,6 +69,56 @@ func (v *sendView) merge(b []byte) error {
 			v.transaction = int32(f.int)
 		case f.isInt(5):
 			v.firstQueryInterval = int32(f.int)
+		case f.isData(fieldSession):
+			if err := v.session.merge(f.data); err != nil {
+				return err
+			}
+		}
+	}
+	return f.err
+}
+
+// sessionView is a Session (10000 of a send).
+type sessionView struct {
+	given                      bool
+	id, epoch, number, acked   uint64
+	hasID, hasEpoch, hasNumber bool
+}
+
+func (v *sessionView) merge(b []byte) error {
+	v.given = true
+	f := fields{rest: b}
+	for f.next() {
+		switch {
+		case f.isInt(1):
+			v.id, v.hasID = f.int, true
+		case f.isInt(2):
+			v.epoch, v.hasEpoch = f.int, true
+		case f.isInt(3):
+			v.number, v.hasNumber = f.int, true
+		case f.isInt(4):
+			v.acked = f.int
+		}
+	}
+	return f.err
+}
+
+// openView is an OpenSession (10003).
+type openView struct {
+	queue    []byte
+	hasQueue bool
+	id       uint64
+	hasID    bool
+}
+
+func (v *openView) merge(b []byte) error {
+	f := fields{rest: b}
+	for f.next() {
+		switch {
+		case f.isData(1):
+			v.queue, v.hasQueue = f.data, true
+		case f.isInt(2):
+			v.id, v.hasID = f.int, true
 		}
 	}
 	return f.err

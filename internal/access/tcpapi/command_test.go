@@ -70,6 +70,20 @@ func TestCommands(t *testing.T) {
 			m.ChangeVisibility = &pb.ChangeVisibility{QueueName: &queue, VisibleTimeout: &lock, ReceiptHandleList: handles}
 			return m
 		}
+		open := func(queue string, id uint64) *pb.CMQProto {
+			m := ask(7, cmdOpenSession)
+			m.OpenSession = &pb.OpenSession{QueueName: &queue, SessionId: &id}
+			return m
+		}
+		once := func(m *pb.CMQProto, id, epoch, number uint64) *pb.CMQProto {
+			s := &pb.Session{Id: &id, Epoch: &epoch, Number: &number, Acked: proto.Uint64(1)}
+			if m.TcpSendMsg != nil {
+				m.TcpSendMsg.Session = s
+			} else {
+				m.TcpBatchSendMsg.Session = s
+			}
+			return m
+		}
 		with := func(m *pb.CMQProto, change func(*pb.CMQProto)) *pb.CMQProto { change(m); return m }
 		for _, row := range []struct {
 			name string
@@ -164,6 +178,25 @@ func TestCommands(t *testing.T) {
 			{"change visibility, nothing", ask(7, cmdChangeVisibility), result(cmq.ErrParameterMissing("change_visibility"))},
 			{"stop waiting, nothing", ask(7, cmdStopWaiting), result(cmq.ErrParameterMissing("stop_waiting"))},
 			{"stop waiting, no number", with(ask(7, cmdStopWaiting), func(m *pb.CMQProto) { m.StopWaiting = &pb.StopWaiting{} }), result(cmq.ErrParameterMissing("seqno"))},
+
+			{"open session", open("jq", 5), ok + " session_epoch:13"},
+			{"open session, taken over", open("jq", 5), ok + " session_epoch:14"},
+			{"open session, unknown queue", open("none", 5), result(cmq.ErrQueueNotExist)},
+			{"open session, wrong name", open("j q", 5), result(cmq.ErrQueueName)},
+			{"open session 0", open("jq", 0), result(cmq.ErrParameterRange("session_id"))},
+			{"open session, no id", with(open("jq", 5), func(m *pb.CMQProto) { m.OpenSession.SessionId = nil }), result(cmq.ErrParameterMissing("session_id"))},
+			{"open session, nothing", ask(7, cmdOpenSession), result(cmq.ErrParameterMissing("open_session"))},
+			{"send once", once(sendTo(6, "jq", "once"), 5, 14, 1), ok + " msgids:4503599627431936"},
+			{"send once more", once(sendTo(6, "jq", "once"), 5, 14, 1), ok + " msgids:4503599627431936"},
+			{"batch send once", once(batchSendTo(6, "jq", 0, "a", "b"), 5, 14, 2), ok + " msgids:4503599627436032 msgids:4503599627440128"},
+			{"batch send once more", once(batchSendTo(6, "jq", 0, "a", "b"), 5, 14, 2), ok + " msgids:4503599627436032 msgids:4503599627440128"},
+			{"send in a session that was taken over", once(sendTo(6, "jq", "x"), 5, 13, 3), result(cmq.ErrSession)},
+			{"send in a session of 0", once(sendTo(6, "jq", "x"), 0, 1, 3), result(cmq.ErrParameterRange("id"))},
+			{"send in a session, number 0", once(sendTo(6, "jq", "x"), 5, 14, 0), result(cmq.ErrParameterRange("number"))},
+			{"send in a session, no epoch", with(once(sendTo(6, "jq", "x"), 5, 14, 3), func(m *pb.CMQProto) { m.TcpSendMsg.Session.Epoch = nil }), result(cmq.ErrParameterMissing("epoch"))},
+			{"send in a session, no number", with(once(sendTo(6, "jq", "x"), 5, 14, 3), func(m *pb.CMQProto) { m.TcpSendMsg.Session.Number = nil }), result(cmq.ErrParameterMissing("number"))},
+			{"send in a session, no id", with(once(sendTo(6, "jq", "x"), 5, 14, 3), func(m *pb.CMQProto) { m.TcpSendMsg.Session.Id = nil }), result(cmq.ErrParameterMissing("id"))},
+			{"send in a session, prepared", with(once(sendTo(6, "jq", "x"), 5, 14, 3), func(m *pb.CMQProto) { m.TcpSendMsg.IsTransaction = proto.Int32(1) }), result(cmq.ErrNotAllowed)},
 
 			{"heartbeat", ask(27, cmdHeartbeat), ok},
 			{"query from a client", ask(28, cmdQuery), result(cmq.ErrAction("1042"))},

@@ -275,6 +275,8 @@ func (c *conn) handle(frame []byte, own bool) error {
 		c.changeVisibility()
 	case cmdStopWaiting:
 		c.stopWaiting()
+	case cmdOpenSession:
+		c.openSession()
 	default:
 		c.plain(refusal(e.seqno, e.cmd, cmq.ErrAction(strconv.Itoa(int(e.cmd)))))
 	}

@@ -19,6 +19,7 @@ const (
 
 	cmdChangeVisibility = 10001 // ours
 	cmdStopWaiting      = 10002 // ours
+	cmdOpenSession      = 10003 // ours
 )
 
 // Fields of CMQProto. Those from 10000 on are kept for extensions of ours.
@@ -49,6 +50,10 @@ const (
 
 	fieldChangeVisibility = 10001
 	fieldStopWaiting      = 10002
+	fieldOpenSession      = 10003
+	fieldSessionEpoch     = 10004
+
+	fieldSession = 10000 // of the body of a send
 )
 
 // envelope is a view of a CMQProto that arrived. Its body aliases the frame.

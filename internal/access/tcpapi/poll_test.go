@@ -264,6 +264,12 @@ func (s *silent) StartSend(string, string, [][]byte, time.Duration, func([]cmq.M
 	return s
 }
 
+func (s *silent) StartOpenSession(string, string, uint64, func(uint64, error)) cmq.Pending { return s }
+
+func (s *silent) StartSendOnce(string, string, [][]byte, time.Duration, cmq.Session, func([]cmq.MsgID, error)) cmq.Pending {
+	return s
+}
+
 func (s *silent) StartReceive(_, _ string, _ int, _ *time.Duration, _ time.Duration, done func([]cmq.Message, error)) cmq.Pending {
 	s.mu.Lock()
 	defer s.mu.Unlock()

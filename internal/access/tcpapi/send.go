@@ -35,6 +35,10 @@ func (c *conn) send() {
 		return
 	}
 	delay := time.Duration(v.delay) * time.Second
+	if v.session.given {
+		r.keep(c.door.config.Backend.StartSendOnce(r.owner, r.name, v.bodies, delay, v.session.session(), r.sent))
+		return
+	}
 	r.keep(c.door.config.Backend.StartSend(r.owner, r.name, v.bodies, delay, r.sent))
 }
 
@@ -59,6 +63,10 @@ func (c *conn) checkSend(r *request, v *sendView) (refused *cmq.Error) {
 		return cmq.ErrDelayRange
 	case v.transaction != 0 && v.delay != 0:
 		return cmq.ErrNotAllowed // it becomes visible when it is committed
+	case v.transaction != 0 && v.session.given:
+		return cmq.ErrNotAllowed // sessions have no prepared messages
+	case v.session.given:
+		return v.session.check()
 	}
 	return nil
 }

@@ -108,19 +108,20 @@ func FuzzAuth(f *testing.F) {
 func FuzzSend(f *testing.F) {
 	m := sendTo(1, "jq", "hello").TcpSendMsg
 	m.DelaySeconds, m.IsTransaction, m.FirstQueryInterval = proto.Uint32(1<<32-1), proto.Int32(1), proto.Int32(-5)
+	m.Session = &pb.Session{Id: proto.Uint64(1), Epoch: proto.Uint64(2), Number: proto.Uint64(3)}
 	wrong(f, m)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		v := new(sendView)
-		agree(t, data, new(pb.SendMsg), v, func() bool { return !v.hasQueue },
+		agree(t, data, new(pb.SendMsg), v, func() bool { return !v.hasQueue || v.session.partial() },
 			func(m *pb.SendMsg) []any {
 				var bodies []string
 				if m.MsgBody != nil {
 					bodies = []string{string(m.MsgBody)}
 				}
-				return []any{m.GetQueueName(), bodies, m.GetDelaySeconds(), m.GetIsTransaction(), m.GetFirstQueryInterval()}
+				return []any{m.GetQueueName(), bodies, m.GetDelaySeconds(), m.GetIsTransaction(), m.GetFirstQueryInterval(), m.Session != nil, m.GetSession().GetNumber()}
 			},
 			func() []any {
-				return []any{string(v.queue), texts(v.bodies), v.delay, v.transaction, v.firstQueryInterval}
+				return []any{string(v.queue), texts(v.bodies), v.delay, v.transaction, v.firstQueryInterval, v.session.given, v.session.number}
 			})
 	})
 }
@@ -128,15 +129,16 @@ func FuzzSend(f *testing.F) {
 func FuzzBatchSend(f *testing.F) {
 	m := batchSendTo(1, "jq", 7, "hello", "", "you").TcpBatchSendMsg
 	m.IsTransaction, m.FirstQueryInterval = proto.Int32(1), proto.Int32(5000)
+	m.Session = &pb.Session{Id: proto.Uint64(1), Epoch: proto.Uint64(2), Number: proto.Uint64(3)}
 	wrong(f, m)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		v := &sendView{batch: true}
-		agree(t, data, new(pb.BatchSendMsg), v, func() bool { return !v.hasQueue },
+		agree(t, data, new(pb.BatchSendMsg), v, func() bool { return !v.hasQueue || v.session.partial() },
 			func(m *pb.BatchSendMsg) []any {
-				return []any{m.GetQueueName(), texts(m.MsgBody), m.GetDelaySeconds(), m.GetIsTransaction(), m.GetFirstQueryInterval()}
+				return []any{m.GetQueueName(), texts(m.MsgBody), m.GetDelaySeconds(), m.GetIsTransaction(), m.GetFirstQueryInterval(), m.Session != nil, m.GetSession().GetNumber()}
 			},
 			func() []any {
-				return []any{string(v.queue), texts(v.bodies), v.delay, v.transaction, v.firstQueryInterval}
+				return []any{string(v.queue), texts(v.bodies), v.delay, v.transaction, v.firstQueryInterval, v.session.given, v.session.number}
 			})
 	})
 }
@@ -210,6 +212,30 @@ func FuzzStopWaiting(f *testing.F) {
 		agree(t, data, new(pb.StopWaiting), v, func() bool { return !v.hasSeqno },
 			func(m *pb.StopWaiting) []any { return []any{m.GetSeqno()} },
 			func() []any { return []any{v.seqno} })
+	})
+}
+
+// partial: a field that must be there is not.
+func (v *sessionView) partial() bool { return v.given && (!v.hasID || !v.hasEpoch || !v.hasNumber) }
+
+func FuzzOpenSession(f *testing.F) {
+	wrong(f, &pb.OpenSession{QueueName: proto.String("jq"), SessionId: proto.Uint64(1 << 63)})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v := new(openView)
+		agree(t, data, new(pb.OpenSession), v, func() bool { return !v.hasQueue || !v.hasID },
+			func(m *pb.OpenSession) []any { return []any{m.GetQueueName(), m.GetSessionId()} },
+			func() []any { return []any{string(v.queue), v.id} })
+	})
+}
+
+func FuzzSession(f *testing.F) {
+	wrong(f, &pb.Session{Id: proto.Uint64(1 << 63), Epoch: proto.Uint64(2), Number: proto.Uint64(3), Acked: proto.Uint64(4)})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v := new(sessionView)
+		v.given = true
+		agree(t, data, new(pb.Session), v, v.partial,
+			func(m *pb.Session) []any { return []any{m.GetId(), m.GetEpoch(), m.GetNumber(), m.GetAcked()} },
+			func() []any { return []any{v.id, v.epoch, v.number, v.acked} })
 	})
 }
 

@@ -53,6 +53,8 @@ type CMQProto struct {
 	TransactionQuery        *TransactionQuery        `protobuf:"bytes,223,opt,name=transaction_query,json=transactionQuery" json:"transaction_query,omitempty"`
 	ChangeVisibility        *ChangeVisibility        `protobuf:"bytes,10001,opt,name=change_visibility,json=changeVisibility" json:"change_visibility,omitempty"`
 	StopWaiting             *StopWaiting             `protobuf:"bytes,10002,opt,name=stop_waiting,json=stopWaiting" json:"stop_waiting,omitempty"`
+	OpenSession             *OpenSession             `protobuf:"bytes,10003,opt,name=open_session,json=openSession" json:"open_session,omitempty"`
+	SessionEpoch            *uint64                  `protobuf:"varint,10004,opt,name=session_epoch,json=sessionEpoch" json:"session_epoch,omitempty"`
 	unknownFields           protoimpl.UnknownFields
 	sizeCache               protoimpl.SizeCache
 }
@@ -262,6 +264,20 @@ func (x *CMQProto) GetStopWaiting() *StopWaiting {
 	return nil
 }
 
+func (x *CMQProto) GetOpenSession() *OpenSession {
+	if x != nil {
+		return x.OpenSession
+	}
+	return nil
+}
+
+func (x *CMQProto) GetSessionEpoch() uint64 {
+	if x != nil && x.SessionEpoch != nil {
+		return *x.SessionEpoch
+	}
+	return 0
+}
+
 // Envelope is CMQProto without its bodies, for the comparison with a reader that only looks for them.
 type Envelope struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -398,6 +414,7 @@ type SendMsg struct {
 	DelaySeconds       *uint32                `protobuf:"varint,3,opt,name=delay_seconds,json=delaySeconds" json:"delay_seconds,omitempty"`
 	IsTransaction      *int32                 `protobuf:"varint,4,opt,name=is_transaction,json=isTransaction" json:"is_transaction,omitempty"`
 	FirstQueryInterval *int32                 `protobuf:"varint,5,opt,name=first_query_interval,json=firstQueryInterval" json:"first_query_interval,omitempty"`
+	Session            *Session               `protobuf:"bytes,10000,opt,name=session" json:"session,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -467,6 +484,13 @@ func (x *SendMsg) GetFirstQueryInterval() int32 {
 	return 0
 }
 
+func (x *SendMsg) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
 type BatchSendMsg struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	QueueName          *string                `protobuf:"bytes,1,req,name=queue_name,json=queueName" json:"queue_name,omitempty"`
@@ -474,6 +498,7 @@ type BatchSendMsg struct {
 	DelaySeconds       *uint32                `protobuf:"varint,3,opt,name=delay_seconds,json=delaySeconds" json:"delay_seconds,omitempty"`
 	IsTransaction      *int32                 `protobuf:"varint,4,opt,name=is_transaction,json=isTransaction" json:"is_transaction,omitempty"`
 	FirstQueryInterval *int32                 `protobuf:"varint,5,opt,name=first_query_interval,json=firstQueryInterval" json:"first_query_interval,omitempty"`
+	Session            *Session               `protobuf:"bytes,10000,opt,name=session" json:"session,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -541,6 +566,13 @@ func (x *BatchSendMsg) GetFirstQueryInterval() int32 {
 		return *x.FirstQueryInterval
 	}
 	return 0
+}
+
+func (x *BatchSendMsg) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
 }
 
 type PullMsg struct {
@@ -1511,12 +1543,131 @@ func (x *StopWaiting) GetSeqno() int64 {
 	return 0
 }
 
+type OpenSession struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	QueueName     *string                `protobuf:"bytes,1,req,name=queue_name,json=queueName" json:"queue_name,omitempty"`
+	SessionId     *uint64                `protobuf:"varint,2,req,name=session_id,json=sessionId" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSession) Reset() {
+	*x = OpenSession{}
+	mi := &file_cmq_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSession) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSession) ProtoMessage() {}
+
+func (x *OpenSession) ProtoReflect() protoreflect.Message {
+	mi := &file_cmq_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSession.ProtoReflect.Descriptor instead.
+func (*OpenSession) Descriptor() ([]byte, []int) {
+	return file_cmq_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *OpenSession) GetQueueName() string {
+	if x != nil && x.QueueName != nil {
+		return *x.QueueName
+	}
+	return ""
+}
+
+func (x *OpenSession) GetSessionId() uint64 {
+	if x != nil && x.SessionId != nil {
+		return *x.SessionId
+	}
+	return 0
+}
+
+type Session struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            *uint64                `protobuf:"varint,1,req,name=id" json:"id,omitempty"`
+	Epoch         *uint64                `protobuf:"varint,2,req,name=epoch" json:"epoch,omitempty"`
+	Number        *uint64                `protobuf:"varint,3,req,name=number" json:"number,omitempty"`
+	Acked         *uint64                `protobuf:"varint,4,opt,name=acked" json:"acked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Session) Reset() {
+	*x = Session{}
+	mi := &file_cmq_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Session) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Session) ProtoMessage() {}
+
+func (x *Session) ProtoReflect() protoreflect.Message {
+	mi := &file_cmq_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Session.ProtoReflect.Descriptor instead.
+func (*Session) Descriptor() ([]byte, []int) {
+	return file_cmq_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Session) GetId() uint64 {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return 0
+}
+
+func (x *Session) GetEpoch() uint64 {
+	if x != nil && x.Epoch != nil {
+		return *x.Epoch
+	}
+	return 0
+}
+
+func (x *Session) GetNumber() uint64 {
+	if x != nil && x.Number != nil {
+		return *x.Number
+	}
+	return 0
+}
+
+func (x *Session) GetAcked() uint64 {
+	if x != nil && x.Acked != nil {
+		return *x.Acked
+	}
+	return 0
+}
+
 var File_cmq_proto protoreflect.FileDescriptor
 
 const file_cmq_proto_rawDesc = "" +
 	"\n" +
-	"\tcmq.proto\x12\acmq.tcp\"\xa7\n" +
-	"\n" +
+	"\tcmq.proto\x12\acmq.tcp\"\x87\v\n" +
 	"\bCMQProto\x12\x14\n" +
 	"\x05seqno\x18\x01 \x02(\x03R\x05seqno\x12\x10\n" +
 	"\x03cmd\x18\x02 \x02(\x05R\x03cmd\x12\x16\n" +
@@ -1547,7 +1698,9 @@ const file_cmq_proto_rawDesc = "" +
 	"\x19transaction_confirm_reply\x18\xde\x01 \x01(\v2 .cmq.tcp.TransactionConfirmReplyR\x17transactionConfirmReply\x12G\n" +
 	"\x11transaction_query\x18\xdf\x01 \x01(\v2\x19.cmq.tcp.TransactionQueryR\x10transactionQuery\x12G\n" +
 	"\x11change_visibility\x18\x91N \x01(\v2\x19.cmq.tcp.ChangeVisibilityR\x10changeVisibility\x128\n" +
-	"\fstop_waiting\x18\x92N \x01(\v2\x14.cmq.tcp.StopWaitingR\vstopWaiting\"O\n" +
+	"\fstop_waiting\x18\x92N \x01(\v2\x14.cmq.tcp.StopWaitingR\vstopWaiting\x128\n" +
+	"\fopen_session\x18\x93N \x01(\v2\x14.cmq.tcp.OpenSessionR\vopenSession\x12$\n" +
+	"\rsession_epoch\x18\x94N \x01(\x04R\fsessionEpoch\"O\n" +
 	"\bEnvelope\x12\x14\n" +
 	"\x05seqno\x18\x01 \x02(\x03R\x05seqno\x12\x10\n" +
 	"\x03cmd\x18\x02 \x02(\x05R\x03cmd\x12\x1b\n" +
@@ -1556,21 +1709,23 @@ const file_cmq_proto_rawDesc = "" +
 	"\tsecret_id\x18\x01 \x02(\tR\bsecretId\x12\x1c\n" +
 	"\tsignature\x18\x02 \x02(\tR\tsignature\x12\x1b\n" +
 	"\tclient_id\x18\x03 \x02(\tR\bclientId\x12)\n" +
-	"\x10signature_method\x18\x04 \x02(\tR\x0fsignatureMethod\"\xc0\x01\n" +
+	"\x10signature_method\x18\x04 \x02(\tR\x0fsignatureMethod\"\xed\x01\n" +
 	"\aSendMsg\x12\x1d\n" +
 	"\n" +
 	"queue_name\x18\x01 \x02(\tR\tqueueName\x12\x18\n" +
 	"\amsgBody\x18\x02 \x01(\fR\amsgBody\x12#\n" +
 	"\rdelay_seconds\x18\x03 \x01(\rR\fdelaySeconds\x12%\n" +
 	"\x0eis_transaction\x18\x04 \x01(\x05R\risTransaction\x120\n" +
-	"\x14first_query_interval\x18\x05 \x01(\x05R\x12firstQueryInterval\"\xc5\x01\n" +
+	"\x14first_query_interval\x18\x05 \x01(\x05R\x12firstQueryInterval\x12+\n" +
+	"\asession\x18\x90N \x01(\v2\x10.cmq.tcp.SessionR\asession\"\xf2\x01\n" +
 	"\fBatchSendMsg\x12\x1d\n" +
 	"\n" +
 	"queue_name\x18\x01 \x02(\tR\tqueueName\x12\x18\n" +
 	"\amsgBody\x18\x02 \x03(\fR\amsgBody\x12#\n" +
 	"\rdelay_seconds\x18\x03 \x01(\rR\fdelaySeconds\x12%\n" +
 	"\x0eis_transaction\x18\x04 \x01(\x05R\risTransaction\x120\n" +
-	"\x14first_query_interval\x18\x05 \x01(\x05R\x12firstQueryInterval\"}\n" +
+	"\x14first_query_interval\x18\x05 \x01(\x05R\x12firstQueryInterval\x12+\n" +
+	"\asession\x18\x90N \x01(\v2\x10.cmq.tcp.SessionR\asession\"}\n" +
 	"\aPullMsg\x12\x1d\n" +
 	"\n" +
 	"queue_name\x18\x01 \x02(\tR\tqueueName\x12*\n" +
@@ -1649,7 +1804,17 @@ const file_cmq_proto_rawDesc = "" +
 	"\x13receipt_handle_list\x18\x02 \x03(\x04R\x11receiptHandleList\x12'\n" +
 	"\x0fvisible_timeout\x18\x03 \x02(\rR\x0evisibleTimeout\"#\n" +
 	"\vStopWaiting\x12\x14\n" +
-	"\x05seqno\x18\x01 \x02(\x03R\x05seqnoB5Z3github.com/opencmq/cmq/internal/access/tcpapi/tcppb"
+	"\x05seqno\x18\x01 \x02(\x03R\x05seqno\"K\n" +
+	"\vOpenSession\x12\x1d\n" +
+	"\n" +
+	"queue_name\x18\x01 \x02(\tR\tqueueName\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x02 \x02(\x04R\tsessionId\"]\n" +
+	"\aSession\x12\x0e\n" +
+	"\x02id\x18\x01 \x02(\x04R\x02id\x12\x14\n" +
+	"\x05epoch\x18\x02 \x02(\x04R\x05epoch\x12\x16\n" +
+	"\x06number\x18\x03 \x02(\x04R\x06number\x12\x14\n" +
+	"\x05acked\x18\x04 \x01(\x04R\x05ackedB5Z3github.com/opencmq/cmq/internal/access/tcpapi/tcppb"
 
 var (
 	file_cmq_proto_rawDescOnce sync.Once
@@ -1663,7 +1828,7 @@ func file_cmq_proto_rawDescGZIP() []byte {
 	return file_cmq_proto_rawDescData
 }
 
-var file_cmq_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_cmq_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_cmq_proto_goTypes = []any{
 	(*CMQProto)(nil),                    // 0: cmq.tcp.CMQProto
 	(*Envelope)(nil),                    // 1: cmq.tcp.Envelope
@@ -1686,6 +1851,8 @@ var file_cmq_proto_goTypes = []any{
 	(*TransactionQuery)(nil),            // 18: cmq.tcp.TransactionQuery
 	(*ChangeVisibility)(nil),            // 19: cmq.tcp.ChangeVisibility
 	(*StopWaiting)(nil),                 // 20: cmq.tcp.StopWaiting
+	(*OpenSession)(nil),                 // 21: cmq.tcp.OpenSession
+	(*Session)(nil),                     // 22: cmq.tcp.Session
 }
 var file_cmq_proto_depIdxs = []int32{
 	7,  // 0: cmq.tcp.CMQProto.pull_rsp:type_name -> cmq.tcp.PullRsp
@@ -1705,14 +1872,17 @@ var file_cmq_proto_depIdxs = []int32{
 	18, // 14: cmq.tcp.CMQProto.transaction_query:type_name -> cmq.tcp.TransactionQuery
 	19, // 15: cmq.tcp.CMQProto.change_visibility:type_name -> cmq.tcp.ChangeVisibility
 	20, // 16: cmq.tcp.CMQProto.stop_waiting:type_name -> cmq.tcp.StopWaiting
-	7,  // 17: cmq.tcp.BatchPullRsp.msg_list:type_name -> cmq.tcp.PullRsp
-	15, // 18: cmq.tcp.TransactionConfirm.item:type_name -> cmq.tcp.TransactionConfirmItem
-	17, // 19: cmq.tcp.TransactionConfirmReply.item:type_name -> cmq.tcp.TransactionConfirmReplyItem
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	21, // 17: cmq.tcp.CMQProto.open_session:type_name -> cmq.tcp.OpenSession
+	22, // 18: cmq.tcp.SendMsg.session:type_name -> cmq.tcp.Session
+	22, // 19: cmq.tcp.BatchSendMsg.session:type_name -> cmq.tcp.Session
+	7,  // 20: cmq.tcp.BatchPullRsp.msg_list:type_name -> cmq.tcp.PullRsp
+	15, // 21: cmq.tcp.TransactionConfirm.item:type_name -> cmq.tcp.TransactionConfirmItem
+	17, // 22: cmq.tcp.TransactionConfirmReply.item:type_name -> cmq.tcp.TransactionConfirmReplyItem
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_cmq_proto_init() }
@@ -1726,7 +1896,7 @@ func file_cmq_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cmq_proto_rawDesc), len(file_cmq_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
