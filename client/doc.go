@@ -40,7 +40,8 @@
 // A request is repeated by itself only when that cannot do harm: when it certainly was not carried out (no connection
 // could be made, the connection broke before the request had left, the service refused it for its rate), and after a
 // broken connection when repeating it changes nothing (the reading actions, SetQueueAttributes). A send whose
-// connection broke is not repeated, because the message might be stored twice; the caller decides.
+// connection broke is not repeated, because the message might be stored twice; the caller decides. In a Producer with Once,
+// which has a session with cmq over TCP, it is repeated, and stored once.
 //
 // # Watching
 //

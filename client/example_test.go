@@ -168,6 +168,20 @@ func ExampleProducer() {
 	// <nil>
 }
 
+// With Once a batch is sent again whatever became of the first attempt, and its messages are stored once.
+func ExampleProducer_once() {
+	c := tcpService()
+	defer c.Close()
+	ctx := context.Background()
+	p := c.Queue("payments").NewProducer(client.ProducerOptions{Once: true, RetryFor: 5 * time.Minute})
+	id, err := p.Send(ctx, "credit account 4711")
+	fmt.Println(id, err)
+	fmt.Println(p.Close(ctx))
+	// Output:
+	// 1 <nil>
+	// <nil>
+}
+
 // A consumer works until its context ends. A message is deleted when its handler returns nil, and comes again when it
 // returns an error.
 func ExampleQueue_Consume() {
