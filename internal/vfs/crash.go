@@ -223,3 +223,48 @@ func cloneNode(n *inode, done map[*inode]*inode) *inode {
 	}
 	return c
 }
+
+// Fork returns a disk like this one, with all that is not synced yet, so that one state can be crashed in many ways. It has no hook, no
+// injected faults, no limit and no program. What a failed sync lost is not in it.
+func (d *Disk) Fork(rng *rand.Rand) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := NewDisk(rng)
+	done := map[*inode]*inode{}
+	c.root, c.seq = forkNode(d.root, done), d.seq
+	for _, n := range d.unsynced {
+		if to := done[n]; to != nil {
+			c.list(to)
+		}
+	}
+	c.used, c.nodes = sizes(c.root)
+	return c
+}
+
+func forkNode(n *inode, done map[*inode]*inode) *inode {
+	if n == nil || done[n] != nil {
+		return done[n]
+	}
+	if n.dir == nil {
+		c := n.clone()
+		c.bad = maps.Clone(n.bad)
+		c.restart(slices.Clone(n.pending))
+		done[n] = c
+		return c
+	}
+	c := newDirectory()
+	done[n] = c
+	forkNames(c.dir.durable, n.dir.durable, done)
+	forkNames(c.dir.live, n.dir.live, done)
+	for _, p := range n.dir.pending {
+		p.node = forkNode(p.node, done)
+		c.dir.pending = append(c.dir.pending, p)
+	}
+	return c
+}
+
+func forkNames(to, from map[string]*inode, done map[*inode]*inode) {
+	for name, n := range from {
+		to[name] = forkNode(n, done)
+	}
+}
