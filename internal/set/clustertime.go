@@ -28,7 +28,8 @@ type clusterTime struct {
 	warm  bool
 	base  time.Duration // cluster time since the Unix epoch, at mono
 	mono  time.Duration
-	slew  int64 // parts per million
+	slew  int64  // parts per million
+	term  uint64 // of the leader whose time it is, the own one too
 	peers map[cmq.NodeID]peerClock
 }
 
@@ -54,9 +55,18 @@ func (c *clusterTime) exact(now Now) time.Duration {
 	return c.base + elapsed + elapsed/1_000_000*time.Duration(c.slew)
 }
 
-// heard takes over the leader's value.
-func (c *clusterTime) heard(ms int64, now Now) {
-	c.warm, c.base, c.mono, c.slew = true, millis(ms), now.Mono, 0
+// heard takes over the value of the leader of a term. What an older one said does not count any more.
+func (c *clusterTime) heard(ms int64, term uint64, now Now) {
+	if term >= c.term {
+		c.warm, c.base, c.mono, c.slew, c.term = true, millis(ms), now.Mono, 0, term
+	}
+}
+
+// forget makes a replica cold that has entries of a leader that it did not hear: its own estimate may be early by that one's.
+func (c *clusterTime) forget(term uint64) {
+	if c.term < term {
+		c.warm = false
+	}
 }
 
 func (c *clusterTime) peer(id cmq.NodeID, m *Message, now Now) {
@@ -70,14 +80,14 @@ func (c *clusterTime) peer(id cmq.NodeID, m *Message, now Now) {
 	c.peers[id] = p
 }
 
-// start fixes the value a new leader begins with; floor is the time of the newest batch applied. It reports
+// start fixes the value the leader of a new term begins with; floor is the time of the newest batch applied. It reports
 // false while a cold leader has not yet heard from a quorum of the voters.
-func (c *clusterTime) start(now Now, self cmq.NodeID, voters []uint64, floor int64) bool {
+func (c *clusterTime) start(now Now, term uint64, self cmq.NodeID, voters []uint64, floor int64) bool {
 	if !c.warm && !c.warmUp(now, self, voters) {
 		return false
 	}
 	at := max(c.exact(now), millis(floor))
-	c.base, c.mono = at, now.Mono
+	c.base, c.mono, c.term = at, now.Mono, term
 	return true
 }
 

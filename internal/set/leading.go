@@ -84,7 +84,7 @@ func (r *Replica) maybeLead(now Now) bool {
 	if r.leading || r.leader != r.id || r.appTerm != r.term {
 		return r.leading
 	}
-	if !r.clock.start(now, r.id, r.conf.GetVoters(), r.machine.Time()) {
+	if !r.clock.start(now, r.term, r.id, r.conf.GetVoters(), r.machine.Time()) {
 		return false
 	}
 	r.leading = true

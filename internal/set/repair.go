@@ -454,6 +454,9 @@ func (r *Replica) remember(now Now) {
 func (r *Replica) recovered(now Now) {
 	r.log.Info("repaired; this replica takes part again", "after", now.Mono-r.repair.since)
 	r.repair = nil
+	if term, err := r.storage.Term(r.storage.log().LastIndex()); err == nil {
+		r.clock.forget(term)
+	}
 	if err := r.startRaft(); err != nil {
 		r.fail(err)
 	}

@@ -306,6 +306,7 @@ func (r *Replica) Tick(now Now) {
 func (r *Replica) Step(now Now, from cmq.NodeID, m Message) {
 	defer r.catch()
 	r.clock.peer(from, &m, now)
+	r.hearTime(now, from, &m)
 	r.disks.heard(from, &m, now)
 	switch {
 	case m.Ask != nil:
@@ -335,16 +336,23 @@ func (r *Replica) catch() {
 	}
 }
 
+// hearTime takes over the leader's time, also in repair: the entries that come meanwhile were made by it.
+func (r *Replica) hearTime(now Now, from cmq.NodeID, m *Message) {
+	if m.Raft == nil || !m.Warm || m.Time == 0 || m.Raft.GetTerm() < r.term || cmq.NodeID(m.Raft.GetFrom()) != from {
+		return
+	}
+	switch m.Raft.GetType() {
+	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
+		r.clock.heard(m.Time, m.Raft.GetTerm(), now)
+	}
+}
+
 func (r *Replica) stepRaft(now Now, from cmq.NodeID, m *Message) {
 	rm := m.Raft
 	if cmq.NodeID(rm.GetTo()) != r.id || cmq.NodeID(rm.GetFrom()) != from {
 		return
 	}
 	switch rm.GetType() {
-	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
-		if rm.GetTerm() >= r.term && m.Warm && m.Time != 0 {
-			r.clock.heard(m.Time, now)
-		}
 	case raftpb.MsgStorageAppend, raftpb.MsgStorageAppendResp, raftpb.MsgStorageApply, raftpb.MsgStorageApplyResp,
 		raftpb.MsgHup, raftpb.MsgBeat, raftpb.MsgProp, raftpb.MsgUnreachable, raftpb.MsgSnapStatus, raftpb.MsgCheckQuorum:
 		return // raft's own, never from a peer
