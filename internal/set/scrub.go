@@ -106,11 +106,22 @@ func (s *scrubber) found(r *Replica, now Now, found []store.Damage) {
 			s.treat(d)
 		case store.KindImage, store.KindManifest:
 			r.checkpoint.want(1)
+		case store.KindSpare:
+			s.renewSpare(r)
 		}
 	}
 	if len(segments) > 0 {
 		r.leave(now, segments, &segment.DamageError{File: found[0].File, Offset: found[0].Offset, Why: found[0].Why})
 	}
+}
+
+// renewSpare has the segment that was made ahead made again. It waits for no append: it is one job of the disk among others.
+func (s *scrubber) renewSpare(r *Replica) {
+	r.jobs = append(r.jobs, &Job{Class: Disk, run: r.storage.log().RenewSpare, done: func(_ Now, err error) {
+		if err != nil && !noRoom(err) { // the next pass finds it again
+			r.fail(err)
+		}
+	}})
 }
 
 // treat takes an archive file in.

@@ -218,6 +218,10 @@ func (o *oracle) notFilled(p *replica, err error) {
 		o.w.stats.hit("bodies gone")
 		return
 	}
+	if errors.Is(err, set.ErrLost) && !p.r.Leading() {
+		o.w.stats.hit("bodies gone") // it was deleted meanwhile, and this replica has not heard of it
+		return
+	}
 	if errors.Is(err, set.ErrUnsure) && !o.w.healthy() {
 		o.w.stats.hit("bodies out of reach")
 		return

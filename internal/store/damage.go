@@ -22,11 +22,12 @@ const (
 	KindImage                    // an image: the next checkpoint replaces it
 	KindRefs                     // references: package reflog knows which
 	KindManifest                 // the root: the next change replaces it
+	KindSpare                    // a segment that was made ahead: Log.RenewSpare
 )
 
 // String is the kind in words.
 func (k Kind) String() string {
-	return [...]string{"?", "log", "archive", "image", "references", "manifest"}[min(int(k), 5)]
+	return [...]string{"?", "log", "archive", "image", "references", "manifest", "spare"}[min(int(k), 6)]
 }
 
 // Damage says that a file is not what was written.
@@ -133,7 +134,11 @@ func (s *Store) scrubLog(throttle func(int) error, report func(Damage)) error {
 			return err
 		}
 	}
-	return nil
+	holes, err := s.log.VerifySpare()
+	for _, h := range holes {
+		report(Damage{File: h.File, Offset: h.Offset, Why: h.Why, Kind: KindSpare, Number: last + 1})
+	}
+	return err
 }
 
 func damageOf(err error, d Damage) Damage {

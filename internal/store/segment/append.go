@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/opencmq/cmq/internal/mutant"
@@ -206,21 +207,26 @@ func (l *Log) roll(need int64, n int) error {
 	if err := l.flush(true); err != nil {
 		return l.died(err)
 	}
-	if err := l.seal(old); err != nil {
-		return l.died(err)
+	sealed, err := l.sealAnywhere(old)
+	if err != nil {
+		l.spare = next
+		return l.noSpaceOrDied(err)
 	}
-	last, term := l.end(old)
-	next.begin = begin{first: last + 1, prevTerm: term, prevEnd: old.end, prevSalt: old.head.salt, hs: l.hs}
+	last, term := l.end(sealed)
+	next.begin = begin{first: last + 1, prevTerm: term, prevEnd: sealed.end, prevSalt: sealed.head.salt, hs: l.hs}
 	next.table = table{first: last + 1, prevTerm: term}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.segs = append(l.segs, next)
+	l.segs = append(slices.Clone(l.segs[:len(l.segs)-1]), sealed, next)
 	l.setSynced(next.end)
-	return nil
+	l.mu.Unlock()
+	if sealed == old {
+		return nil
+	}
+	return old.file.Close()
 }
 
 // noSpaceOrDied tells what passes, a full disk or table of the system, from a failing disk. It is asked only about making a
-// segment that is no part of the log yet.
+// segment that is no part of the log yet, or a copy of one.
 func (l *Log) noSpaceOrDied(err error) error {
 	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.EROFS} {
 		if errors.Is(err, e) {
@@ -254,7 +260,9 @@ func (l *Log) writeFooter(s *segment) (size int64, err error) {
 	last, term := l.end(s)
 	e.add(record{typ: typeFooter, index: last, term: term, payload: s.table.encodeFooter()})
 	bufs := e.commit(last, term, l.hs, s.end, 0)
-	if err := s.file.WritevAt(bufs, s.end); err != nil {
+	if err := s.file.WritevAt(bufs, s.end); errors.Is(err, syscall.EIO) {
+		return 0, fmt.Errorf("%w: %w", errBadPlace, err)
+	} else if err != nil {
 		return 0, err
 	}
 	if err := s.file.Sync(); err != nil {

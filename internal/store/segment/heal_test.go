@@ -303,3 +303,52 @@ func TestRoomBehindTheFooterIsNoDamage(t *testing.T) {
 	require.Empty(t, holes)
 	rig.whole(t, l)
 }
+
+// TestFooterOnABadSectorMovesTheSegment: a log that cannot be sealed in its place is not stuck, neither when it goes on nor when it is
+// replaced.
+func TestFooterOnABadSectorMovesTheSegment(t *testing.T) {
+	patchy := func(d *vfs.Disk) vfs.FS { return vfs.Patchy(d.Mount(), func(string, int64, int) {}) }
+	for name, goOn := range map[string]func(l *Log) error{
+		"roll":    func(l *Log) error { return l.Roll() },
+		"replace": func(l *Log) error { _, err := l.Fresh(1000, 1, HardState{Term: 1}, nil); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := newTestDisk(1)
+			l := mustCreate(t, patchy(disk), testOptions(), 1, 0)
+			must(t, l.Append(entries(1, 300, span(1, 8)...), HardState{Term: 1}, true))
+			pad := 512 - l.active().end%512 + 512 - commitSize - recordSize // the next batch's last record ends a sector or little more
+			must(t, l.Append(entries(1, int(pad), 8), HardState{Term: 1}, true))
+			require.Less(t, l.active().end%512, int64(commitSize))
+			must(t, disk.BadSectors("/log/0000000001.seg", l.active().end, 1))
+			must(t, goOn(l))
+			require.False(t, disk.Sick())
+			wantEntries(t, l, append(entries(1, 300, span(1, 8)...), entries(1, int(pad), 8)...))
+		})
+	}
+}
+
+// TestDamagedSpareIsFound before it is used, or taken for a lost part of the log by the next start.
+func TestDamagedSpareIsFound(t *testing.T) {
+	disk := newTestDisk(1)
+	l := mustCreate(t, disk.Mount(), testOptions(), 1, 0)
+	next := uint64(1)
+	for ; l.spare == nil; next++ {
+		must(t, l.Append(entries(1, 500, next), HardState{Term: 1}, true))
+	}
+	holes, err := l.VerifySpare()
+	must(t, err)
+	require.Empty(t, holes)
+	must(t, disk.Flip("/log/0000000002.seg", 20, 1))
+	holes, err = l.VerifySpare()
+	must(t, err)
+	require.Len(t, holes, 1)
+	require.Equal(t, holes[0].Lo, holes[0].Hi)
+	must(t, l.RenewSpare())
+	holes, err = l.VerifySpare()
+	must(t, err)
+	require.Empty(t, holes)
+	disk.Crash(vfs.LoseAll)
+	l, err = Open(disk.Mount(), "log", testOptions())
+	must(t, err)
+	wantEntries(t, l, entries(1, 500, span(1, next)...))
+}

@@ -362,5 +362,10 @@ func (o *opening) succeed(old, fresh *segment, replace bool) error {
 	if o.sealed && old.size < old.head.size {
 		return nil
 	}
-	return l.seal(old)
+	sealed, err := l.sealAnywhere(old)
+	if err == nil && sealed != old {
+		o.segs[len(o.segs)-2] = sealed
+		err = old.file.Close()
+	}
+	return err
 }

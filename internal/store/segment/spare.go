@@ -1,6 +1,12 @@
 package segment
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
 
 // made is the result of making a segment in the background.
 type made struct {
@@ -113,6 +119,48 @@ func (l *Log) checkSpare() error {
 	l.opt.Logger.Error("the segment that was made ahead is damaged; another one is made", "segment", s.path, "error", err)
 	l.spare = nil
 	return s.file.Close()
+}
+
+// VerifySpare looks whether the segment that was made ahead, if there is one, is still what was made; the hole it gives has no entries.
+// RenewSpare heals it. Any goroutine may call it.
+func (l *Log) VerifySpare() ([]Hole, error) {
+	_, last := l.Numbers()
+	path := filepath.Join(l.dir, fileName(last+1))
+	f, err := l.fs.OpenFile(path, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	probe := &segment{path: path, file: f}
+	var damage *DamageError
+	if err = probe.readHead(last+1, l.opt.identity()); !errors.As(err, &damage) {
+		return nil, err
+	}
+	if _, now := l.Numbers(); now != last { // it is in use, or was replaced
+		return nil, nil
+	}
+	return []Hole{{File: path, Offset: damage.Offset, Why: damage.Why}}, nil
+}
+
+// RenewSpare removes a damaged segment that was made ahead, lest the next Open take it for a lost one of the log, and makes another when
+// it is time. It belongs to the appending goroutine.
+func (l *Log) RenewSpare() error {
+	if l.err != nil {
+		return l.err
+	}
+	l.collect(true)
+	if err := l.checkSpare(); err != nil || l.spare != nil {
+		return err
+	}
+	err := l.fs.Remove(filepath.Join(l.dir, fileName(l.active().head.number+1)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	l.makeAhead()
+	return nil
 }
 
 // closeSpare ends the making of segments.
