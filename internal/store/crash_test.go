@@ -344,8 +344,7 @@ func (c *crash) survive(mode vfs.CrashMode, seed uint64) error {
 		disk.OnOp(nil)
 		disk.Crash(vfs.KillProcess)
 	}
-	s, err := c.open(disk, rng)
-	if err != nil {
+	if _, err := c.open(disk, rng); err != nil {
 		return err
 	}
 	if rng.IntN(8) > 0 {
@@ -353,7 +352,8 @@ func (c *crash) survive(mode vfs.CrashMode, seed uint64) error {
 	}
 	// What it shows is durable, and it goes on from there.
 	disk.Crash(vfs.LoseAll)
-	if s, err = c.open(disk, rng); err != nil {
+	s, err := c.open(disk, rng)
+	if err != nil {
 		return fmt.Errorf("after a power cut: %w", err)
 	}
 	last, hs := s.Log().LastIndex(), s.Log().HardState()

@@ -132,9 +132,6 @@ func (r *frameReader) rest() []byte {
 	return r.chunk[r.lo:r.hi]
 }
 
-// buffered reports whether a frame can be had without waiting, or at least its beginning.
-func (r *frameReader) buffered() bool { return r.lo < r.hi || len(r.stash) > 0 }
-
 func (r *frameReader) drop() {
 	if r.chunk != nil {
 		r.chunks.put(r.chunk)
