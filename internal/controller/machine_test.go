@@ -307,10 +307,11 @@ func TestBadPayloadsDoNotGetIntoTheLog(t *testing.T) {
 	g.elect(0)
 	g.run(0)
 	m := g.machines[0]
+	version := createPayload("a")[0]
 	for name, payload := range map[string][]byte{
 		"nothing":              nil,
-		"newer command":        {2, 7, 0, 0},
-		"unknown command":      {1, 77},
+		"newer command":        {version + 1, 7, 0, 0},
+		"unknown command":      {version, 77},
 		"unknown query":        {1, 0xff},
 		"sync with more":       {1, querySync, 0},
 		"table without number": {1, queryTable},
