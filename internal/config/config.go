@@ -73,7 +73,7 @@ type Log struct {
 
 // Storage says how the disk is used.
 type Storage struct {
-	SegmentBytes  int           `koanf:"segment_bytes" doc:"Size of one file of the log, in bytes; files are made ahead, two for each replica."`
+	SegmentBytes  int           `koanf:"segment_bytes" doc:"Size of one file of the log, in bytes; files are made ahead, two for each replica, and room of one more is kept for a full disk."`
 	CacheBytes    int           `koanf:"cache_bytes" doc:"Newest part of each replica's log that is kept in memory, in bytes."`
 	SoftFreeBytes int           `koanf:"soft_free_bytes" doc:"When less than this is free on the disk of any node of a set, sends are refused until there is more. 0: a twentieth of the disk, at most 2 GiB."`
 	HardFreeBytes int           `koanf:"hard_free_bytes" doc:"When less than this is free, receives are refused too; what is locked can still be deleted. 0: a sixteenth of storage.soft_free_bytes."`

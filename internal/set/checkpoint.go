@@ -3,6 +3,7 @@ package set
 import (
 	"errors"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -33,7 +34,8 @@ type checkpoints struct {
 	again   bool          // the newest two images are of the same index
 	wanted  int           // how many images in any case
 	coding  bool          // an image is being encoded
-	running bool          // the job is out
+	running bool          // a job is out
+	started bool          // the first one, which is about room for all others, was
 	image   store.Image   // being made
 	conf    *raftpb.ConfState
 	stop    *atomic.Bool // of the job that is out
@@ -67,6 +69,8 @@ func (c *checkpoints) due(r *Replica, now Now) bool {
 func (c *checkpoints) step(r *Replica, now Now) {
 	switch {
 	case c.running:
+	case !c.started:
+		c.keepBallast(r)
 	case c.coding:
 		c.encode(r, now)
 	case c.due(r, now):
@@ -77,6 +81,25 @@ func (c *checkpoints) step(r *Replica, now Now) {
 		r.machine.StartImage()
 		c.encode(r, now)
 	}
+}
+
+// keepBallast makes room for a full disk before the first image does.
+func (c *checkpoints) keepBallast(r *Replica) {
+	c.started = true
+	if r.disks.own != SpaceOK {
+		return
+	}
+	c.running, c.stop = true, new(atomic.Bool)
+	r.jobs = append(r.jobs, &Job{Class: Maintenance, run: r.storage.store.KeepBallast, done: func(_ Now, err error) {
+		c.running = false
+		switch {
+		case err == nil:
+		case noRoom(err):
+			r.log.Warn("no room is kept for a full disk yet", "error", err)
+		default:
+			r.fail(err)
+		}
+	}})
 }
 
 func (c *checkpoints) encode(r *Replica, now Now) {
@@ -114,27 +137,31 @@ type chores struct {
 	keepFrom uint64
 	sick     *sickFile
 	missing  []store.Ref
+	roomy    bool // the disk has room for the ballast
 }
 
 func (c *checkpoints) start(r *Replica, _ Now, job ImageJob) {
 	image, conf, st := c.image, c.conf, r.storage.store
 	c.stop = new(atomic.Bool)
 	throttle := r.throttle(r.cfg.MaintainRate, c.stop)
-	work := &chores{keepFrom: r.keepFrom(), sick: r.scrub.first()}
+	work := &chores{keepFrom: r.keepFrom(), sick: r.scrub.first(), roomy: r.disks.own == SpaceOK}
 	saved := false
 	r.jobs = append(r.jobs, &Job{
 		Class: Maintenance, Bytes: c.bytes,
 		run: func() error {
 			parts, files, live, err := job.Run(throttle)
-			if err != nil {
-				return err
+			if err == nil {
+				image.Parts, image.Refs = parts, files
+				err = st.SaveImage(image)
 			}
-			image.Parts, image.Refs = parts, files
-			if err := st.SaveImage(image); err != nil {
-				return err
+			if err == nil {
+				saved = true
+				err = work.run(st, live, throttle)
 			}
-			saved = true
-			return work.run(st, live, throttle)
+			if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+				st.DropBallast() // for the next one, which is tried soon: only an image lets go of what is dead
+			}
+			return err
 		},
 		done: func(now Now, err error) {
 			size := 0
@@ -183,6 +210,11 @@ func (w *chores) run(st *store.Store, live store.Live, throttle func(int) error)
 	}
 	if _, err := st.Maintain(live, w.keepFrom, throttle); err != nil {
 		return err
+	}
+	if w.roomy {
+		if err := st.KeepBallast(); err != nil && !noRoom(err) {
+			return err
+		}
 	}
 	if live == nil {
 		return nil

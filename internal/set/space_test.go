@@ -1,6 +1,7 @@
 package set
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -100,4 +101,38 @@ func TestSlowDiskIsNotHandedTheLeadership(t *testing.T) {
 	c.members[3].syncing(time.Millisecond)
 	c.tick(60)
 	require.Equal(t, cmq.NodeID(3), c.leader().id)
+}
+
+// Nothing is free on the disk, so no image can be made, and without one nothing that is dead is given back: the ballast is for
+// that. When there is room again it is there again.
+func TestFullDiskHasRoomForAnImage(t *testing.T) {
+	c := smallImages(t)
+	l := c.elect(1)
+	c.fillUp(l, 40)
+	ballast := func() (n int) {
+		for _, name := range l.disk.Files() {
+			if strings.Contains(name, "ballast-") {
+				n++
+			}
+		}
+		return n
+	}
+	l.r.checkpoint.want(1)
+	c.tick(2)
+	whole := ballast()
+	require.Positive(t, whole)
+
+	l.r.SetSpace(SpaceHard)
+	l.disk.SetBudget(l.disk.Used())
+	c.propose(l, "one more")
+	c.tick((whole + 2) * (int(pressedEvery/TickInterval) + 2)) // the image may need all of it
+	status := l.r.Status(c.clock())
+	require.Equal(t, status.Applied, status.ImageIndex)
+	require.Less(t, ballast(), whole)
+
+	l.disk.SetBudget(-1)
+	l.r.SetSpace(SpaceOK)
+	l.r.checkpoint.want(1)
+	c.tick(2)
+	require.Equal(t, whole, ballast())
 }

@@ -80,7 +80,7 @@ func (s *Store) Strangers(fsys vfs.FS) (foreign, leftovers []string, err error) 
 	known := s.knownNames()
 	for _, name := range names {
 		switch {
-		case known[name] || s.ofLog(name):
+		case known[name] || s.ofLog(name) || isBallast(name):
 		case s.leftover(name) || filepath.Ext(name) == partSuffix || filepath.Ext(name) == lostSuffix:
 			leftovers = append(leftovers, name)
 		default:

@@ -35,7 +35,7 @@ func (s *Store) removeLeftovers() error {
 			continue // the log is whole by now, but the archive still names the file
 		}
 		switch {
-		case known[name] || s.ofLog(name) || strings.HasSuffix(name, partSuffix):
+		case known[name] || s.ofLog(name) || strings.HasSuffix(name, partSuffix) || isBallast(name):
 			continue
 		case !s.leftover(name):
 			s.logger().Warn("a file that does not belong to the store is left alone", "file", s.path(name))

@@ -16,6 +16,7 @@
 //	0000000009.arc        messages                                        (package archive)
 //	0000000012.image      a state of the machine                          (package checkpoint)
 //	refs-….chunk          references of an image                          (package reflog)
+//	ballast-2             room kept for a full disk                       (ballast.go)
 //	*.lost                the operator's word that the file of that name need not be waited for (alone.go)
 //	*.tmp, *.part         being written or fetched; count for nothing
 //
@@ -118,6 +119,8 @@ type Store struct {
 	remade bool     // Open made the root anew
 	alone  *alone   // of Open; nil: there are other replicas
 
+	ballast sync.Mutex // held while its files change
+
 	mu   sync.Mutex
 	man  manifest
 	next uint64 // number of the next file
@@ -156,6 +159,7 @@ func newStore(fsys vfs.FS, dir string, opt Options, lock io.Closer) *Store {
 		opt.OpenFiles = 128
 	}
 	s := &Store{dir: dir, opt: opt, lock: lock, next: 1, pins: map[uint64]int{}, dead: map[string]bool{}, loss: map[uint64]bool{}}
+	s.opt.Room = s.DropBallast
 	s.fs = Readable(fsys, opt.Logger)
 	return s
 }

@@ -58,7 +58,8 @@ func filling(data []byte, at int64) bool {
 }
 
 // flipBytes changes n bytes of a node's files, each file as likely as any other. Left out are the files without a second
-// copy or a checksum, which say whose directory it is; and, while the node runs, what it reads only when it starts.
+// copy or a checksum, which say whose directory it is; those without content; and, while the node runs, what it reads only when it
+// starts.
 func flipBytes(t *testing.T, dir string, n int, running bool) (flips []Flip) {
 	t.Helper()
 	for len(flips) < n {
@@ -69,7 +70,7 @@ func flipBytes(t *testing.T, dir string, n int, running bool) (flips []Flip) {
 			}
 			base := filepath.Base(name)
 			if err == nil && e.Type().IsRegular() && filepath.Dir(name) != dir && !slices.Contains([]string{"LOCK", "MANIFEST.bad"}, base) &&
-				!strings.HasSuffix(name, ".tmp") && !strings.HasSuffix(name, ".part") && !(running && base == "hardstate") {
+				!strings.HasPrefix(base, "ballast-") && !strings.HasSuffix(name, ".tmp") && !strings.HasSuffix(name, ".part") && !(running && base == "hardstate") {
 				files = append(files, name)
 			}
 			return err

@@ -81,3 +81,36 @@ func (s *scene) fillDisks(nodes []int) time.Duration {
 	s.stillRun()
 	return took
 }
+
+// All disks are full to the last byte, by something else. Deletes fit, and what they leave dead is given back, which needs room
+// itself: for an image of the state, and for the next files of the log.
+func TestFullDisksEmptyThemselves(t *testing.T) {
+	s := newScene(t, DiskOptions{Size: smallDisk}, smallFiles)
+	s.load.StopSending()
+	backlog(t.Context(), t, s.l, s.queue, "more", 6000)
+	locked := s.lock(5000)
+	var free []func()
+	for _, d := range s.disks {
+		free = append(free, d.Fill(0))
+	}
+	before := s.disks[0].Free()
+	for len(locked) > 0 {
+		n := min(len(locked), 10)
+		require.NoError(t, cluster.Eventually(30*time.Second, func() error { return s.l.Delete(t.Context(), s.queue, locked[:n]) }), "%d to go", len(locked))
+		locked = locked[n:]
+	}
+	for i, d := range s.disks {
+		require.NoError(t, cluster.Eventually(time.Minute, func() error {
+			if now := d.Free(); now < before+3<<20 {
+				return fmt.Errorf("%d bytes are free on the disk of node %d after the deletes, and were %d before", now, i+1, before)
+			}
+			return nil
+		}))
+	}
+	s.stillRun()
+	for _, f := range free {
+		f()
+	}
+	s.resumed()
+	s.drain()
+}

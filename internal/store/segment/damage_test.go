@@ -292,6 +292,45 @@ func TestFullDiskPasses(t *testing.T) {
 	wantEntries(t, l, entries(1, 500, span(1, next+1)...))
 }
 
+// TestFullDiskAsksForRoom: on a full disk a smaller segment does; then the log asks for room, as often as there is some.
+func TestFullDiskAsksForRoom(t *testing.T) {
+	disk := newTestDisk(1)
+	opt := crashOptions()
+	opt.SegmentSize = 128 << 10
+	given := 0
+	opt.Room = func() bool {
+		if given == 3 {
+			return false
+		}
+		given++
+		disk.SetBudget(disk.Used() + opt.SegmentSize/smallShare)
+		return true
+	}
+	l := mustCreate(t, disk.Mount(), opt, 1, 0)
+	disk.SetBudget(disk.Used() + opt.SegmentSize/smallShare)
+	var err error
+	var sizes []int64
+	next := uint64(1)
+	for ; next < 1000; next++ {
+		if err = l.Append(entries(1, 500, next), HardState{}, true); err != nil {
+			break
+		}
+		if size := l.active().size; len(sizes) == 0 || size != sizes[len(sizes)-1] {
+			sizes = append(sizes, size)
+		}
+	}
+	wantErr(t, err, ErrNoSpace)
+	if given != 3 || len(sizes) != 2 || sizes[1] != opt.SegmentSize/smallShare || len(l.segs) < 5 {
+		t.Fatalf("room was given %d times; sizes %v, %d segments", given, sizes, len(l.segs))
+	}
+	disk.SetBudget(-1)
+	must(t, l.Append(entries(1, 500, next), HardState{}, true))
+	must(t, l.Close())
+	l, err = Open(disk.Mount(), "log", opt)
+	must(t, err)
+	wantEntries(t, l, entries(1, 500, span(1, next+1)...))
+}
+
 // TestWantOfDescriptorsAndInodesPasses: whatever keeps the next segment from being made, nothing has happened to the log.
 func TestWantOfDescriptorsAndInodesPasses(t *testing.T) {
 	for name, row := range map[string]struct {

@@ -60,6 +60,10 @@ type Options struct {
 	CacheBytes     int64 // newest entries kept in memory; 16 MiB if 0
 	ReadCacheBytes int64 // older entries kept after Entry read them; 8 MiB if 0
 
+	// Room, if not nil, is asked to make room when there is none for a segment that is needed at once, and tells whether it did.
+	// It runs on the appending goroutine.
+	Room func() bool
+
 	// Background makes the segment after the next in a goroutine. Without it Append does it itself, which is
 	// deterministic and now and then slow.
 	Background bool

@@ -311,9 +311,9 @@ func (o *opening) make(number uint64, next *segment, entries []Entry) (*segment,
 	need := headerSize + batchSize(entries) + int64(footerSize(len(entries), len(entries))) + 2*commitSize
 	head := header{id: l.opt.identity(), number: number, size: max(l.opt.SegmentSize, need), salt: salt}
 	s, err := l.makeClosed(head, next, entries)
-	if errors.Is(err, syscall.ENOSPC) {
+	for full(err) && (head.size > need || l.opt.Room != nil && l.opt.Room()) {
 		head.size = need
-		return l.makeClosed(head, next, entries)
+		s, err = l.makeClosed(head, next, entries)
 	}
 	return s, err
 }

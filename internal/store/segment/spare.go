@@ -83,19 +83,19 @@ func (l *Log) takeSpare(need int64, n int) (*segment, error) {
 	}
 	want := headerSize + need + int64(footerSize(n, n)) + commitSize
 	if l.spare == nil {
-		head, err := l.nextHeader(max(l.opt.SegmentSize, want))
+		s, err := l.makeNow(want)
 		if err != nil {
 			return nil, err
 		}
-		m := l.makeSpare(head)
-		if m.err != nil {
-			return nil, m.err
-		}
-		l.spare = m.seg
+		l.spare = s
 	}
 	s := l.spare
 	if s.size < want {
-		if err := s.file.Preallocate(want); err != nil {
+		err := s.file.Preallocate(want)
+		for full(err) && l.opt.Room != nil && l.opt.Room() {
+			err = s.file.Preallocate(want)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("grow %s: %w", s.path, err)
 		}
 		s.size = want
