@@ -352,3 +352,32 @@ func TestDamagedSpareIsFound(t *testing.T) {
 	must(t, err)
 	wantEntries(t, l, entries(1, 500, span(1, next)...))
 }
+
+// TestNeighboursOfADamagedEntryAreKept: what was not committed when the entry behind was written is not in doubt for that, as long as no
+// leader of a later term can have replaced it.
+func TestNeighboursOfADamagedEntryAreKept(t *testing.T) {
+	for name, row := range map[string]struct{ term, lo, hi uint64 }{
+		"same term":   {1, 20, 21},
+		"later terms": {2, 17, 21}, // in the damaged place may have been others of term 2, for 17 and behind
+	} {
+		disk := newTestDisk(1)
+		l := mustCreate(t, disk.Mount(), testOptions(), 1, 0)
+		for i := uint64(1); i <= 40; i++ {
+			term := uint64(1)
+			if i >= 20 {
+				term = row.term
+			}
+			must(t, l.Append(entries(term, 100, i), HardState{Term: term, Commit: max(i, 3) - 3}, true))
+		}
+		s, err := l.findLocked(20)
+		must(t, err)
+		must(t, disk.Flip("/"+s.path, s.table.offset(20)+recordSize+7, 2))
+		disk.Crash(vfs.KillProcess)
+		opt := testOptions()
+		opt.First, opt.VerifyFrom = 1, 1
+		l, err = Open(disk.Mount(), "log", opt)
+		must(t, err)
+		require.Len(t, l.Holes(), 1, name)
+		require.Equal(t, [2]uint64{row.lo, row.hi}, [2]uint64{l.Holes()[0].Lo, l.Holes()[0].Hi}, name)
+	}
+}

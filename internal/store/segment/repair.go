@@ -405,11 +405,13 @@ func (s *segment) doubts(index uint64) {
 	}
 }
 
-// resync marks what a bad spot before the record may have held.
+// resync marks what a bad spot before the record may have held: entries, and the replacement of others by the leader of a later term.
 func (s *segment) resync(r *record, committed uint64) {
-	s.doubts(committed + 1)
-	for i := max(committed+1, s.table.first); i <= s.table.last(); i++ {
-		s.table.lose(i)
+	if r.typ == typeTruncate || s.newestTerm() != r.term {
+		s.doubts(committed + 1)
+		for i := max(committed+1, s.table.first); i <= s.table.last(); i++ {
+			s.table.lose(i)
+		}
 	}
 	if r.typ != typeEntry {
 		return
@@ -417,6 +419,17 @@ func (s *segment) resync(r *record, committed uint64) {
 	for i := s.table.last() + 1; i < r.index; i++ {
 		s.table.lose(i)
 	}
+}
+
+// newestTerm is the term of the newest entry that is known. A log that later has an entry of that term has this one too, and all before it:
+// they are the log of that term's leader, who replaces nothing of its own.
+func (s *segment) newestTerm() uint64 {
+	for i := len(s.table.runs) - 1; i >= 0; i-- {
+		if term := s.table.runs[i].term; term != 0 {
+			return term
+		}
+	}
+	return s.table.prevTerm
 }
 
 // seek finds the next whole record at or behind off; the end if there is none.
