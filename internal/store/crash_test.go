@@ -380,7 +380,10 @@ func (c *crash) open(disk *vfs.Disk, rng *rand.Rand) (*Store, error) {
 		return nil, fmt.Errorf("a crash is taken for damage: holes %v, vote in doubt %v, end in doubt %v, %v", log.Holes(), log.Amnesia(), log.Short(), s.Damage())
 	}
 	err = c.now.is(s)
-	if err != nil && c.next.is(s) == nil {
+	if err != nil && c.now != c.next {
+		if other := c.next.is(s); other != nil {
+			return s, fmt.Errorf("neither what it was (%w), nor what it was to be: %w", err, other)
+		}
 		err = nil
 	}
 	return s, err

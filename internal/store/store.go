@@ -324,6 +324,10 @@ func (s *Store) prepare() (*Prepared, error) {
 }
 
 func (s *Store) open(p *Prepared) (err error) {
+	// What the root says must be durable before the side file says it too, and before other files go.
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return err
+	}
 	if s.log, err = p.log.Open(); err != nil {
 		return err
 	}
@@ -344,9 +348,6 @@ func (s *Store) open(p *Prepared) (err error) {
 			return err
 		}
 		s.alone = nil
-	}
-	if err := s.fs.SyncDir(s.dir); err != nil { // what the manifest says must be durable before other files go
-		return err
 	}
 	return s.removeLeftovers()
 }
