@@ -32,9 +32,7 @@ func (m *Machine) VerifyRefs(throttle func(bytes int) error, report func(key ref
 	return m.refs.Load().Verify(throttle, func(d *reflog.DamageError) {
 		m.cfg.Logger.Warn("references are damaged", "set", m.cfg.Set, "err", d)
 		if d.Key == d.Last {
-			if d.Lo < d.Hi {
-				report(d.Key, d.Lo, d.Hi)
-			}
+			report(d.Key, d.Lo, d.Hi)
 			return
 		}
 		for _, k := range m.lanesBetween(d.Key, d.Last) {

@@ -68,7 +68,8 @@ type References interface {
 	// Runs reads the runs of positions [lo, hi), at most limit of them; the last may reach beyond hi, the first begin
 	// before lo. Any goroutine may call it.
 	Runs(key reflog.Key, lo, hi uint64, limit int) ([]reflog.Run, error)
-	// VerifyRefs reads everything on the disk and reports the positions that cannot be read. Any goroutine may call it.
+	// VerifyRefs reads everything on the disk and reports the positions that cannot be read; lo == hi: a file is damaged where nothing
+	// that counts is, and the next image replaces it. Any goroutine may call it.
 	VerifyRefs(throttle func(bytes int) error, report func(key reflog.Key, lo, hi uint64)) error
 	// RepairRefs takes the runs of positions [lo, hi) instead of those on the disk, for good with the next image.
 	RepairRefs(key reflog.Key, lo, hi uint64, runs []reflog.Run)

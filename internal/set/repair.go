@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/store/reflog"
 	"github.com/opencmq/cmq/internal/store/segment"
 )
 
@@ -473,6 +474,5 @@ func (s *storage) numberOf(file string) (number uint64, sealed bool) {
 }
 
 func isDamage(err error) bool {
-	var d *segment.DamageError
-	return errors.As(err, &d)
+	return errors.As(err, new(*segment.DamageError)) || errors.As(err, new(*reflog.DamageError))
 }

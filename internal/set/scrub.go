@@ -235,6 +235,10 @@ type laneDamage struct {
 func (s *scrubber) foundRefs(r *Replica, lanes []laneDamage) {
 	for _, d := range lanes {
 		s.stats.Damaged++
+		if d.lo == d.hi {
+			r.checkpoint.want(1)
+			continue
+		}
 		r.log.Error("references are damaged", "shard", d.key.Shard, "lane", d.key.Lane, "from", d.lo, "to", d.hi)
 		s.fetchRefs(r, d, d.lo, nil, func(error) {})
 	}

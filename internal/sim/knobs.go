@@ -15,6 +15,7 @@ type knobs struct {
 	imageBytes  int
 	segmentSize int64
 	cacheBytes  int64
+	tailBytes   int64 // of references that stay in the image; 0: the default, which no run fills
 	maxBody     int
 	think       time.Duration // average pause of a client
 	producers   int           // for each queue
@@ -38,6 +39,7 @@ func newKnobs(cfg Config) knobs {
 		clears:      s.chance(25),
 		tidy:        s.chance(50),
 	}
+	k.tailBytes = pick(s, []int64{0, 1})
 	if k.tidy {
 		k.imageBytes, k.segmentSize = min(k.imageBytes, 4<<10), min(k.segmentSize, 16<<10)
 		k.think = min(k.think, 150*time.Millisecond)

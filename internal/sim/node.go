@@ -423,7 +423,7 @@ func (w *world) engineConfig(p *replica) engine.Config {
 	n := p.node
 	return engine.Config{
 		Set: p.set, Node: n.id, Logger: n.logger(),
-		FS: p.fs, Dir: directory(p.set), Refs: reflog.Options{Cluster: cluster, Set: uint16(p.set)},
+		FS: p.fs, Dir: directory(p.set), Refs: reflog.Options{Cluster: cluster, Set: uint16(p.set), TailBytes: w.knobs.tailBytes},
 		Messages: func(refs []store.Ref, got func(int, store.Message, error)) { p.st.Messages(refs, got) },
 		Fetch: func(refs []store.Ref, done func([]store.Message, error)) {
 			p.r.FetchMessages(n.now(), refs, done)
