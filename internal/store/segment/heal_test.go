@@ -186,6 +186,57 @@ func TestEndThatWasThereOnceIsLost(t *testing.T) {
 	require.Positive(t, lost)
 }
 
+// A lost entry that the set never agreed on comes back as the one it did agree on, of a newer term. What follows the segment must say so,
+// too, or no later start takes the two for parts of one log.
+func TestLostEntryComesBackWithANewerTerm(t *testing.T) {
+	disk := newTestDisk(7)
+	opt := testOptions()
+	opt.First = 1
+	l := mustCreate(t, disk.Mount(), opt, 1, 0)
+	must(t, l.Append(entries(1, 100, 1, 2), HardState{Term: 1, Commit: 0}, true))
+	must(t, l.Append(entries(4, 100, 3), HardState{Term: 4, Commit: 2}, true))
+	must(t, l.Roll())
+	must(t, l.Append(nil, HardState{Term: 5, Vote: 1, Commit: 2}, true))
+	disk.Crash(vfs.KillProcess)
+	must(t, disk.Flip("/log/0000000001.seg", 0, 0))
+	agreed := append(entries(1, 100, 1, 2), entries(6, 100, 3)...)
+	fill := func(disk *vfs.Disk) error {
+		l, err := Open(disk.Mount(), "log", opt)
+		if err != nil {
+			return err
+		}
+		for n := 0; len(l.Holes()) > 0; n++ {
+			require.Less(t, n, 10)
+			if err := l.Fill(agreed); err != nil {
+				return err
+			}
+		}
+		term, err := l.Term(3)
+		must(t, err)
+		require.EqualValues(t, 6, term)
+		return l.Certain()
+	}
+
+	for n := 1; ; n++ { // with a crash at each operation
+		copied := disk.Clone(rand.New(rand.NewPCG(uint64(n), 3)))
+		count := crashAt(copied, n, vfs.LoseAll)
+		err := fill(copied)
+		copied.OnOp(nil)
+		if *count < n {
+			must(t, err)
+			require.Greater(t, n, 10)
+			return
+		}
+		copied.Crash(vfs.LoseAll)
+		must(t, fill(copied))
+		copied.Crash(vfs.LoseAll)
+		l, err := Open(copied.Mount(), "log", opt)
+		must(t, err)
+		require.Empty(t, l.Holes())
+		wantEntries(t, l, agreed)
+	}
+}
+
 func mustNumber(t *testing.T, name string) uint64 {
 	n, ok := fileNumber(name)
 	require.True(t, ok)

@@ -521,7 +521,9 @@ func (o *opening) join() error {
 		}
 		if n := len(older.table.offsets); n > 0 && s.table.prevTerm != 0 {
 			if last := older.table.last(); !older.table.lost(last) && older.table.term(last) != s.table.prevTerm {
-				return damage(s.path, beginAt, "it continues a log of another term")
+				// A repair that was interrupted, see restoreOne, or files of different times. Nobody knows which of the two is right.
+				o.log.opt.Logger.Error("a segment continues a log of another term", "segment", s.path, "entry", last)
+				older.table.lose(last)
 			}
 		}
 	}

@@ -228,8 +228,8 @@ func (l *Log) restore(i int, get func(s *segment, index uint64) (Entry, error)) 
 	return nil
 }
 
-// restoreOne tells whether the segment ends elsewhere now than the next one says, so that this must be written anew too. A crash
-// in between shows at the next Open as damage of the i-th.
+// restoreOne tells whether the segment ends elsewhere now than the next one says, or with an entry of another term, so that this must be
+// written anew too. A crash in between shows at the next Open as damage of the i-th.
 func (l *Log) restoreOne(i int, get func(s *segment, index uint64) (Entry, error)) (moved bool, err error) {
 	old := l.segs[i]
 	var entries []Entry
@@ -262,7 +262,15 @@ func (l *Log) restoreOne(i int, get func(s *segment, index uint64) (Entry, error
 			l.opt.Logger.Warn("closing a damaged segment", "segment", old.path, "error", err)
 		}
 	}
-	return !isLast && fresh.end != old.end, nil
+	return !isLast && (fresh.end != old.end || l.otherTerm(i+1)), nil
+}
+
+// otherTerm tells whether the i-th segment says that the entry before its first has another term than it has. An entry that was lost
+// without having been agreed on comes back with a newer one; then nothing follows it.
+func (l *Log) otherTerm(i int) bool {
+	s := l.segs[i]
+	term, err := l.Term(s.table.first - 1)
+	return err == nil && s.table.prevTerm != 0 && term != s.table.prevTerm
 }
 
 // again is what the i-th segment begins with when it is written anew.
@@ -272,7 +280,7 @@ func (l *Log) again(i int) *segment {
 	if i == 0 {
 		return like
 	}
-	if s.file == nil { // what stands in for a lost one does not know its past
+	if s.file == nil || l.otherTerm(i) { // what stands in for a lost one does not know its past
 		term, _ := l.Term(s.begin.first - 1) // 0 if that is lost too
 		like.begin.prevTerm, like.table.prevTerm = term, term
 	}
