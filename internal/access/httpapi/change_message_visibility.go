@@ -14,27 +14,13 @@ func (c *call) changeMessageVisibility(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text, err := c.required("receiptHandle")
-	if err != nil {
-		return err
-	}
-	handle, refusal := parseHandle(text)
-	if refusal != nil {
-		return refusal
-	}
-	lock, err := c.newLock()
-	if err != nil {
-		return err
-	}
-	errs, err := c.backend().Relock(ctx, c.owner, name, []cmq.Handle{handle}, lock)
-	if err != nil {
-		return err
-	}
-	if errs[0] != nil {
-		return errs[0]
-	}
-	c.envelope(nil)
-	return nil
+	return c.onHandle(func(handles []cmq.Handle) ([]*cmq.Error, error) {
+		lock, err := c.newLock()
+		if err != nil {
+			return nil, err
+		}
+		return c.backend().Relock(ctx, c.owner, name, handles, lock)
+	})
 }
 
 // batchChangeMessageVisibility does it to several, all with the same visibilityTimeout.

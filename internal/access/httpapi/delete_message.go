@@ -12,23 +12,9 @@ func (c *call) deleteMessage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text, err := c.required("receiptHandle")
-	if err != nil {
-		return err
-	}
-	handle, refusal := parseHandle(text)
-	if refusal != nil {
-		return refusal
-	}
-	errs, err := c.backend().Delete(ctx, c.owner, name, []cmq.Handle{handle})
-	if err != nil {
-		return err
-	}
-	if errs[0] != nil {
-		return errs[0]
-	}
-	c.envelope(nil)
-	return nil
+	return c.onHandle(func(handles []cmq.Handle) ([]*cmq.Error, error) {
+		return c.backend().Delete(ctx, c.owner, name, handles)
+	})
 }
 
 func (c *call) batchDeleteMessage(ctx context.Context) error {
@@ -39,6 +25,27 @@ func (c *call) batchDeleteMessage(ctx context.Context) error {
 	return c.onHandles(cmq.ErrDeletePart, cmq.ErrDeleteBatch, func(handles []cmq.Handle) ([]*cmq.Error, error) {
 		return c.backend().Delete(ctx, c.owner, name, handles)
 	})
+}
+
+// onHandle does something with the one handle of the request.
+func (c *call) onHandle(do func([]cmq.Handle) ([]*cmq.Error, error)) error {
+	text, err := c.required("receiptHandle")
+	if err != nil {
+		return err
+	}
+	handle, refusal := parseHandle(text)
+	if refusal != nil {
+		return refusal
+	}
+	errs, err := do([]cmq.Handle{handle})
+	if err != nil {
+		return err
+	}
+	if errs[0] != nil {
+		return errs[0]
+	}
+	c.envelope(nil)
+	return nil
 }
 
 // onHandles does with the listed handles what it can: a malformed one fails like an invalid one, without the others.
