@@ -18,7 +18,7 @@ const (
 // oneFile is a file system in this process with a Device as its only file. A loop device on top makes a disk of it: its writes and
 // flushes come here one by one, with no cache in between.
 type oneFile struct {
-	fuse.RawFileSystem // the answer to everything else: not implemented
+	fuse.RawFileSystem // answers ENOSYS to every other request, which a kernel takes for "not here"
 	device             *Device
 }
 
