@@ -106,8 +106,33 @@ var (
 
 // Errors about topics.
 var (
-	ErrTopicName     = &Error{4000, 10590, "topic name format error"}
-	ErrTopicNotExist = &Error{4440, 10600, "topic is not existed, or deleted"}
+	ErrTopicName      = &Error{4000, 10590, "topic name format error"}
+	ErrTopicNotExist  = &Error{4440, 10600, "topic is not existed, or deleted"}
+	ErrTopicExists    = &Error{4460, 10550, "topic is already existed"}
+	ErrTopicLimit     = &Error{4450, 10610, "number of topics has reached the limit"}
+	ErrTopicInUse     = &Error{4000, 10540, "there exists subscriptions under this topic, please unsubscribe all of them before DeleteTopic"}
+	ErrNoSubscription = &Error{6030, 10650, "topic has no subscription, please create a subscription before publishing message"}
+	ErrNoMatch        = &Error{6030, 10730, "no bindingKey or filterTag matches the routingKey or msgTag"}
+	ErrDots           = &Error{4000, 10691, "too many delimeters"}
+	ErrRoutingKey     = &Error{4000, 10700, "parameters lack of routingKey"}
+	ErrMsgTags        = &Error{4000, 10720, "too many msgTag"}
+)
+
+// Errors about subscriptions. There are two of too many filter tags; ErrFilterTags is that of Subscribe.
+var (
+	ErrSubscriptionName     = &Error{4000, 10580, "subscription name format error"}
+	ErrSubscriptionNotExist = &Error{4000, 10560, "subscription is not existed"}
+	ErrSubscriptionExists   = &Error{4490, 10470, "subscribtion is already existed"}
+	ErrSubscriptionLimit    = &Error{4500, 10480, "number of subscription has reached the limit"}
+	ErrFilterTags           = &Error{4000, 10490, "number of filterTag exceed limit"}
+	ErrBindingKeys          = &Error{4000, 10680, "too many bindingKey"}
+	ErrBindingKey           = &Error{4000, 10710, "parameters lack of bindingKey"}
+	ErrEndpointFormat       = &Error{4000, 10500, "endpoint format error"}
+	ErrEndpoint             = &Error{4000, 10630, "illegal endpoint"}
+	ErrEndpointBlank        = &Error{4510, 10570, "url connot contain any blank characters"}
+	ErrProtocol             = &Error{4000, 10510, "undefined protocol"}
+	ErrStrategy             = &Error{4000, 10520, "undefined notify retry stragety"}
+	ErrFormat               = &Error{4000, 10530, "undefined notify content format"}
 )
 
 // Errors of producer sessions, which the published service does not have. Of both the outcome is unknown: the request may

@@ -12,6 +12,15 @@ type Limits struct {
 	QueuesPerOwner            int // ErrQueueLimit beyond
 	SourcesPerDeadLetterQueue int // queues that may name one dead-letter queue; ErrDeadLetterBinds beyond
 
+	TopicsPerOwner        int // ErrTopicLimit beyond
+	SubscriptionsPerTopic int // ErrSubscriptionLimit beyond
+	Tags                  int // of a message or subscription
+	TagLength             int // characters
+	BindingKeys           int // of a subscription
+	KeyLength             int // bytes of a routing or binding key
+	KeyDots               int // in a routing or binding key
+	EndpointLength        int // bytes
+
 	BatchEntries   int // messages or handles in one batch call
 	ReceiveEntries int // messages of one receive through a door whose protocol has no limit of its own
 	BatchBytes     int // sum of the bodies of one batch
@@ -29,7 +38,9 @@ type Limits struct {
 	MaxTimeToLive       Range
 	FirstQueryInterval  Range
 	MaxQueryCount       Range
+	TopicRetention      Range // seconds
 	ListLimit           Range
+	SubscriptionList    Range // limit of ListSubscriptionByTopic
 	DefaultListLimit    int64
 }
 
@@ -40,6 +51,14 @@ func DefaultLimits() Limits {
 	return Limits{
 		QueuesPerOwner:            1000,
 		SourcesPerDeadLetterQueue: 6,
+		TopicsPerOwner:            1000,
+		SubscriptionsPerTopic:     500,
+		Tags:                      5,
+		TagLength:                 16,
+		BindingKeys:               5,
+		KeyLength:                 64,
+		KeyDots:                   15,
+		EndpointLength:            500,
 		BatchEntries:              16,
 		ReceiveEntries:            256,
 		BatchBytes:                1 << 20,
@@ -56,7 +75,9 @@ func DefaultLimits() Limits {
 		MaxTimeToLive:             Range{300, 43200},
 		FirstQueryInterval:        Range{1, 3600},
 		MaxQueryCount:             Range{1, 100},
+		TopicRetention:            Range{60, 86400},
 		ListLimit:                 Range{0, 50},
+		SubscriptionList:          Range{0, 100},
 		DefaultListLimit:          20,
 	}
 }
@@ -69,6 +90,7 @@ func RelaxedLimits() Limits {
 	l.MaxMsgHeapNum.Min = 1
 	l.MaxMsgSize.Min = 1
 	l.MsgRetentionSeconds.Min = 1
+	l.TopicRetention.Min = 1
 	l.MaxTimeToLive.Min = 1
 	return l
 }

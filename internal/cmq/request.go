@@ -13,8 +13,8 @@ const (
 	KindRewind                      // Time: everything sent at or after it becomes active again
 	KindClear                       // drop every message
 	KindStatus                      // linearizable read → Status
-	KindOpenShard                   // Attributes, Version: create; nothing happens if it is there
-	KindSetShard                    // Attributes, Version: change; nothing happens if Version is not newer
+	KindOpenShard                   // Attributes, Subscriber, Version: create; nothing happens if it is there
+	KindSetShard                    // Attributes, Subscriber, Version: change; nothing happens if Version is not newer
 	KindDropShard                   // delete shard and messages; nothing happens if it is gone
 	KindDeadList                    // Max → Messages due for the dead-letter queue, Number of the first, Queue
 	KindTransfer                    // From, Number, IDs, Bodies: arrivals from From's dead list → Number: next one wanted
@@ -25,32 +25,35 @@ const (
 	KindDecide                      // Decisions → Errors, one per decision
 	KindQueries                     // Max, Wait, Origin.Node → Queries that have come due (none: nothing within Wait)
 	KindOpenSession                 // Session.ID: begin a session, or take over the one with this id → Number: its epoch
+	KindPublish                     // Shard: a topic's; Bodies, Publication → IDs: stored once, in every subscription that matches
 
 	KindEnd // one more than the last kind
 )
 
 // Request is one call to the leader of a set. Which fields count depends on Kind.
 type Request struct {
-	Kind       Kind
-	Shard      ShardID
-	Bodies     [][]byte
-	Delay      time.Duration
-	Max        int
-	Lock       time.Duration // Receive: 0 is the queue's VisibilityTimeout
-	Wait       time.Duration // how long a receive may wait for a message
-	Handles    []Handle
-	Time       time.Time
-	Attributes ShardAttributes
-	Version    uint64
-	From       ShardID
-	Base       uint64 // Transfer: every number below it is settled at From
-	Number     uint64
-	IDs        []MsgID
-	Payload    []byte
-	Interval   time.Duration // Prepare: 0 is the queue's FirstQueryInterval
-	Origin     Origin
-	Decisions  []Decision
-	Session    Session
+	Kind        Kind
+	Shard       ShardID
+	Bodies      [][]byte
+	Delay       time.Duration
+	Max         int
+	Lock        time.Duration // Receive: 0 is the queue's VisibilityTimeout
+	Wait        time.Duration // how long a receive may wait for a message
+	Handles     []Handle
+	Time        time.Time
+	Attributes  ShardAttributes
+	Version     uint64
+	From        ShardID
+	Base        uint64 // Transfer: every number below it is settled at From
+	Number      uint64
+	IDs         []MsgID
+	Payload     []byte
+	Interval    time.Duration // Prepare: 0 is the queue's FirstQueryInterval
+	Origin      Origin
+	Decisions   []Decision
+	Session     Session
+	Subscriber  *Subscriber  // OpenShard, SetShard; nil: the shard is a queue's
+	Publication *Publication // Publish
 }
 
 // Session makes a send one that may be repeated: the shard that opened the session stores each of its requests once and
@@ -109,6 +112,7 @@ type Message struct {
 	FirstDequeue time.Time
 	NextVisible  time.Time
 	DequeueCount int
+	Publication  *Publication // of a message that was published and is handed out by a subscription's shard; nil: of a queue
 }
 
 // ShardStatus are the counters of one shard at one moment.

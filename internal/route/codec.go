@@ -12,9 +12,10 @@ import (
 // What travels between Routers. Numbers are varints (signed ones zigzag) unless said otherwise; fixed ones are
 // little endian; fields follow each other without gaps, all of them always.
 //
-//	request:  version u8 = 3 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
+//	request:  version u8 = 4 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
 //	          | version | from | base | number | handles | ids | bodies | payload | interval | origin | decisions | session
-//	answer:   version u8 = 3 | outcome u8 | by outcome:
+//	          | subscriber | publication
+//	answer:   version u8 = 4 | outcome u8 | by outcome:
 //	            0 reply        error | queue | base | number | status | ids | errors | messages | payload | queries
 //	            1 not leader   set | leader
 //	            6 failed       text
@@ -23,18 +24,20 @@ import (
 //	attributes: heap | visibility | retention | rewind | dead letter: queue, policy, receives, age | in flight
 //	            | transactions: u8 on, interval, queries
 //	status:     active | inactive | delayed | rewindable | prepared | undecided | oldest time | now time
-//	message:    id u64 | handle u64 | enqueued, first dequeue, next visible time | dequeue count | bytes body
+//	message:    id u64 | handle u64 | enqueued, first dequeue, next visible time | dequeue count | bytes body | publication
 //	origin:     node | connection
 //	session:    id, epoch, number, acked
+//	subscriber: u8 = 0: none; else 1, topic, filter, texts tags, texts keys, u8 forward
+//	publication: u8 = 0: none; else 1, texts tags, text routing key
 //	decision:   id u64 | u8 commit
 //	query:      id u64 | count | origin
 //	error:      u8 = 0: none; else 1, code, module, text
 //	time:       i64 Unix milliseconds, the smallest number is Go's zero time
 //	durations:  nanoseconds
 //	ids, handles: count u32, then u64 each
-//	bodies, errors, messages, decisions, queries: count u32, then each
+//	bodies, errors, messages, decisions, queries, texts: count u32, then each
 //	bytes, text: length u32, then the bytes
-const codecVersion = 3
+const codecVersion = 4
 
 // Outcomes of a request.
 const (
@@ -135,7 +138,37 @@ func encodeRequest(set cmq.SetID, q *cmq.Request) []byte {
 	for _, v := range []uint64{q.Session.ID, q.Session.Epoch, q.Session.Number, q.Session.Acked} {
 		w.uint(v)
 	}
+	w.subscriber(q.Subscriber)
+	w.publication(q.Publication)
 	return w.b
+}
+
+func (w *writer) subscriber(s *cmq.Subscriber) {
+	w.bool(s != nil)
+	if s == nil {
+		return
+	}
+	w.uint(uint64(s.Topic))
+	w.int(int64(s.Filter))
+	w.texts(s.Tags)
+	w.texts(s.Keys)
+	w.bool(s.Forward)
+}
+
+func (w *writer) publication(p *cmq.Publication) {
+	w.bool(p != nil)
+	if p == nil {
+		return
+	}
+	w.texts(p.Tags)
+	w.text(p.RoutingKey)
+}
+
+func (w *writer) texts(list []string) {
+	w.u32(len(list))
+	for _, s := range list {
+		w.text(s)
+	}
 }
 
 func (w *writer) origin(o cmq.Origin) {
@@ -221,6 +254,7 @@ func (w *writer) message(m *cmq.Message) {
 	w.time(m.NextVisible)
 	w.int(int64(m.DequeueCount))
 	w.bytes(m.Body)
+	w.publication(m.Publication)
 }
 
 func encodeError(err error) []byte {

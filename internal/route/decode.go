@@ -172,7 +172,37 @@ func decodeRequest(b []byte) (cmq.SetID, *cmq.Request, error) {
 		}
 	}
 	q.Session = cmq.Session{ID: r.uint(), Epoch: r.uint(), Number: r.uint(), Acked: r.uint()}
+	q.Subscriber, q.Publication = r.subscriber(), r.publication()
 	return set, q, r.end()
+}
+
+func (r *reader) subscriber() *cmq.Subscriber {
+	if !r.bool() {
+		return nil
+	}
+	return &cmq.Subscriber{
+		Topic: cmq.ShardID(r.uint()), Filter: cmq.FilterType(r.int()), Tags: r.texts(), Keys: r.texts(), Forward: r.bool(),
+	}
+}
+
+func (r *reader) publication() *cmq.Publication {
+	if !r.bool() {
+		return nil
+	}
+	return &cmq.Publication{Tags: r.texts(), RoutingKey: r.text()}
+}
+
+// texts is nil if there are none.
+func (r *reader) texts() []string {
+	n := r.count(4)
+	if n == 0 {
+		return nil
+	}
+	list := make([]string, n)
+	for i := range list {
+		list[i] = r.text()
+	}
+	return list
 }
 
 func (r *reader) origin() cmq.Origin {
@@ -274,7 +304,7 @@ func (r *reader) status() cmq.ShardStatus {
 
 // The least a message and a query take.
 const (
-	messageSize = 2*8 + 3*8 + 1 + 4
+	messageSize = 2*8 + 3*8 + 1 + 4 + 1
 	querySize   = 8 + 3
 )
 
@@ -282,6 +312,6 @@ func (r *reader) message() cmq.Message {
 	return cmq.Message{
 		ID: cmq.MsgID(r.u64()), Handle: cmq.Handle(r.u64()),
 		Enqueued: r.time(), FirstDequeue: r.time(), NextVisible: r.time(),
-		DequeueCount: int(r.int()), Body: r.bytes(),
+		DequeueCount: int(r.int()), Body: r.bytes(), Publication: r.publication(),
 	}
 }
