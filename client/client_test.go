@@ -175,13 +175,13 @@ func TestManagement(t *testing.T) {
 
 	next = `{"code":0,"message":"","requestId":"1","queueId":"queue-abc"}`
 	id, err := c.CreateQueue(t.Context(), "orders", client.Settings{MaxMsgHeapNum: &heap, PollingWait: new(time.Duration), VisibilityTimeout: &hour,
-		MaxMsgSize: &size, MsgRetention: &hour, Rewind: &hour, DeadLetter: &client.DeadLetterPolicy{Queue: "dead", MaxReceiveCount: 3},
+		MaxInFlight: new(9), MaxMsgSize: &size, MsgRetention: &hour, Rewind: &hour, DeadLetter: &client.DeadLetterPolicy{Queue: "dead", MaxReceiveCount: 3},
 		Transactional: new(true), FirstQuery: &hour, MaxQueryCount: new(7)})
 	require.NoError(t, err)
 	require.Equal(t, "queue-abc", id)
 	for name, value := range map[string]string{"Action": "CreateQueue", "queueName": "orders", "maxMsgHeapNum": "2000000", "pollingWaitSeconds": "0",
 		"visibilityTimeout": "3600", "maxMsgSize": "1048576", "msgRetentionSeconds": "3600", "rewindSeconds": "3600",
-		"transaction": "1", "firstQueryInterval": "3600", "maxQueryCount": "7"} {
+		"transaction": "1", "firstQueryInterval": "3600", "maxQueryCount": "7", "maxInFlight": "9"} {
 		require.Equal(t, value, last.Get(name), name)
 	}
 	require.JSONEq(t, `{"deadLetterQueue":"dead","policy":0,"maxReceiveCount":3}`, last.Get("deadLetterPolicy"))
@@ -211,12 +211,12 @@ func TestManagement(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"127.0.0.1:7671"}, addr)
 
-	next = `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":1,"pollingWaitSeconds":2,"visibilityTimeout":3,"maxMsgSize":4,"msgRetentionSeconds":5,"createTime":6,"lastModifyTime":7,"activeMsgNum":8,"inactiveMsgNum":9,"delayMsgNum":10,"rewindSeconds":11,"rewindMsgNum":12,"rewindmsgNum":12,"minMsgTime":13,"transaction":1,"firstQueryInterval":14,"maxQueryCount":15,"preparedMsgNum":16,"undecidedMsgNum":17,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":1,\"maxTimeToLive\":300}"}`
+	next = `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":1,"pollingWaitSeconds":2,"visibilityTimeout":3,"maxMsgSize":4,"msgRetentionSeconds":5,"createTime":6,"lastModifyTime":7,"activeMsgNum":8,"inactiveMsgNum":9,"delayMsgNum":10,"rewindSeconds":11,"rewindMsgNum":12,"rewindmsgNum":12,"minMsgTime":13,"maxInFlight":18,"transaction":1,"firstQueryInterval":14,"maxQueryCount":15,"preparedMsgNum":16,"undecidedMsgNum":17,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":1,\"maxTimeToLive\":300}"}`
 	a, err := q.Attributes(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, &client.Attributes{MaxMsgHeapNum: 1, PollingWait: 2 * time.Second, VisibilityTimeout: 3 * time.Second, MaxMsgSize: 4,
 		MsgRetention: 5 * time.Second, Created: time.Unix(6, 0), Modified: time.Unix(7, 0), ActiveMsgNum: 8, InactiveMsgNum: 9, DelayMsgNum: 10,
-		Rewind: 11 * time.Second, RewindMsgNum: 12, MinMsgTime: time.Unix(13, 0),
+		Rewind: 11 * time.Second, RewindMsgNum: 12, MinMsgTime: time.Unix(13, 0), MaxInFlight: 18,
 		Transactional: true, FirstQuery: 14 * time.Second, MaxQueryCount: 15, PreparedMsgNum: 16, UndecidedMsgNum: 17,
 		DeadLetter: &client.DeadLetterPolicy{Queue: "dead", ByAge: true, MaxTimeToLive: 300 * time.Second}}, a)
 }

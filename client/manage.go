@@ -24,6 +24,7 @@ type Settings struct {
 	MaxMsgSize        *int           // bytes
 	MsgRetention      *time.Duration // a message goes this long after its send, received or not
 	Rewind            *time.Duration // deleted messages can be rewound this long after their send
+	MaxInFlight       *int           // messages locked at a time; 1 to 10,000,000. An extension of cmq
 	DeadLetter        *DeadLetterPolicy
 
 	// Whether the queue takes prepared messages, see Queue.SendPrepared. An extension of cmq.
@@ -40,6 +41,7 @@ type Attributes struct {
 	MaxMsgSize        int
 	MsgRetention      time.Duration
 	Rewind            time.Duration
+	MaxInFlight       int               // see Settings; 0: the service does not say
 	DeadLetter        *DeadLetterPolicy // nil: none
 	Created           time.Time
 	Modified          time.Time
@@ -172,6 +174,9 @@ func (s Settings) params(name string) []Param {
 	duration("visibilityTimeout", s.VisibilityTimeout)
 	duration("msgRetentionSeconds", s.MsgRetention)
 	duration("rewindSeconds", s.Rewind)
+	if s.MaxInFlight != nil {
+		p = append(p, Param{"maxInFlight", strconv.Itoa(*s.MaxInFlight)})
+	}
 	if s.DeadLetter != nil {
 		p = append(p, Param{"deadLetterPolicy", s.DeadLetter.wire()})
 	}
@@ -212,6 +217,7 @@ type wireAttributes struct {
 	MaxMsgSize          int    `json:"maxMsgSize"`
 	MsgRetentionSeconds int64  `json:"msgRetentionSeconds"`
 	RewindSeconds       int64  `json:"rewindSeconds"`
+	MaxInFlight         int    `json:"maxInFlight"`
 	DeadLetterPolicy    string `json:"deadLetterPolicy"`
 	CreateTime          int64  `json:"createTime"`
 	LastModifyTime      int64  `json:"lastModifyTime"`
@@ -235,6 +241,7 @@ func (w *wireAttributes) attributes() *Attributes {
 		MaxMsgSize:        w.MaxMsgSize,
 		MsgRetention:      time.Duration(w.MsgRetentionSeconds) * time.Second,
 		Rewind:            time.Duration(w.RewindSeconds) * time.Second,
+		MaxInFlight:       w.MaxInFlight,
 		Created:           time.Unix(w.CreateTime, 0),
 		Modified:          time.Unix(w.LastModifyTime, 0),
 		ActiveMsgNum:      w.ActiveMsgNum,

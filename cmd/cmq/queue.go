@@ -37,7 +37,7 @@ func (a *app) withClient(cmd *cobra.Command, f func(ctx context.Context, c *clie
 type queueSettings struct {
 	visibility, polling, retention, rewind, maxTTL time.Duration
 	heap                                           int64
-	size, maxReceives                              int
+	size, maxReceives, maxInFlight                 int
 	deadLetter                                     string
 }
 
@@ -49,6 +49,7 @@ func (s *queueSettings) flags(cmd *cobra.Command) {
 	f.DurationVar(&s.rewind, "rewind", 0, "how long deleted messages can be rewound, up to the retention; 0s is off")
 	f.Int64Var(&s.heap, "max-messages", 100_000_000, "messages the queue may hold")
 	f.IntVar(&s.size, "max-size", 65536, "largest message, in bytes, 1024 to 1048576")
+	f.IntVar(&s.maxInFlight, "max-in-flight", 120_000, "messages that may be locked at a time, 1 to 10000000")
 	f.StringVar(&s.deadLetter, "dead-letter", "", "queue for messages that are not deleted in time; with --max-receives or --max-ttl")
 	f.IntVar(&s.maxReceives, "max-receives", 0, "receives after which a message goes to the dead-letter queue, 1 to 1000")
 	f.DurationVar(&s.maxTTL, "max-ttl", 0, "age at which a message goes to the dead-letter queue, 5m to 12h")
@@ -76,6 +77,9 @@ func (s *queueSettings) settings(cmd *cobra.Command) (client.Settings, error) {
 	}
 	if set("max-size") {
 		out.MaxMsgSize = &s.size
+	}
+	if set("max-in-flight") {
+		out.MaxInFlight = &s.maxInFlight
 	}
 	if set("max-receives") && set("max-ttl") {
 		return out, usagef("--max-receives and --max-ttl exclude each other")
@@ -166,6 +170,7 @@ type attributesView struct {
 	VisibilityTimeoutSecs int64            `json:"visibilityTimeoutSeconds"`
 	RetentionSeconds      int64            `json:"retentionSeconds"`
 	RewindSeconds         int64            `json:"rewindSeconds"`
+	MaxInFlight           int              `json:"maxInFlight"`
 	DeadLetter            *deadLetterViews `json:"deadLetter,omitempty"`
 	Created               time.Time        `json:"created"`
 	Modified              time.Time        `json:"modified"`
@@ -186,7 +191,7 @@ func (a *app) showAttributes(ctx context.Context, q *client.Queue) error {
 		Name: q.Name(), Active: at.ActiveMsgNum, Inactive: at.InactiveMsgNum, Delayed: at.DelayMsgNum, Rewindable: at.RewindMsgNum,
 		Oldest: at.MinMsgTime.UTC(), MaxMessages: at.MaxMsgHeapNum, MaxSize: at.MaxMsgSize,
 		PollingWaitSeconds: int64(at.PollingWait / time.Second), VisibilityTimeoutSecs: int64(at.VisibilityTimeout / time.Second),
-		RetentionSeconds: int64(at.MsgRetention / time.Second), RewindSeconds: int64(at.Rewind / time.Second),
+		RetentionSeconds: int64(at.MsgRetention / time.Second), RewindSeconds: int64(at.Rewind / time.Second), MaxInFlight: at.MaxInFlight,
 		Created: at.Created.UTC(), Modified: at.Modified.UTC(),
 	}
 	dead := "none"
@@ -205,6 +210,7 @@ func (a *app) showAttributes(ctx context.Context, q *client.Queue) error {
 		{"max messages", count(v.MaxMessages)}, {"max size", strconv.Itoa(v.MaxSize)},
 		{"polling wait", at.PollingWait.String()}, {"visibility timeout", at.VisibilityTimeout.String()},
 		{"retention", at.MsgRetention.String()}, {"rewind", at.Rewind.String()},
+		{"max in flight", strconv.Itoa(v.MaxInFlight)},
 		{"dead letter", dead},
 		{"created", v.Created.Format(time.RFC3339)}, {"modified", v.Modified.Format(time.RFC3339)},
 	})

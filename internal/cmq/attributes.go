@@ -34,6 +34,7 @@ type QueueAttributes struct {
 	DeadLetter        DeadLetterPolicy
 	Transaction       TransactionPolicy
 	Trace             bool
+	MaxInFlight       int // messages locked at a time, in each shard
 }
 
 // DefaultQueueAttributes are the published defaults (http-api.md 2.1; those of transactions 8, 30).
@@ -45,6 +46,7 @@ func DefaultQueueAttributes() QueueAttributes {
 		MaxMsgSize:        65536,
 		MsgRetention:      345600 * time.Second,
 		Transaction:       TransactionPolicy{FirstQueryInterval: 5 * time.Second, MaxQueryCount: 15},
+		MaxInFlight:       DefaultMaxInFlight,
 	}
 }
 
@@ -59,7 +61,7 @@ type ShardAttributes struct {
 	MaxInFlight       int // locked messages; DefaultMaxInFlight if 0
 }
 
-// DefaultMaxInFlight caps the locked messages of one shard (architecture.md 12).
+// DefaultMaxInFlight caps the locked messages of one shard where nothing else is set (architecture.md 12).
 const DefaultMaxInFlight = 120_000
 
 // ShardAttributes picks what the shards need.
@@ -71,7 +73,7 @@ func (a *QueueAttributes) ShardAttributes() ShardAttributes {
 		Rewind:            a.Rewind,
 		DeadLetter:        a.DeadLetter,
 		Transaction:       a.Transaction,
-		MaxInFlight:       DefaultMaxInFlight,
+		MaxInFlight:       a.MaxInFlight,
 	}
 }
 

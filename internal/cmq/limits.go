@@ -38,6 +38,7 @@ type Limits struct {
 	MaxTimeToLive       Range
 	FirstQueryInterval  Range
 	MaxQueryCount       Range
+	MaxInFlight         Range
 	TopicRetention      Range // seconds
 	ListLimit           Range
 	SubscriptionList    Range // limit of ListSubscriptionByTopic
@@ -75,6 +76,7 @@ func DefaultLimits() Limits {
 		MaxTimeToLive:             Range{300, 43200},
 		FirstQueryInterval:        Range{1, 3600},
 		MaxQueryCount:             Range{1, 100},
+		MaxInFlight:               Range{1, 10_000_000},
 		TopicRetention:            Range{60, 86400},
 		ListLimit:                 Range{0, 50},
 		SubscriptionList:          Range{0, 100},

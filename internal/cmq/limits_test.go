@@ -35,12 +35,15 @@ func TestSettingsApply(t *testing.T) {
 	n := func(v int64) *int64 { return &v }
 	yes := true
 	all := QueueSettings{MaxMsgHeapNum: n(1), PollingWaitSeconds: n(2), VisibilityTimeout: n(3), MaxMsgSize: n(4), MsgRetentionSeconds: n(600),
-		RewindSeconds: n(6), Trace: &yes, Transaction: &yes, FirstQueryInterval: n(8), MaxQueryCount: n(9), DeadLetter: &DeadLetterSettings{Queue: "d", Policy: PolicyAge, MaxTimeToLive: 500}}
+		RewindSeconds: n(6), Trace: &yes, Transaction: &yes, FirstQueryInterval: n(8), MaxQueryCount: n(9), MaxInFlight: n(10), DeadLetter: &DeadLetterSettings{Queue: "d", Policy: PolicyAge, MaxTimeToLive: 500}}
 	got, err := all.Apply(DefaultQueueAttributes(), 7)
 	want := QueueAttributes{MaxMsgHeapNum: 1, PollingWait: 2 * time.Second, VisibilityTimeout: 3 * time.Second, MaxMsgSize: 4, MsgRetention: 600 * time.Second,
-		Rewind: 6 * time.Second, Trace: true, Transaction: TransactionPolicy{On: true, FirstQueryInterval: 8 * time.Second, MaxQueryCount: 9}, DeadLetter: DeadLetterPolicy{Queue: 7, Policy: PolicyAge, MaxTimeToLive: 500 * time.Second}}
+		Rewind: 6 * time.Second, Trace: true, Transaction: TransactionPolicy{On: true, FirstQueryInterval: 8 * time.Second, MaxQueryCount: 9}, MaxInFlight: 10, DeadLetter: DeadLetterPolicy{Queue: 7, Policy: PolicyAge, MaxTimeToLive: 500 * time.Second}}
 	if err != nil || got != want {
 		t.Errorf("all given: %+v, %v", got, err)
+	}
+	if shard := got.ShardAttributes(); shard.MaxInFlight != 10 || shard.MaxMsgHeapNum != 1 || shard.Transaction != want.Transaction {
+		t.Errorf("what the shards get: %+v", shard)
 	}
 	if got, err := new(QueueSettings).Apply(want, 0); err != nil || got != want {
 		t.Errorf("none given: %+v, %v", got, err)

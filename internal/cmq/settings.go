@@ -16,6 +16,7 @@ type QueueSettings struct {
 	FirstQueryInterval  *int64 // seconds
 	MaxQueryCount       *int64
 	Trace               *bool
+	MaxInFlight         *int64 // messages locked at a time, in each shard
 	DeadLetter          *DeadLetterSettings
 }
 
@@ -46,6 +47,9 @@ func (s *QueueSettings) Apply(a QueueAttributes, deadLetter QueueID) (QueueAttri
 	}
 	if s.Trace != nil {
 		a.Trace = *s.Trace
+	}
+	if s.MaxInFlight != nil {
+		a.MaxInFlight = int(*s.MaxInFlight)
 	}
 	if d := s.DeadLetter; d != nil {
 		a.DeadLetter = d.policy(deadLetter)

@@ -26,6 +26,7 @@ func TestErrors(t *testing.T) {
 		queueErrors(c)
 		policyErrors(c)
 		messageErrors(c)
+		inFlightErrors(c)
 		transportErrors(c)
 	})
 }
@@ -51,7 +52,7 @@ func queueErrors(c *client) {
 	c.refused(4460, "(10210)queue is already existed", "CreateQueue", "queueName=q")
 	for name, values := range map[string][]string{
 		"maxMsgHeapNum": {"999999", "1000000001", "-1"}, "pollingWaitSeconds": {"31", "-1"}, "visibilityTimeout": {"0", "43201"}, "maxMsgSize": {"1023", "1048577"},
-		"msgRetentionSeconds": {"59", "1296001"}, "rewindSeconds": {"-1", "1296001"},
+		"msgRetentionSeconds": {"59", "1296001"}, "rewindSeconds": {"-1", "1296001"}, "maxInFlight": {"0", "10000001"},
 	} {
 		for _, value := range values {
 			c.refused(4000, fmt.Sprintf(rangeText, name), "CreateQueue", "queueName=n", name+"="+value)
@@ -162,4 +163,32 @@ func transportErrors(c *client) {
 			c.t.Errorf("%s: %s", r.name, a.raw)
 		}
 	}
+}
+
+// inFlightErrors: no more messages are locked than the queue's maxInFlight, which may be changed at any time.
+func inFlightErrors(c *client) {
+	const tooMany = "(10690)too many unacked(inactive) messages or delayed messages"
+	c.ok("CreateQueue", "queueName=few", "maxInFlight=2")
+	c.ok("BatchSendMessage", append(c.list("msgBody", "a", "b", "c", "d"), "queueName=few")...)
+	first := c.ok("BatchReceiveMessage", "queueName=few", "numOfMsg=16").MsgInfoList
+	if len(first) != 2 {
+		c.t.Fatalf("%d messages, 2 may be locked", len(first))
+	}
+	c.refused(6070, tooMany, "ReceiveMessage", "queueName=few")
+	c.ok("DeleteMessage", "queueName=few", "receiptHandle="+first[0].Handle)
+	if m := c.ok("ReceiveMessage", "queueName=few").message; m.Body != "c" {
+		c.t.Errorf("after a delete: %+v", m)
+	}
+	if a := c.ok("SetQueueAttributes", "queueName=few", "maxInFlight=3"); a.attributes["maxInFlight"] != 3.0 {
+		c.t.Errorf("set: %s", a.raw)
+	}
+	if m := c.ok("ReceiveMessage", "queueName=few").message; m.Body != "d" {
+		c.t.Errorf("with a higher bound: %+v", m)
+	}
+	c.ok("SetQueueAttributes", "queueName=few", "maxInFlight=1")
+	if a := c.ok("GetQueueAttributes", "queueName=few"); a.attributes["maxInFlight"] != 1.0 || a.attributes["inactiveMsgNum"] != 3.0 {
+		c.t.Errorf("with a lower bound: %s", a.raw)
+	}
+	c.ok("SendMessage", "queueName=few", "msgBody=e")
+	c.refused(6070, tooMany, "ReceiveMessage", "queueName=few")
 }

@@ -326,7 +326,7 @@ func batches(c *client, q string) {
 func attributes(c *client, q string) {
 	a := c.ok("GetQueueAttributes", q)
 	for name, want := range map[string]float64{"maxMsgHeapNum": 1e8, "pollingWaitSeconds": 0, "visibilityTimeout": 30, "maxMsgSize": 65536, "msgRetentionSeconds": 345600,
-		"activeMsgNum": 0, "inactiveMsgNum": 0, "delayMsgNum": 0, "rewindSeconds": 3600} {
+		"activeMsgNum": 0, "inactiveMsgNum": 0, "delayMsgNum": 0, "rewindSeconds": 3600, "maxInFlight": 120000} {
 		if got, ok := a.attributes[name].(float64); !ok || got != want {
 			c.t.Errorf("%s: %v, want %v", name, a.attributes[name], want)
 		}

@@ -25,9 +25,6 @@ type Fake struct {
 	// Fail, if it is not nil, may make a call fail before anything is done.
 	Fail func(action access.Action) error
 
-	// MaxInFlight bounds the locked messages of a queue; 0: any number.
-	MaxInFlight int
-
 	// Released gets what Release is given, if it is not nil.
 	Released chan []cmq.Handle
 

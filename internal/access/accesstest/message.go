@@ -230,11 +230,13 @@ func (f *Fake) take(q *queue, max int, lock time.Duration) (taken []cmq.Message,
 	if lock == 0 {
 		lock = q.Attributes.VisibilityTimeout
 	}
-	if f.MaxInFlight > 0 && s.Active > 0 && s.Inactive >= int64(f.MaxInFlight) {
+	room := q.Attributes.MaxInFlight - int(s.Inactive)
+	if room <= 0 && s.Active > 0 {
 		return nil, cmq.ErrTooMany
 	}
+	max = min(max, room)
 	for _, m := range q.messages {
-		if len(taken) == max {
+		if len(taken) >= max {
 			break
 		}
 		if m.deleted || m.prepared || m.due.After(s.Now) || m.locked && m.NextVisible.After(s.Now) {

@@ -15,13 +15,13 @@ func TestAnswers(t *testing.T) {
 	r.want(r.do("ListQueue"), `{"code":0,"message":"","requestId":"1","totalCount":2,"queueList":[{"queueId":"queue-00000001","queueName":"orders"},{"queueId":"queue-00000002","queueName":"dead"}]}`)
 	r.want(r.do("ListQueue", "offset=1", "limit=1"), `{"code":0,"message":"","requestId":"1","totalCount":2,"queueList":[{"queueId":"queue-00000002","queueName":"dead"}]}`)
 	r.want(r.do("ListQueue", "limit=0", "searchWord="), `{"code":0,"message":"","requestId":"1","totalCount":2,"queueList":[]}`)
-	r.want(r.do("GetQueueAttributes", "queueName=ORDERS"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"createTime":1700000000,"lastModifyTime":1700000000,"activeMsgNum":0,"inactiveMsgNum":0,"delayMsgNum":0,"rewindSeconds":600,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000000}`)
+	r.want(r.do("GetQueueAttributes", "queueName=ORDERS"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"createTime":1700000000,"lastModifyTime":1700000000,"activeMsgNum":0,"inactiveMsgNum":0,"delayMsgNum":0,"rewindSeconds":600,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000000,"maxInFlight":120000}`)
 
 	r.want(r.do("SendMessage", "queueName=orders", "msgBody=x"), `{"code":0,"message":"","requestId":"1","msgId":"4503599627382784"}`)
 	r.want(r.do("BatchSendMessage", "queueName=orders", "msgBody.1=y", "msgBody.2=z", "delaySeconds=5"), `{"code":0,"message":"","requestId":"1","msgList":[{"msgId":"4503599627386880"},{"msgId":"4503599627390976"}]}`)
 	r.clock.Advance(time.Second)
 	r.want(r.do("ReceiveMessage", "queueName=orders"), `{"code":0,"message":"","requestId":"1","msgBody":"x","msgId":"4503599627382784","receiptHandle":"6","enqueueTime":1700000000,"firstDequeueTime":1700000001,"nextVisibleTime":1700000031,"dequeueCount":1}`)
-	r.want(r.do("GetQueueAttributes", "queueName=orders"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"createTime":1700000000,"lastModifyTime":1700000000,"activeMsgNum":0,"inactiveMsgNum":1,"delayMsgNum":2,"rewindSeconds":600,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000000}`)
+	r.want(r.do("GetQueueAttributes", "queueName=orders"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"createTime":1700000000,"lastModifyTime":1700000000,"activeMsgNum":0,"inactiveMsgNum":1,"delayMsgNum":2,"rewindSeconds":600,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000000,"maxInFlight":120000}`)
 	r.want(r.do("DeleteMessage", "queueName=orders", "receiptHandle=6"), success)
 	r.want(r.do("RewindQueue", "queueName=orders", "startConsumeTime=1700000000"), success)
 	r.clock.Advance(5 * time.Second)
@@ -48,22 +48,22 @@ func TestAnswers(t *testing.T) {
 		`{"code":6010,"message":"(10820)change message visibility partially failed","requestId":"1","errorList":[{"code":4000,"message":"(10470)receiptHandle error","receiptHandle":"x"}]}`)
 	r.ok("DeleteMessage", "queueName=orders", "receiptHandle=12")
 
-	r.want(r.do("SetQueueAttributes", "queueName=orders", "maxMsgHeapNum=2000000", "pollingWaitSeconds=1", "visibilityTimeout=2", "maxMsgSize=4096", "msgRetentionSeconds=500", "rewindSeconds=400",
+	r.want(r.do("SetQueueAttributes", "queueName=orders", "maxMsgHeapNum=2000000", "pollingWaitSeconds=1", "visibilityTimeout=2", "maxMsgSize=4096", "msgRetentionSeconds=500", "rewindSeconds=400", "maxInFlight=10000000",
 		`deadLetterPolicy={"deadLetterQueue":"Dead","policy":0,"maxReceiveCount":3}`),
-		`{"code":0,"message":"","requestId":"1","maxMsgHeapNum":2000000,"pollingWaitSeconds":1,"visibilityTimeout":2,"maxMsgSize":4096,"msgRetentionSeconds":500,"rewindSeconds":400,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":0,\"maxReceiveCount\":3,\"maxTimeToLive\":0}"}`)
+		`{"code":0,"message":"","requestId":"1","maxMsgHeapNum":2000000,"pollingWaitSeconds":1,"visibilityTimeout":2,"maxMsgSize":4096,"msgRetentionSeconds":500,"rewindSeconds":400,"maxInFlight":10000000,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":0,\"maxReceiveCount\":3,\"maxTimeToLive\":0}"}`)
 	r.want(r.do("SetQueueAttributes", "queueName=orders", "rewindSeconds=0", `deadLetterPolicy={"deadLetterQueue":"dead","policy":1,"maxTimeToLive":300}`),
-		`{"code":0,"message":"","requestId":"1","maxMsgHeapNum":2000000,"pollingWaitSeconds":1,"visibilityTimeout":2,"maxMsgSize":4096,"msgRetentionSeconds":500,"rewindSeconds":0,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":1,\"maxReceiveCount\":0,\"maxTimeToLive\":300}"}`)
-	r.want(r.do("GetQueueAttributes", "queueName=orders"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":2000000,"pollingWaitSeconds":1,"visibilityTimeout":2,"maxMsgSize":4096,"msgRetentionSeconds":500,"createTime":1700000000,"lastModifyTime":1700000006,"activeMsgNum":0,"inactiveMsgNum":0,"delayMsgNum":0,"rewindSeconds":0,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000006,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":1,\"maxReceiveCount\":0,\"maxTimeToLive\":300}"}`)
+		`{"code":0,"message":"","requestId":"1","maxMsgHeapNum":2000000,"pollingWaitSeconds":1,"visibilityTimeout":2,"maxMsgSize":4096,"msgRetentionSeconds":500,"rewindSeconds":0,"maxInFlight":10000000,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":1,\"maxReceiveCount\":0,\"maxTimeToLive\":300}"}`)
+	r.want(r.do("GetQueueAttributes", "queueName=orders"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":2000000,"pollingWaitSeconds":1,"visibilityTimeout":2,"maxMsgSize":4096,"msgRetentionSeconds":500,"createTime":1700000000,"lastModifyTime":1700000006,"activeMsgNum":0,"inactiveMsgNum":0,"delayMsgNum":0,"rewindSeconds":0,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000006,"maxInFlight":10000000,"deadLetterPolicy":"{\"deadLetterQueue\":\"dead\",\"policy\":1,\"maxReceiveCount\":0,\"maxTimeToLive\":300}"}`)
 	r.want(r.do("ListDeadLetterSourceQueues", "deadLetterQueueName=dead"), `{"code":0,"message":"","requestId":"1","totalCount":1,"queueList":[{"queueId":"queue-00000001","queueName":"orders"}]}`)
 	r.want(r.do("UnbindDeadLetterQueue", "queueName=orders"), success)
 	r.want(r.do("ListDeadLetterSourceQueues", "deadLetterQueueName=dead", "limit=50"), `{"code":0,"message":"","requestId":"1","totalCount":0,"queueList":[]}`)
 
-	r.want(r.do("SetQueueAttributes", "queueName=dead", "transaction=1", "firstQueryInterval=7"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"rewindSeconds":0,"transaction":1,"firstQueryInterval":7,"maxQueryCount":15}`)
+	r.want(r.do("SetQueueAttributes", "queueName=dead", "transaction=1", "firstQueryInterval=7"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"rewindSeconds":0,"maxInFlight":120000,"transaction":1,"firstQueryInterval":7,"maxQueryCount":15}`)
 	if _, err := r.fake.Prepare(t.Context(), "alice", "dead", [][]byte{[]byte("half")}, 0, 1); err != nil {
 		t.Fatal(err)
 	}
 	r.want(r.do("ReceiveMessage", "queueName=dead"), refusal("7000", "(10200)no message"))
-	r.want(r.do("GetQueueAttributes", "queueName=dead"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"createTime":1700000000,"lastModifyTime":1700000006,"activeMsgNum":0,"inactiveMsgNum":0,"delayMsgNum":0,"rewindSeconds":0,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000006,"transaction":1,"firstQueryInterval":7,"maxQueryCount":15,"preparedMsgNum":1,"undecidedMsgNum":0}`)
+	r.want(r.do("GetQueueAttributes", "queueName=dead"), `{"code":0,"message":"","requestId":"1","maxMsgHeapNum":100000000,"pollingWaitSeconds":0,"visibilityTimeout":30,"maxMsgSize":65536,"msgRetentionSeconds":345600,"createTime":1700000000,"lastModifyTime":1700000006,"activeMsgNum":0,"inactiveMsgNum":0,"delayMsgNum":0,"rewindSeconds":0,"rewindMsgNum":0,"rewindmsgNum":0,"minMsgTime":1700000006,"maxInFlight":120000,"transaction":1,"firstQueryInterval":7,"maxQueryCount":15,"preparedMsgNum":1,"undecidedMsgNum":0}`)
 	r.ok("SetQueueAttributes", "queueName=dead", "transaction=0")
 	r.ok("ClearQueue", "queueName=dead")
 

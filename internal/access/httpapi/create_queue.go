@@ -45,6 +45,7 @@ func (c *call) settings() (s cmq.QueueSettings, err error) {
 		{&s.RewindSeconds, "rewindSeconds", l.RewindSeconds},
 		{&s.FirstQueryInterval, "firstQueryInterval", l.FirstQueryInterval},
 		{&s.MaxQueryCount, "maxQueryCount", l.MaxQueryCount},
+		{&s.MaxInFlight, "maxInFlight", l.MaxInFlight},
 	} {
 		if *p.to, err = c.integer(p.name, p.in); err != nil {
 			return s, err

@@ -219,7 +219,7 @@ func TestBackendErrors(t *testing.T) {
 	r.want(r.do("CreateQueue", "queueName=s7", "deadLetterPolicy="+dlq0), refusal("4000", "(10780)the deadLetter Queue bind too many times"))
 	r.ok("CreateQueue", "queueName=q")
 	r.want(r.do("CreateQueue", "queueName=more"), refusal("4450", "(10220)number of queues has reached the limit"))
-	r.fake.MaxInFlight = 1
+	r.ok("SetQueueAttributes", "queueName=q", "maxInFlight=1")
 	r.ok("BatchSendMessage", "queueName=q", "msgBody.0=a", "msgBody.1=b")
 	r.ok("ReceiveMessage", "queueName=q")
 	r.want(r.do("ReceiveMessage", "queueName=q"), refusal("6070", "(10690)too many unacked(inactive) messages or delayed messages"))
@@ -421,7 +421,7 @@ func TestEdgesOfRanges(t *testing.T) {
 	for name, edges := range map[string][2]string{
 		"maxMsgHeapNum": {"1000000", "1000000000"}, "pollingWaitSeconds": {"0", "30"}, "visibilityTimeout": {"1", "43200"},
 		"maxMsgSize": {"1024", "1048576"}, "msgRetentionSeconds": {"60", "1296000"}, "rewindSeconds": {"0", "345600"},
-		"firstQueryInterval": {"1", "3600"}, "maxQueryCount": {"1", "100"}, "trace": {"false", "true"}, "transaction": {"0", "1"},
+		"firstQueryInterval": {"1", "3600"}, "maxQueryCount": {"1", "100"}, "maxInFlight": {"1", "10000000"}, "trace": {"false", "true"}, "transaction": {"0", "1"},
 	} {
 		for i, edge := range edges {
 			r.ok("CreateQueue", fmt.Sprintf("queueName=%s-%d", name, i), name+"="+edge)

@@ -27,6 +27,7 @@ func (c *call) getQueueAttributes(ctx context.Context) error {
 	c.number("rewindMsgNum", status.Rewindable) // two clients insist on this spelling
 	c.number("rewindmsgNum", status.Rewindable) // the others and the documentation on this one
 	c.unix("minMsgTime", status.MinMsgTime)
+	c.number("maxInFlight", int64(a.MaxInFlight))
 	c.transactionPolicy(queue)
 	if a.Transaction.On || status.Prepared > 0 {
 		c.number("preparedMsgNum", status.Prepared)

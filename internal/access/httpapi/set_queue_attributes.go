@@ -27,6 +27,7 @@ func (c *call) setQueueAttributes(ctx context.Context) error {
 	c.number("maxMsgSize", int64(a.MaxMsgSize))
 	c.seconds("msgRetentionSeconds", a.MsgRetention)
 	c.seconds("rewindSeconds", a.Rewind)
+	c.number("maxInFlight", int64(a.MaxInFlight))
 	c.transactionPolicy(queue)
 	c.deadLetterPolicy(queue)
 	return nil

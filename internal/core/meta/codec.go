@@ -201,7 +201,8 @@ func appendAttributes(b []byte, a *cmq.QueueAttributes) []byte {
 	b = appendBool(b, a.Transaction.On)
 	b = appendInt(b, int64(a.Transaction.FirstQueryInterval))
 	b = appendInt(b, int64(a.Transaction.MaxQueryCount))
-	return appendBool(b, a.Trace)
+	b = appendBool(b, a.Trace)
+	return appendInt(b, int64(a.MaxInFlight))
 }
 
 func (r *reader) attributes() cmq.QueueAttributes {
@@ -221,7 +222,8 @@ func (r *reader) attributes() cmq.QueueAttributes {
 		Transaction: cmq.TransactionPolicy{
 			On: r.bool(), FirstQueryInterval: time.Duration(r.int()), MaxQueryCount: r.intRange(),
 		},
-		Trace: r.bool(),
+		Trace:       r.bool(),
+		MaxInFlight: r.intRange(),
 	}
 }
 
@@ -259,7 +261,7 @@ func (r *reader) queue() *cmq.Queue {
 }
 
 // queueVersion is the version of a queue's encoding outside of images.
-const queueVersion = 2
+const queueVersion = 3
 
 // EncodeQueue gives the bytes of one queue, for answers to other nodes: a version (1 byte) and the fields.
 func EncodeQueue(q *cmq.Queue) []byte { return appendQueue([]byte{queueVersion}, q) }

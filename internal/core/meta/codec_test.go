@@ -14,7 +14,7 @@ func commands() []Command {
 	full := cmq.QueueSettings{
 		MaxMsgHeapNum: ptr(int64(1)), PollingWaitSeconds: ptr(int64(2)), VisibilityTimeout: ptr(int64(3)),
 		MaxMsgSize: ptr(int64(4)), MsgRetentionSeconds: ptr(int64(5)), RewindSeconds: ptr(int64(6)), Trace: ptr(true),
-		Transaction: ptr(true), FirstQueryInterval: ptr(int64(9)), MaxQueryCount: ptr(int64(10)),
+		Transaction: ptr(true), FirstQueryInterval: ptr(int64(9)), MaxQueryCount: ptr(int64(10)), MaxInFlight: ptr(int64(11)),
 		DeadLetter: &cmq.DeadLetterSettings{Queue: "d", Policy: 1, MaxReceiveCount: 7, MaxTimeToLive: 8},
 	}
 	key := cmq.AccessKey{ID: "i", Secret: "s", Owner: "o", Enabled: true}
@@ -83,7 +83,7 @@ func TestQueueComesBackAsItWas(t *testing.T) {
 		ID: 1, Name: "n", Owner: "o",
 		Attributes: cmq.QueueAttributes{
 			MaxMsgHeapNum: 2, PollingWait: 3 * time.Second, VisibilityTimeout: 4 * time.Second, MaxMsgSize: 5,
-			MsgRetention: 6 * time.Second, Rewind: 7 * time.Second, Trace: true,
+			MsgRetention: 6 * time.Second, Rewind: 7 * time.Second, Trace: true, MaxInFlight: 19,
 			DeadLetter:  cmq.DeadLetterPolicy{Queue: 8, Policy: 1, MaxReceiveCount: 9, MaxTimeToLive: 10 * time.Second},
 			Transaction: cmq.TransactionPolicy{On: true, FirstQueryInterval: 17 * time.Second, MaxQueryCount: 18},
 		},

@@ -27,6 +27,7 @@ type modelQueue struct {
 	retention   int64
 	rewind      int64
 	lock        int64
+	inFlight    int64
 	dlq         *modelQueue
 	policy      int
 	count, age  int64
@@ -88,6 +89,9 @@ func (m *model) apply(q modelQueue, self *modelQueue, s *cmq.QueueSettings) (mod
 	if s.VisibilityTimeout != nil {
 		q.lock = *s.VisibilityTimeout
 	}
+	if s.MaxInFlight != nil {
+		q.inFlight = *s.MaxInFlight
+	}
 	if s.Transaction != nil {
 		q.transaction = *s.Transaction
 	}
@@ -131,7 +135,7 @@ func (m *model) create(c *CreateQueue, now int64) *cmq.Error {
 	case count >= m.limit:
 		return cmq.ErrQueueLimit
 	}
-	q, err := m.apply(modelQueue{owner: c.Owner, name: c.Name, retention: 345600, lock: 30, created: now, version: 1, want: 1}, nil, &c.Settings)
+	q, err := m.apply(modelQueue{owner: c.Owner, name: c.Name, retention: 345600, lock: 30, inFlight: cmq.DefaultMaxInFlight, created: now, version: 1, want: 1}, nil, &c.Settings)
 	if err != nil {
 		return err
 	}
@@ -164,7 +168,7 @@ func (m *model) set(owner, name string, s *cmq.QueueSettings) *cmq.Error {
 }
 
 func (m *model) replace(q *modelQueue, changed modelQueue) {
-	same := q.retention == changed.retention && q.rewind == changed.rewind && q.lock == changed.lock && q.transaction == changed.transaction &&
+	same := q.retention == changed.retention && q.rewind == changed.rewind && q.lock == changed.lock && q.inFlight == changed.inFlight && q.transaction == changed.transaction &&
 		q.dlq == changed.dlq && q.policy == changed.policy && q.count == changed.count && q.age == changed.age
 	if !same {
 		changed.version++
@@ -248,7 +252,7 @@ func (m *model) describe(owner string) (list []string) {
 		if q.dlq != nil {
 			dlq = q.dlq.id
 		}
-		list = append(list, fmt.Sprint(q.name, q.id, q.version, q.retention, q.rewind, q.lock, dlq, q.policy, q.count, q.age, len(m.sources(q)), q.sets, q.transaction))
+		list = append(list, fmt.Sprint(q.name, q.id, q.version, q.retention, q.rewind, q.lock, q.inFlight, dlq, q.policy, q.count, q.age, len(m.sources(q)), q.sets, q.transaction))
 	}
 	return list
 }
@@ -262,7 +266,7 @@ func describeTable(t *Table, owner string) (list []string) {
 		}
 		d := &a.DeadLetter
 		list = append(list, fmt.Sprint(q.Name, q.ID, q.Version, int64(a.MsgRetention/time.Second), int64(a.Rewind/time.Second),
-			int64(a.VisibilityTimeout/time.Second), d.Queue, d.Policy, d.MaxReceiveCount, int64(d.MaxTimeToLive/time.Second),
+			int64(a.VisibilityTimeout/time.Second), a.MaxInFlight, d.Queue, d.Policy, d.MaxReceiveCount, int64(d.MaxTimeToLive/time.Second),
 			len(t.Sources(q.ID)), sets, a.Transaction.On))
 	}
 	return list
@@ -286,6 +290,7 @@ func drawSettings(t *rapid.T, names *rapid.Generator[string]) (s cmq.QueueSettin
 	s.MsgRetentionSeconds = maybe("retention", 60, 400, 1000)
 	s.RewindSeconds = maybe("rewind", 0, 60, 500)
 	s.VisibilityTimeout = maybe("lock", 30, 31)
+	s.MaxInFlight = maybe("in flight", 1, 10_000_000)
 	if rapid.IntRange(0, 3).Draw(t, "transaction?") == 0 {
 		s.Transaction = ptr(rapid.Bool().Draw(t, "transaction"))
 	}

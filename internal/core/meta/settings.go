@@ -20,6 +20,7 @@ const (
 	hasTransaction
 	hasQueryInterval
 	hasQueryCount
+	hasInFlight
 )
 
 // appendSettings writes which settings are given (two bytes), then those given, in the order of the bits.
@@ -56,6 +57,7 @@ func appendSettings(b []byte, s *cmq.QueueSettings) []byte {
 	}
 	optional(hasQueryInterval, s.FirstQueryInterval)
 	optional(hasQueryCount, s.MaxQueryCount)
+	optional(hasInFlight, s.MaxInFlight)
 	binary.LittleEndian.PutUint16(b[at:], has)
 	return b
 }
@@ -91,6 +93,7 @@ func (r *reader) settings() cmq.QueueSettings {
 		s.Transaction = &v
 	}
 	s.FirstQueryInterval, s.MaxQueryCount = optional(hasQueryInterval), optional(hasQueryCount)
+	s.MaxInFlight = optional(hasInFlight)
 	return s
 }
 
@@ -112,6 +115,7 @@ func checkSettings(s *cmq.QueueSettings) *cmq.Error {
 		{"rewindSeconds", s.RewindSeconds},
 		{"firstQueryInterval", s.FirstQueryInterval},
 		{"maxQueryCount", s.MaxQueryCount},
+		{"maxInFlight", s.MaxInFlight},
 	}
 	for _, n := range numbers {
 		if n.v != nil && (*n.v < 0 || *n.v > maxSeconds) {
