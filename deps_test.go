@@ -30,7 +30,8 @@ var mayImport = map[string][]string{
 	"internal/core/command": {"internal/cmq", "internal/mutant"},
 	"internal/core/delay":   {"internal/cmq", "internal/mutant"},
 	"internal/core/queue":   {"internal/cmq", "internal/mutant", "internal/core/command", "internal/core/delay"},
-	"internal/core/broker":  {"internal/cmq", "internal/mutant", "internal/core/command", "internal/core/delay", "internal/core/queue"},
+	"internal/core/topic":   {"internal/cmq"},
+	"internal/core/broker":  {"internal/cmq", "internal/mutant", "internal/core/command", "internal/core/delay", "internal/core/queue", "internal/core/topic"},
 	"internal/core/meta":    {"internal/cmq", "internal/mutant"},
 
 	"internal/store":            {"internal/vfs", "internal/mutant", "internal/store/..."},
