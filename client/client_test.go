@@ -123,11 +123,14 @@ func TestMessageActions(t *testing.T) {
 			FirstDequeue: time.Unix(1700000001, 0), NextVisible: time.Unix(1700000031, 0), DequeueCount: 2}, m)
 		require.Equal(t, "3", last.Get("pollingWaitSeconds"))
 
-		next = `{"code":0,"message":"","requestId":"1","msgInfoList":[{"msgBody":"x","msgId":"5","receiptHandle":"6","dequeueCount":1,"more":[1,{"a":null}]},{"msgBody":"y","msgId":"7","receiptHandle":"8"}]}`
+		next = `{"code":0,"message":"","requestId":"1","msgInfoList":[{"msgBody":"x","msgId":"5","receiptHandle":"6","dequeueCount":1,"more":[1,{"a":null}]},` +
+			`{"msgBody":"y","msgId":"7","receiptHandle":"8","originalQueueId":"queue-00000009","originalEnqueueTime":1600000000,"originalDequeueCount":3}]}`
 		ms, err := q.BatchReceive(ctx, 16, client.QueueWait)
 		require.NoError(t, err)
 		require.Len(t, ms, 2)
 		require.Equal(t, "y", ms[1].Body)
+		require.Nil(t, ms[0].Origin)
+		require.Equal(t, &client.Origin{QueueID: "queue-00000009", Enqueued: time.Unix(1600000000, 0), DequeueCount: 3}, ms[1].Origin)
 		require.Equal(t, "16", last.Get("numOfMsg"))
 		require.False(t, last.Has("pollingWaitSeconds"))
 

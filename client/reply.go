@@ -11,13 +11,13 @@ type Message struct {
 	FirstDequeue time.Time // when it was received for the first time
 	NextVisible  time.Time // when the lock ends
 	DequeueCount int       // receives so far, this one included
-	Origin       *Origin   // of a dead letter that was received over TCP; else nil
+	Origin       *Origin   // of a dead letter: where it died; else nil
 }
 
-// Origin is where a dead letter was before.
+// Origin is where a dead letter was before: the queue in which it died.
 type Origin struct {
 	QueueID      string
-	Enqueued     time.Time // when it was sent to that queue
+	Enqueued     time.Time // when it was sent to that queue, to the second
 	DequeueCount int       // receives there
 }
 
@@ -92,9 +92,22 @@ func (m *Message) member(s *scanner, key []byte) {
 		m.NextVisible = time.Unix(s.num(), 0)
 	case "dequeueCount":
 		m.DequeueCount = int(s.num())
+	case "originalQueueId":
+		m.origin().QueueID = s.str()
+	case "originalEnqueueTime":
+		m.origin().Enqueued = time.Unix(s.num(), 0)
+	case "originalDequeueCount":
+		m.origin().DequeueCount = int(s.num())
 	default:
 		s.skip()
 	}
+}
+
+func (m *Message) origin() *Origin {
+	if m.Origin == nil {
+		m.Origin = new(Origin)
+	}
+	return m.Origin
 }
 
 func decodeHandleError(action string, s *scanner) HandleError {

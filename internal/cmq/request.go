@@ -17,7 +17,7 @@ const (
 	KindSetShard                    // Attributes, Subscriber, Version: change; nothing happens if Version is not newer
 	KindDropShard                   // delete shard and messages; nothing happens if it is gone
 	KindDeadList                    // Max → Messages due for the dead-letter queue, Number of the first, Queue
-	KindTransfer                    // From, Number, IDs, Bodies: arrivals from From's dead list → Number: next one wanted
+	KindTransfer                    // From, Number, IDs, Bodies, Sources: arrivals from From's dead list → Number: next one wanted
 	KindForget                      // Number: transfers below it have arrived
 	KindMeta                        // Payload: a command or query of the controller → Payload
 	KindRelock                      // Handles, Lock: locks end that much from now (0: now) → Errors, one per handle
@@ -47,6 +47,7 @@ type Request struct {
 	Base        uint64 // Transfer: every number below it is settled at From
 	Number      uint64
 	IDs         []MsgID
+	Sources     []Source // Transfer: none, or one for each body
 	Payload     []byte
 	Interval    time.Duration // Prepare: 0 is the queue's FirstQueryInterval
 	Origin      Origin
@@ -113,6 +114,14 @@ type Message struct {
 	NextVisible  time.Time
 	DequeueCount int
 	Publication  *Publication // of a message that was published and is handed out by a subscription's shard; nil: of a queue
+	Source       *Source      // of a dead letter: where it died; nil: it is none
+}
+
+// Source is what a dead letter was in the queue in which it died.
+type Source struct {
+	Queue        QueueID
+	Enqueued     time.Time // in whole milliseconds
+	DequeueCount int
 }
 
 // ShardStatus are the counters of one shard at one moment.

@@ -3,7 +3,8 @@
 //
 // What must happen is always visible in the state and found again from there: a notice may be lost or doubled when
 // leadership moves. The move is a copy and two commands: the dead-letter queue takes each message once, because it
-// remembers per source the next number it wants; only then does the source forget it.
+// remembers per source the next number it wants; only then does the source forget it. The copy carries along what the
+// message was in the source: consumers of the dead-letter queue are told.
 //
 //	source                     dispatch                         dead-letter queue
 //	dead list, numbered ─────► read from number n ────────────► accept n, n+1, …; skip what it has
@@ -166,6 +167,7 @@ func transfer(from, to cmq.ShardID, dead *cmq.Reply) *cmq.Request {
 		}
 		req.Bodies = append(req.Bodies, msg.Body)
 		req.IDs = append(req.IDs, msg.ID)
+		req.Sources = append(req.Sources, cmq.Source{Queue: from.Queue(), Enqueued: msg.Enqueued, DequeueCount: msg.DequeueCount})
 	}
 	return req
 }

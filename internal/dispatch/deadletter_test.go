@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -24,6 +25,7 @@ type sets struct {
 	dead    []string // numbers from base on
 	base    uint64
 	arrived []string
+	sources []cmq.Source
 	next    uint64
 	fail    func(kind cmq.Kind) error // asked before each request
 	after   func(kind cmq.Kind) error // asked after each request: the answer is lost
@@ -53,7 +55,8 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 	case cmq.KindDeadList:
 		r := &cmq.Reply{Queue: 22, Number: s.base, Base: s.base}
 		for i := range min(len(s.dead), req.Max) {
-			r.Messages = append(r.Messages, cmq.Message{ID: cmq.MsgID(s.base) + cmq.MsgID(i), Body: []byte(s.dead[i])})
+			number := s.base + uint64(i)
+			r.Messages = append(r.Messages, cmq.Message{ID: cmq.MsgID(number), Body: []byte(s.dead[i]), Enqueued: time.Unix(int64(number), 0), DequeueCount: int(number)})
 		}
 		return r
 	case cmq.KindTransfer:
@@ -61,6 +64,7 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 		for i, b := range req.Bodies {
 			if req.Number+uint64(i) == s.next {
 				s.arrived = append(s.arrived, string(b))
+				s.sources = append(s.sources, req.Sources[i])
 				s.next++
 			}
 		}
@@ -98,6 +102,9 @@ func TestMovesEverythingInOrder(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, many(100), s.arrived)
 		require.Empty(t, s.dead)
+		for i, from := range s.sources {
+			require.Equal(t, cmq.Source{Queue: source.Queue(), Enqueued: time.Unix(int64(5+i), 0), DequeueCount: 5 + i}, from)
+		}
 	})
 }
 

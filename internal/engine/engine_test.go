@@ -91,7 +91,7 @@ func (r *rig) messages(refs []store.Ref, got func(int, store.Message, error)) {
 func (r *rig) message(ref store.Ref) store.Message {
 	st, err := command.ReadSlot(bytes.NewReader(r.log[ref.Index]), ref.Slot)
 	require.NoError(r.t, err)
-	return store.Message{Ref: ref, Origin: uint64(st.ID), Time: st.Time, Body: st.Body}
+	return store.Message{Ref: ref, Origin: st.Origin, Time: st.Time, Body: st.Body}
 }
 
 // fetch is the other replicas, which answer later.
@@ -586,6 +586,7 @@ func TestDeadLettersAreAnnouncedWithoutTraffic(t *testing.T) {
 	r.open(func(a *cmq.ShardAttributes) {
 		a.DeadLetter = cmq.DeadLetterPolicy{Queue: 9, Policy: cmq.PolicyReceives, MaxReceiveCount: 1}
 	})
+	sent := time.UnixMilli(r.now)
 	ids := r.send("poison")
 	require.Len(t, r.receive(1), 1)
 	r.pass(31 * time.Second)
@@ -594,22 +595,27 @@ func TestDeadLettersAreAnnouncedWithoutTraffic(t *testing.T) {
 	require.Equal(t, []string{"poison"}, bodies(reply.Messages))
 	require.Equal(t, ids[0], reply.Messages[0].ID)
 	require.EqualValues(t, 9, reply.Queue)
+	source := cmq.Source{Queue: testShard.Queue(), Enqueued: reply.Messages[0].Enqueued, DequeueCount: reply.Messages[0].DequeueCount}
+	require.Equal(t, cmq.Source{Queue: testShard.Queue(), Enqueued: sent, DequeueCount: 1}, source)
 
 	other := cmq.QueueID(9).Shard(0)
 	q := cmq.DefaultQueueAttributes()
 	require.Nil(t, r.do(&cmq.Request{Kind: cmq.KindOpenShard, Shard: other, Attributes: q.ShardAttributes(), Version: 1}).Err)
 	for range 2 { // a repeated transfer changes nothing
 		tr := r.do(&cmq.Request{Kind: cmq.KindTransfer, Shard: other, From: testShard, Base: reply.Base, Number: reply.Number,
-			IDs: []cmq.MsgID{reply.Messages[0].ID}, Bodies: [][]byte{reply.Messages[0].Body}})
+			IDs: []cmq.MsgID{reply.Messages[0].ID}, Sources: []cmq.Source{source}, Bodies: [][]byte{reply.Messages[0].Body}})
 		require.Nil(t, tr.Err)
 		require.Equal(t, reply.Number+1, tr.Number)
 	}
 	require.Nil(t, r.do(&cmq.Request{Kind: cmq.KindForget, Number: reply.Number + 1}).Err)
 	require.Empty(t, r.do(&cmq.Request{Kind: cmq.KindDeadList, Max: 10}).Messages)
+	r.restart()
 	got := r.do(&cmq.Request{Kind: cmq.KindReceive, Shard: other, Max: 16}).Messages
 	require.Len(t, got, 1)
 	require.Equal(t, ids[0], got[0].ID, "a message keeps its id")
+	require.Equal(t, "poison", string(got[0].Body))
 	require.Equal(t, 1, got[0].DequeueCount)
+	require.Equal(t, &source, got[0].Source)
 }
 
 func TestDeadByAgeIsAnnouncedWithoutTraffic(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/command"
 	"github.com/opencmq/cmq/internal/set"
 	"github.com/opencmq/cmq/internal/store"
 	"github.com/opencmq/cmq/internal/store/reflog"
@@ -89,8 +90,8 @@ var errNotHeld = errors.New("no reference")
 // committed.
 func (m *Machine) put(r *Result, i int, ref store.Ref, sent int64, msg *store.Message) {
 	out := &r.Reply.Messages[i]
-	out.Body, out.ID, out.Enqueued = msg.Body, cmq.MsgID(msg.Origin), at(sent)
-	if out.ID == 0 {
+	out.Enqueued = at(sent)
+	if out.ID, out.Body, out.Source = command.Letter(msg.Origin, msg.Body); out.ID == 0 {
 		out.ID = m.id(ref)
 	}
 }
@@ -153,7 +154,7 @@ func (m *Machine) wanted(r *Result, i int) bool {
 		return m.b.Holds(r.shard, r.Reply.Messages[i].Handle)
 	}
 	number, at := m.b.DeadHead(r.shard, len(r.at))
-	return number == r.Reply.Number && i < len(at) && at[i] == r.at[i]
+	return number == r.Reply.Number && i < len(at) && at[i].LaneSeq == r.at[i]
 }
 
 // readAgain reads once more what could not be read, with references that were repaired.

@@ -9,7 +9,7 @@ import (
 // StoredMessage finds a message in the data of an entry, as store.Options want it.
 func StoredMessage(entry segment.Payload, slot uint16) (store.Message, error) {
 	st, err := command.ReadSlot(entry, slot)
-	return store.Message{Origin: uint64(st.ID), Time: st.Time, Body: st.Body}, err
+	return store.Message{Origin: st.Origin, Time: st.Time, Body: st.Body}, err
 }
 
 // UsableEntry tells whether an entry that is not what was written can be applied all the same, as store.Options want it: everything but

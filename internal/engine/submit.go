@@ -135,7 +135,8 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 	case cmq.KindDropShard:
 		op.Kind = command.Drop
 	case cmq.KindTransfer:
-		op.Kind, op.From, op.Base, op.Number, op.IDs, op.Bodies = command.Transfer, req.From, req.Base, req.Number, req.IDs, req.Bodies
+		op.Kind, op.From, op.Base, op.Number = command.Transfer, req.From, req.Base, req.Number
+		op.IDs, op.Sources, op.Bodies = req.IDs, req.Sources, req.Bodies
 	case cmq.KindForget:
 		op.Kind, op.Number = command.Forget, req.Number
 	case cmq.KindRewind:
@@ -264,8 +265,11 @@ func (m *Machine) deadList(c *Call) {
 		c.refuse(cmq.ErrQueueNotExist)
 		return
 	}
-	number, at := m.b.DeadHead(c.req.Shard, c.req.Max)
-	r := &Result{Reply: cmq.Reply{Queue: a.DeadLetter.Queue, Number: number, Base: number}, shard: c.req.Shard, at: at, dead: true}
-	r.Reply.Messages = make([]cmq.Message, len(at))
+	number, dead := m.b.DeadHead(c.req.Shard, c.req.Max)
+	r := &Result{Reply: cmq.Reply{Queue: a.DeadLetter.Queue, Number: number, Base: number}, shard: c.req.Shard, dead: true}
+	r.at, r.Reply.Messages = make([]command.LaneSeq, len(dead)), make([]cmq.Message, len(dead))
+	for i := range dead {
+		r.at[i], r.Reply.Messages[i].DequeueCount = dead[i].LaneSeq, dead[i].Count
+	}
 	c.finish(r, nil)
 }

@@ -48,6 +48,7 @@ type Body struct {
 	Length int    `json:"length"`
 	OK     bool   `json:"ok"` // its checksum is right
 	ID     string `json:"id"`
+	Died   string `json:"diedIn,omitempty"` // of a dead letter: the queue it came from
 	// Only if they were asked for: the body, as it is if it is text, else in base64.
 	Text  string `json:"body,omitempty"`
 	Bytes []byte `json:"bodyBase64,omitempty"`
@@ -314,15 +315,22 @@ func (e *entries) readOps(out *Entry, data []byte) error {
 func (e *entries) body(data []byte, index uint64, slot uint16, b *command.Batch) Body {
 	m, err := command.ReadMessage(data, slot)
 	body := Body{Slot: int(slot), Length: int(b.BodyBytes(slot, 1)), OK: err == nil, ID: cmq.NewMsgID(e.s.ID, index, slot).String()}
-	if err == nil && m.ID != 0 {
-		body.ID = m.ID.String()
+	if err != nil {
+		return body
+	}
+	id, sent, source := command.Letter(m.Origin, m.Body)
+	if body.Length = len(sent); id != 0 {
+		body.ID = id.String()
+	}
+	if source != nil {
+		body.Died = e.name(source.Queue.Shard(0))
 	}
 	switch {
-	case err != nil || !e.Body:
-	case utf8.Valid(m.Body):
-		body.Text = string(m.Body)
+	case !e.Body:
+	case utf8.Valid(sent):
+		body.Text = string(sent)
 	default:
-		body.Bytes = m.Body
+		body.Bytes = sent
 	}
 	return body
 }

@@ -234,6 +234,27 @@ func TestDeadLettersMoveBetweenSets(t *testing.T) {
 	require.Equal(t, ids[0], moved[0].ID)
 	require.Equal(t, "poison", string(moved[0].Body))
 	require.Equal(t, 1, moved[0].DequeueCount)
+	work, _, err := r.QueueAttributes(ctx, "1", "work")
+	require.NoError(t, err)
+	source := &cmq.Source{Queue: work.ID, Enqueued: got[0].Enqueued, DequeueCount: 1}
+	require.Equal(t, source, moved[0].Source)
+	require.Nil(t, got[0].Source)
+
+	// It knows where it died for as long as it is there.
+	_, err = r.Relock(ctx, "1", "dead", []cmq.Handle{moved[0].Handle}, 0)
+	require.NoError(t, err)
+	for i := range c.nodes {
+		c.stop(i)
+	}
+	for i := range c.nodes {
+		c.start(i, listen(t, c.addrs[i]))
+	}
+	c.ready(ctx)
+	moved, err = c.nodes[1].router.Receive(ctx, "1", "dead", 1, &wait, 0)
+	require.NoError(t, err)
+	require.Len(t, moved, 1)
+	require.Equal(t, "poison", string(moved[0].Body))
+	require.Equal(t, source, moved[0].Source)
 }
 
 func TestNodeJoinsARunningCluster(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 //
 //	request:  version u8 = 4 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
 //	          | version | from | base | number | handles | ids | bodies | payload | interval | origin | decisions | session
-//	          | subscriber | publication
+//	          | subscriber | publication | sources
 //	answer:   version u8 = 4 | outcome u8 | by outcome:
 //	            0 reply        error | queue | base | number | status | ids | errors | messages | payload | queries
 //	            1 not leader   set | leader
@@ -25,6 +25,8 @@ import (
 //	            | transactions: u8 on, interval, queries
 //	status:     active | inactive | delayed | rewindable | prepared | undecided | oldest time | now time
 //	message:    id u64 | handle u64 | enqueued, first dequeue, next visible time | dequeue count | bytes body | publication
+//	            | u8 = 0: no source; else 1, source
+//	source:     queue | enqueued time | dequeue count
 //	origin:     node | connection
 //	session:    id, epoch, number, acked
 //	subscriber: u8 = 0: none; else 1, topic, filter, texts tags, texts keys, u8 forward
@@ -35,7 +37,7 @@ import (
 //	time:       i64 Unix milliseconds, the smallest number is Go's zero time
 //	durations:  nanoseconds
 //	ids, handles: count u32, then u64 each
-//	bodies, errors, messages, decisions, queries, texts: count u32, then each
+//	bodies, errors, messages, decisions, sources, queries, texts: count u32, then each
 //	bytes, text: length u32, then the bytes
 const codecVersion = 4
 
@@ -102,7 +104,7 @@ func u64s[T ~uint64](w *writer, list []T) {
 }
 
 func encodeRequest(set cmq.SetID, q *cmq.Request) []byte {
-	size := 256 + 8*(len(q.Handles)+len(q.IDs)) + 9*len(q.Decisions) + len(q.Payload)
+	size := 256 + 8*(len(q.Handles)+len(q.IDs)) + 9*len(q.Decisions) + 32*len(q.Sources) + len(q.Payload)
 	for _, b := range q.Bodies {
 		size += 4 + len(b)
 	}
@@ -140,6 +142,10 @@ func encodeRequest(set cmq.SetID, q *cmq.Request) []byte {
 	}
 	w.subscriber(q.Subscriber)
 	w.publication(q.Publication)
+	w.u32(len(q.Sources))
+	for i := range q.Sources {
+		w.source(&q.Sources[i])
+	}
 	return w.b
 }
 
@@ -169,6 +175,12 @@ func (w *writer) texts(list []string) {
 	for _, s := range list {
 		w.text(s)
 	}
+}
+
+func (w *writer) source(s *cmq.Source) {
+	w.uint(uint64(s.Queue))
+	w.time(s.Enqueued)
+	w.int(int64(s.DequeueCount))
 }
 
 func (w *writer) origin(o cmq.Origin) {
@@ -255,6 +267,9 @@ func (w *writer) message(m *cmq.Message) {
 	w.int(int64(m.DequeueCount))
 	w.bytes(m.Body)
 	w.publication(m.Publication)
+	if w.bool(m.Source != nil); m.Source != nil {
+		w.source(m.Source)
+	}
 }
 
 func encodeError(err error) []byte {

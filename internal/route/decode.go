@@ -173,6 +173,12 @@ func decodeRequest(b []byte) (cmq.SetID, *cmq.Request, error) {
 	}
 	q.Session = cmq.Session{ID: r.uint(), Epoch: r.uint(), Number: r.uint(), Acked: r.uint()}
 	q.Subscriber, q.Publication = r.subscriber(), r.publication()
+	if n := r.count(sourceSize); n > 0 {
+		q.Sources = make([]cmq.Source, n)
+		for i := range q.Sources {
+			q.Sources[i] = r.source()
+		}
+	}
 	return set, q, r.end()
 }
 
@@ -302,16 +308,26 @@ func (r *reader) status() cmq.ShardStatus {
 	}
 }
 
-// The least a message and a query take.
+func (r *reader) source() cmq.Source {
+	return cmq.Source{Queue: cmq.QueueID(r.uint()), Enqueued: r.time(), DequeueCount: int(r.int())}
+}
+
+// The least a message, a query and a source take.
 const (
-	messageSize = 2*8 + 3*8 + 1 + 4 + 1
+	messageSize = 2*8 + 3*8 + 1 + 4 + 1 + 1
+	sourceSize  = 1 + 8 + 1
 	querySize   = 8 + 3
 )
 
 func (r *reader) message() cmq.Message {
-	return cmq.Message{
+	m := cmq.Message{
 		ID: cmq.MsgID(r.u64()), Handle: cmq.Handle(r.u64()),
 		Enqueued: r.time(), FirstDequeue: r.time(), NextVisible: r.time(),
 		DequeueCount: int(r.int()), Body: r.bytes(), Publication: r.publication(),
 	}
+	if r.bool() {
+		s := r.source()
+		m.Source = &s
+	}
+	return m
 }

@@ -68,7 +68,8 @@ type queue struct {
 	load    bool   // has producers
 	open    bool
 
-	handles []cmq.Handle // given out lately, for clients that use old ones
+	handles []cmq.Handle        // given out lately, for clients that use old ones
+	sent    map[cmq.MsgID]int64 // when what was received from it was sent
 	drained bool
 
 	prepared []cmq.MsgID // ever

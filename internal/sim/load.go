@@ -232,11 +232,37 @@ func (a *actor) take(req *cmq.Request, timeout time.Duration, then func(op *chec
 					Enqueued: m.Enqueued.UnixMilli(), Until: m.NextVisible.UnixMilli(),
 				})
 				a.q.remember(m.Handle)
+				a.q.compareSource(m)
 			}
 		}
 		a.finish(op, ans)
 		then(op)
 	})
+}
+
+// compareSource holds what a dead letter says about where it died against what is known of that queue.
+func (q *queue) compareSource(m *cmq.Message) {
+	if q.load {
+		if q.sent == nil {
+			q.sent = map[cmq.MsgID]int64{}
+		}
+		q.sent[m.ID] = m.Enqueued.UnixMilli()
+		if m.Source != nil {
+			q.w.violation("source of a dead letter", "%s: message %d says that it died in %d", q.name, m.ID, m.Source.Queue)
+		}
+		return
+	}
+	if m.Source == nil || q.w.queueByID(m.Source.Queue) == nil || q.w.queueByID(m.Source.Queue).dead != q {
+		q.w.violation("source of a dead letter", "%s: message %d came from %+v", q.name, m.ID, m.Source)
+		return
+	}
+	from := q.w.queueByID(m.Source.Queue)
+	sent, seen := from.sent[m.ID]
+	unread := m.Source.DequeueCount < 1 && from.attrs.DeadLetter.Policy == cmq.PolicyReceives
+	if unread || seen && sent != m.Source.Enqueued.UnixMilli() {
+		q.w.violation("source of a dead letter", "%s: message %d came from %+v, and was sent there at %d", q.name, m.ID, m.Source, sent)
+	}
+	q.w.stats.hit("sources of dead letters compared")
 }
 
 // remember keeps a few handles for clients that use old ones.

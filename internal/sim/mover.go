@@ -76,8 +76,10 @@ func (m *mover) transfer(dead *cmq.Reply) {
 	}
 	req := &cmq.Request{Kind: cmq.KindTransfer, Shard: target.shard, From: m.key.shard, Base: dead.Base, Number: dead.Number}
 	for i := range dead.Messages {
-		req.Bodies = append(req.Bodies, dead.Messages[i].Body)
-		req.IDs = append(req.IDs, dead.Messages[i].ID)
+		msg := &dead.Messages[i]
+		req.Bodies = append(req.Bodies, msg.Body)
+		req.IDs = append(req.IDs, msg.ID)
+		req.Sources = append(req.Sources, cmq.Source{Queue: m.key.shard.Queue(), Enqueued: msg.Enqueued, DequeueCount: msg.DequeueCount})
 	}
 	m.client.call(target.set, req, moveTimeout, func(a answer) {
 		if a.outcome != check.OK {

@@ -29,7 +29,7 @@ func route(t *testing.T, c *client, queue string) []string {
 func TestWire(t *testing.T) {
 	onBoth(t, func(t *testing.T, addresses []string) {
 		for name, test := range map[string]func(t *testing.T, c *client, doors []string, q string){
-			"life": wireLife, "repeats": wireRepeats, "subscription": wireSubscription, "times": wireTimes, "gone": wireGone, "wrong": wireWrong, "transactions": wireTransactions,
+			"life": wireLife, "repeats": wireRepeats, "subscription": wireSubscription, "times": wireTimes, "gone": wireGone, "wrong": wireWrong, "transactions": wireTransactions, "source": wireDeadLetter,
 		} {
 			t.Run(name, func(t *testing.T) {
 				c := newClient(t, shapes()[0], addresses)
@@ -239,6 +239,35 @@ func wireWrong(t *testing.T, _ *client, doors []string, q string) {
 		conn.Close()
 	}
 	other.call(wireHeartbeat, 0, nil).is(t, 0, "")
+}
+
+// wireDeadLetter: a message that died tells where, over both protocols.
+func wireDeadLetter(t *testing.T, c *client, doors []string, q string) {
+	grave := q + "-dead"
+	c.ok("CreateQueue", "queueName="+grave)
+	c.ok("SetQueueAttributes", "queueName="+q, "visibilityTimeout=1", `deadLetterPolicy={"deadLetterQueue":"`+grave+`","policy":0,"maxReceiveCount":2}`)
+	id := c.ok("ListQueue", "searchWord="+q).QueueList[0]
+	if id.QueueName != q {
+		t.Fatalf("%+v", id)
+	}
+	w := dialWire(t, doors[0])
+	sent := w.send(q, "poison").ids[0]
+	var first pulled
+	for range 2 {
+		first = w.receive(q, 10).messages[0]
+	}
+	m := dialWire(t, doors[len(doors)-1]).receive(grave, 30).messages[0]
+	if m.id != sent || m.body != "poison" || m.count != 1 || m.fromQueue != id.QueueID || m.fromTime != first.enqueued || m.fromCount != 2 {
+		t.Errorf("%+v of %s, received before as %+v", m, id.QueueID, first)
+	}
+	if first.fromQueue != "" || first.fromTime != 0 || first.fromCount != 0 {
+		t.Errorf("a message that has not died says %+v", first)
+	}
+	c.ok("ChangeMessageVisibility", "queueName="+grave, fmt.Sprint("receiptHandle=", m.handle), "visibilityTimeout=0")
+	want := fmt.Sprintf(`"dequeueCount":2,"originalQueueId":"%s","originalEnqueueTime":%d,"originalDequeueCount":2}`, id.QueueID, first.enqueued)
+	if got := c.ok("ReceiveMessage", "queueName="+grave); !strings.Contains(string(got.raw), want) {
+		t.Errorf("%s, want %s", got.raw, want)
+	}
 }
 
 // wireTransactions: what is prepared is received by nobody until it is committed; its producer is asked, at whatever node it

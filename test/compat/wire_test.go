@@ -50,6 +50,8 @@ type pulled struct {
 	body                     string
 	enqueued, visible, first uint64
 	count                    uint64
+	fromQueue                string // of a dead letter
+	fromTime, fromCount      uint64
 }
 
 // Commands and the fields of their bodies.
@@ -305,6 +307,12 @@ func (a *reply) pulled(b []byte) error {
 			m.first = n
 		case 8:
 			m.count = n
+		case 9:
+			m.fromQueue = string(data)
+		case 10:
+			m.fromTime = n
+		case 11:
+			m.fromCount = n
 		}
 		return nil
 	})

@@ -175,6 +175,16 @@ func (f *Fake) due(q *queue, most int) (list []cmq.Query, next time.Time) {
 	return list, next
 }
 
+// Die makes dead letters of the messages in the queue.
+func (f *Fake) Die(owner, name string, source cmq.Source) error {
+	return f.on(access.SendMessage, owner, name, func(q *queue) error {
+		for _, m := range q.messages {
+			m.Source = &source
+		}
+		return nil
+	})
+}
+
 func (f *Fake) wake() {
 	close(f.changed)
 	f.changed = make(chan struct{})

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/opencmq/cmq/internal/cmq"
 )
 
 // TestAnswers checks the successful answer of every action to the byte (http-api.md 7.3).
@@ -72,6 +74,21 @@ func TestAnswers(t *testing.T) {
 	r.want(r.do("QueryQueueRoute", "queueName=orders"), `{"code":0,"message":"","requestId":"1","addr":["a:1","b:2"]}`)
 	r.want(r.do("ClearQueue", "queueName=orders"), success)
 	r.want(r.do("DeleteQueue", "queueName=orders"), success)
+}
+
+func TestDeadLetter(t *testing.T) {
+	r := newRig(t)
+	r.ok("CreateQueue", "queueName=dead")
+	r.ok("BatchSendMessage", "queueName=dead", "msgBody.1=x", "msgBody.2=y")
+	if err := r.fake.Die("alice", "dead", cmq.Source{Queue: 9, Enqueued: time.UnixMilli(1600000000_999), DequeueCount: 3}); err != nil {
+		t.Fatal(err)
+	}
+	const source = `,"originalQueueId":"queue-00000009","originalEnqueueTime":1600000000,"originalDequeueCount":3}`
+	for _, got := range []string{r.ok("ReceiveMessage", "queueName=dead"), strings.TrimSuffix(r.ok("BatchReceiveMessage", "queueName=dead", "numOfMsg=2"), "]}")} {
+		if !strings.HasSuffix(got, `"dequeueCount":1`+source) {
+			t.Error(got)
+		}
+	}
 }
 
 // TestActionInAnyCase: a published client sends the name of an action in the wrong case.

@@ -112,7 +112,7 @@ func (c *call) receiveTimeout(wait *time.Duration) time.Duration {
 	return max(longest+pollGrace, c.door.config.CallTimeout)
 }
 
-// appendMessage writes the seven fields of a delivery, without braces.
+// appendMessage writes the seven fields of a delivery, and ours of a dead letter, without braces.
 func (c *call) appendMessage(m *cmq.Message) {
 	c.out = append(c.out, `"msgBody":`...)
 	c.out = appendBytes(c.out, m.Body)
@@ -124,6 +124,11 @@ func (c *call) appendMessage(m *cmq.Message) {
 	c.unix("firstDequeueTime", m.FirstDequeue)
 	c.unix("nextVisibleTime", m.NextVisible)
 	c.number("dequeueCount", int64(m.DequeueCount))
+	if s := m.Source; s != nil {
+		c.text("originalQueueId", s.Queue.String())
+		c.unix("originalEnqueueTime", s.Enqueued)
+		c.number("originalDequeueCount", int64(s.DequeueCount))
+	}
 }
 
 // deliver writes the answer with the messages. If the client is known to have gone, before or while it is

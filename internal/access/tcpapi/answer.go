@@ -107,7 +107,7 @@ func (b *batch) messages(h head, messages []cmq.Message) {
 	}
 }
 
-// Fields of cmq_pull_msg_rsp. There is no field 2; 9 to 11 tell of a dead letter's first queue, which is not kept.
+// Fields of cmq_pull_msg_rsp. There is no field 2; 9 to 11 are for dead letters only.
 const (
 	pulledID           = 1
 	pulledHandle       = 3
@@ -116,12 +116,20 @@ const (
 	pulledNextVisible  = 6
 	pulledFirstDequeue = 7
 	pulledDequeueCount = 8
+	pulledSourceQueue  = 9
+	pulledSourceTime   = 10 // when it was sent there
+	pulledSourceCount  = 11 // how often it was received there
 )
 
 func sizeMessage(m *cmq.Message) int {
-	return sizeVarint(pulledID, uint64(m.ID)) + sizeVarint(pulledHandle, uint64(m.Handle)) + sizeBytes(pulledBody, len(m.Body)) +
+	n := sizeVarint(pulledID, uint64(m.ID)) + sizeVarint(pulledHandle, uint64(m.Handle)) + sizeBytes(pulledBody, len(m.Body)) +
 		sizeVarint(pulledEnqueued, unix(m.Enqueued)) + sizeVarint(pulledNextVisible, unix(m.NextVisible)) +
 		sizeVarint(pulledFirstDequeue, unix(m.FirstDequeue)) + sizeVarint(pulledDequeueCount, uint64(m.DequeueCount))
+	if s := m.Source; s != nil {
+		n += sizeBytes(pulledSourceQueue, len(s.Queue.String())) + sizeVarint(pulledSourceTime, unix(s.Enqueued)) +
+			sizeVarint(pulledSourceCount, uint64(s.DequeueCount))
+	}
+	return n
 }
 
 // pulled lays out a message, without its length.
@@ -134,6 +142,11 @@ func (b *batch) pulled(m *cmq.Message) {
 	b.buf = appendVarint(b.buf, pulledNextVisible, unix(m.NextVisible))
 	b.buf = appendVarint(b.buf, pulledFirstDequeue, unix(m.FirstDequeue))
 	b.buf = appendVarint(b.buf, pulledDequeueCount, uint64(m.DequeueCount))
+	if s := m.Source; s != nil {
+		b.buf = appendText(b.buf, pulledSourceQueue, s.Queue.String())
+		b.buf = appendVarint(b.buf, pulledSourceTime, unix(s.Enqueued))
+		b.buf = appendVarint(b.buf, pulledSourceCount, uint64(s.DequeueCount))
+	}
 }
 
 // unix is the time in seconds, as all times of this protocol are.

@@ -16,13 +16,15 @@ import (
 
 // The golden frames of the protocol, made with the published client.
 const (
-	goldenAuth1       = "000052000000080210fc07ba0c440a08414b494474657374121c377050444e4c2f51534c6e4e653068586d576f79535a4b43776c303d1a1031302e312e322e334044454641554c542208486d616353484131"
-	goldenAuth256     = "000064000000080210fc07ba0c560a08414b494474657374122c4c7854697961786f6c346c6a45594b64765657666c386350574b303767576c5872486f4c30716f714f644d3d1a1031302e312e322e334044454641554c54220a486d6163534841323536"
-	goldenAuthOK      = "00000f000000080210fc0718002200"
-	goldenSend        = "00001b000000080110fd075001c20c0b0a026a71120568656c6c6f"
-	goldenSent        = "000016000000080110fd0718002200e8018194ebdc03"
-	goldenReceive     = "000014000000080610ff07d20c060a026a711002"
-	goldenReceived    = "000026000000080610ff071800d20116088194ebdc03188198808080808005220568656c6c6f"
+	goldenAuth1    = "000052000000080210fc07ba0c440a08414b494474657374121c377050444e4c2f51534c6e4e653068586d576f79535a4b43776c303d1a1031302e312e322e334044454641554c542208486d616353484131"
+	goldenAuth256  = "000064000000080210fc07ba0c560a08414b494474657374122c4c7854697961786f6c346c6a45594b64765657666c386350574b303767576c5872486f4c30716f714f644d3d1a1031302e312e322e334044454641554c54220a486d6163534841323536"
+	goldenAuthOK   = "00000f000000080210fc0718002200"
+	goldenSend     = "00001b000000080110fd075001c20c0b0a026a71120568656c6c6f"
+	goldenSent     = "000016000000080110fd0718002200e8018194ebdc03"
+	goldenReceive  = "000014000000080610ff07d20c060a026a711002"
+	goldenReceived = "000026000000080610ff071800d20116088194ebdc03188198808080808005220568656c6c6f"
+	// The same message as a dead letter, with everything this server tells: made from the description, field by field.
+	goldenDeadLetter  = "000054000000080610ff0718002200d20142088194ebdc03188198808080808005220568656c6c6f2881e2cfaa063082e2cfaa063883e2cfaa0640044a0e71756575652d30303030303030615080a0f8fa055803"
 	goldenNothing     = "00001a000000080b10ff0718d84f220a6e6f206d657373616765"
 	goldenPublish     = "000027000000080c1083085005820d170a026a7412067461676765641a037265641a04626c7565"
 	goldenDelete      = "00001d000000080a108208fa0c0f0a026a71108298808080808005107b"
@@ -135,4 +137,23 @@ func TestGoldenReceived(t *testing.T) {
 	want.PullRsp.EnqueueTime, want.PullRsp.NextVisibleTime = proto.Int64(1700000001), proto.Int64(1700000002)
 	want.PullRsp.FirstDequeueTime, want.PullRsp.DequeueCount = proto.Int64(1700000003), proto.Int64(4)
 	require.True(t, proto.Equal(&want, &got), "%v", &got)
+}
+
+func TestGoldenDeadLetter(t *testing.T) {
+	b := new(batch)
+	m := cmq.Message{ID: 1000000001, Handle: 2814749767109633, Body: []byte("hello"),
+		Enqueued: time.Unix(1700000001, 0), NextVisible: time.Unix(1700000002, 0), FirstDequeue: time.Unix(1700000003, 999_000_000), DequeueCount: 4,
+		Source: &cmq.Source{Queue: 10, Enqueued: time.UnixMilli(1600000000_999), DequeueCount: 3}}
+	b.message(head{seqno: 6, cmd: cmdReceive}, &m)
+	require.Equal(t, goldenDeadLetter, hex.EncodeToString(b.buf))
+
+	var one, several pb.CMQProto
+	require.NoError(t, proto.Unmarshal(b.buf[headerSize:], &one))
+	b = new(batch)
+	b.messages(head{seqno: 6, cmd: cmdReceive}, []cmq.Message{m, m})
+	require.NoError(t, proto.Unmarshal(b.buf[headerSize:], &several))
+	require.Len(t, several.BatchPullRsp.MsgList, 2)
+	require.True(t, proto.Equal(one.PullRsp, several.BatchPullRsp.MsgList[1]))
+	require.Equal(t, []any{"queue-0000000a", uint64(1600000000), uint32(3)},
+		[]any{one.PullRsp.GetOriginalQueueId(), one.PullRsp.GetOriginalPubTm(), one.PullRsp.GetOriginalDequeueCnt()})
 }

@@ -504,7 +504,7 @@ func (s *modelShard) wake(now int64) (at int64) {
 }
 
 // deadHead lists the first messages in the dead list whose numbers have no gap.
-func (s *modelShard) deadHead(limit int) (uint64, []command.LaneSeq) {
+func (s *modelShard) deadHead(limit int) (uint64, []Dead) {
 	var list []*message
 	s.each(func(m *message) {
 		if m.state == dead {
@@ -515,12 +515,12 @@ func (s *modelShard) deadHead(limit int) (uint64, []command.LaneSeq) {
 		return s.numbers, nil
 	}
 	slices.SortFunc(list, func(a, b *message) int { return cmp.Compare(a.number, b.number) })
-	var at []command.LaneSeq
+	var at []Dead
 	for i, m := range list {
 		if m.number != list[0].number+uint64(i) || len(at) == limit {
 			break
 		}
-		at = append(at, command.LaneSeq{Lane: m.lane, Seq: m.seq})
+		at = append(at, Dead{LaneSeq: command.LaneSeq{Lane: m.lane, Seq: m.seq}, Count: m.count})
 	}
 	return list[0].number, at
 }

@@ -2,12 +2,14 @@ package broker
 
 import (
 	"github.com/opencmq/cmq/internal/cmq"
-	"github.com/opencmq/cmq/internal/core/command"
 	"github.com/opencmq/cmq/internal/core/queue"
 )
 
 // LaneInfo describes one lane of a shard for those who keep its messages.
 type LaneInfo = queue.LaneInfo
+
+// Dead is a message on its way to the dead-letter queue.
+type Dead = queue.Dead
 
 // at is the time a question is answered for: now, but never before the last batch.
 func (b *Broker) at(now int64) int64 { return max(now, b.time) }
@@ -139,10 +141,10 @@ func (b *Broker) NextUndecided(id cmq.ShardID, now int64) int64 {
 // WithDead visits the shards with messages waiting for a dead-letter queue, until yield returns false.
 func (b *Broker) WithDead(yield func(cmq.ShardID) bool) { b.dead.Scan(yield) }
 
-// DeadHead gives the transfer number of the shard's first dead message and the positions of up to max
+// DeadHead gives the transfer number of the shard's first dead message, and up to max
 // messages numbered consecutively from it. All lower numbers are settled: the number is the Base to transfer
 // with.
-func (b *Broker) DeadHead(id cmq.ShardID, max int) (number uint64, at []command.LaneSeq) {
+func (b *Broker) DeadHead(id cmq.ShardID, max int) (number uint64, at []Dead) {
 	if s := b.shards[id]; s != nil {
 		return s.DeadHead(max)
 	}

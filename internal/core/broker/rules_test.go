@@ -218,7 +218,7 @@ func TestRules(t *testing.T) {
 			s.receive(2, 0, 1)
 			s.at(30).expire(command.Mark{Low: 1})
 			s.counts(0, 1, 0, 0)
-			if n, at := s.b.DeadHead(s.id, 9); n != 1 || len(at) != 1 || at[0].Seq != 1 {
+			if n, at := s.b.DeadHead(s.id, 9); n != 1 || len(at) != 1 || at[0].Seq != 1 || at[0].Count == 0 {
 				s.t.Fatal(n, at)
 			}
 		}},

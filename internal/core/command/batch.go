@@ -12,7 +12,7 @@ import (
 // A batch, numbers little endian, offsets in bytes:
 //
 //	 0  magic "cmqb"          4
-//	 4  version               2   3
+//	 4  version               2   4
 //	 6  slots                 2   number of bodies, up to cmq.MaxSlots
 //	 8  proposer              8   node that made the batch
 //	16  number                8   the proposer's own counter
@@ -26,14 +26,14 @@ import (
 //	 …  slot table            20 for each body:
 //	                           0  offset among the bodies  4
 //	                           4  length                   4
-//	                           8  origin                   8   message id it was born with; 0: born here
+//	                           8  origin                   8   message id it was born with; 0: born here; see source.go
 //	                          16  check                    4   CRC32C of body, then bytes 0 to 15
 //	 …  bodies
 //
 // The checks are split so that one message can be read and verified without reading its batch.
 const (
 	magic      = "cmqb"
-	version    = 3
+	version    = 4
 	headerSize = 52
 	slotSize   = 20
 )

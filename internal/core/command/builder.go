@@ -14,7 +14,7 @@ type Builder struct {
 	count  int
 	bytes  int // of all bodies
 	bodies [][]byte
-	ids    []cmq.MsgID // origins, as long as bodies
+	origin []uint64 // as long as bodies
 }
 
 // NewBuilder makes an empty builder, ready for Reset.
@@ -25,7 +25,7 @@ func (b *Builder) Reset(proposer, number uint64) {
 	clear(b.bodies)
 	*b = Builder{
 		header: Header{Proposer: proposer, Number: number},
-		ops:    b.ops[:0], bodies: b.bodies[:0], ids: b.ids[:0],
+		ops:    b.ops[:0], bodies: b.bodies[:0], origin: b.origin[:0],
 	}
 }
 
@@ -43,17 +43,17 @@ func (b *Builder) Ops() int { return b.count }
 // Fits reports whether the batch has slots and bytes left for op. An empty batch takes any operation with
 // up to cmq.MaxSlots bodies that together are shorter than MaxBytes.
 func (b *Builder) Fits(op *Op) bool {
-	size := b.Size() + 128 + 10*(len(op.Handles)+len(op.IDs)) + 11*len(op.Decisions) + 20*len(op.To) + 40*len(op.Marks)
+	size := b.Size() + 128 + 10*(len(op.Handles)+len(op.IDs)) + sourceSize*len(op.Sources) + 11*len(op.Decisions) + 20*len(op.To) + 40*len(op.Marks)
 	for _, body := range op.Bodies {
 		size += len(body) + slotSize
 	}
 	return len(b.bodies)+len(op.Bodies) <= cmq.MaxSlots && size <= MaxBytes
 }
 
-// Add appends an operation, which must fit, and returns the slot of its first body. IDs of a Transfer, if there are
-// any, must be as many as its Bodies.
+// Add appends an operation, which must fit, and returns the slot of its first body. IDs and Sources of a Transfer, if
+// there are any, must be as many as its Bodies.
 func (b *Builder) Add(op Op) (first uint16) {
-	if !b.Fits(&op) || op.Kind == 0 || op.Kind >= kinds || (op.Kind == Transfer && len(op.IDs) > 0 && len(op.IDs) != len(op.Bodies)) {
+	if !b.Fits(&op) || op.Kind == 0 || op.Kind >= kinds || op.Kind == Transfer && !paired(&op) {
 		panic("BUG: operation does not fit into the batch")
 	}
 	if op.Kind != Send && op.Kind != Transfer && op.Kind != Prepare {
@@ -63,13 +63,13 @@ func (b *Builder) Add(op Op) (first uint16) {
 	b.ops = appendOp(b.ops, &op)
 	b.count++
 	for i, body := range op.Bodies {
+		origin := uint64(0)
+		if op.Kind == Transfer {
+			origin, body = letter(&op, i)
+		}
 		b.bodies = append(b.bodies, body)
 		b.bytes += len(body)
-		var id cmq.MsgID
-		if op.Kind == Transfer && len(op.IDs) > 0 {
-			id = op.IDs[i]
-		}
-		b.ids = append(b.ids, id)
+		b.origin = append(b.origin, origin)
 	}
 	return first
 }
@@ -84,7 +84,7 @@ func (b *Builder) Finish(time int64) []byte {
 		at := len(d)
 		d = binary.LittleEndian.AppendUint32(d, offset)
 		d = binary.LittleEndian.AppendUint32(d, uint32(len(body)))
-		d = binary.LittleEndian.AppendUint64(d, uint64(b.ids[i]))
+		d = binary.LittleEndian.AppendUint64(d, b.origin[i])
 		d = binary.LittleEndian.AppendUint32(d, slotCheck(body, d[at:]))
 		offset += uint32(len(body))
 	}

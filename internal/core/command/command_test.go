@@ -30,7 +30,7 @@ func everyOp() []Op {
 		{Kind: Open, Shard: shard, Version: 19, Attributes: attributes},
 		{Kind: Set, Shard: shard, Version: 20, Attributes: attributes},
 		{Kind: Drop, Shard: shard},
-		{Kind: Transfer, Shard: shard, From: 21, Base: 22, Number: 23, IDs: []cmq.MsgID{24, 25}, Bodies: [][]byte{[]byte("dd"), []byte("e")}},
+		{Kind: Transfer, Shard: shard, From: 21, Base: 22, Number: 23, IDs: []cmq.MsgID{24, 25}, Sources: []cmq.Source{{Queue: 1 << 56, Enqueued: time.UnixMilli(43), DequeueCount: 44}, {}}, Bodies: [][]byte{[]byte("dd"), []byte("e")}},
 		{Kind: Forget, Shard: shard, Number: 26},
 		{Kind: Relock, Shard: shard, Lock: 27, Handles: []cmq.Handle{28, 1 << 60}},
 		{Kind: Prepare, Shard: shard, Interval: 29, Origin: cmq.Origin{Node: 30, Conn: 1 << 63}, Bodies: [][]byte{[]byte("f")}},
@@ -71,7 +71,7 @@ func TestBatchGivesBackEveryOperation(t *testing.T) {
 		slot += want.N
 		want.Bodies = nil
 		if want.Kind == Transfer {
-			want.IDs = nil
+			want.IDs, want.Sources = nil, nil
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v, want %+v", got, want)
@@ -88,12 +88,52 @@ func TestReadMessage(t *testing.T) {
 		{0, 33, []byte("a")}, {0, 33, []byte{}}, {0, 33, []byte("ccc")}, {24, 33, []byte("dd")}, {25, 33, []byte("e")}, {0, 33, []byte("f")},
 	} {
 		got, err := ReadMessage(data, uint16(slot))
-		if err != nil || got.ID != want.ID || got.Time != want.Time || !bytes.Equal(got.Body, want.Body) {
+		id, body, source := Letter(got.Origin, got.Body)
+		if err != nil || id != cmq.MsgID(want.Origin) || got.Time != want.Time || !bytes.Equal(body, want.Body) || (source != nil) != (id != 0) {
 			t.Errorf("slot %d: %+v, %v", slot, got, err)
 		}
 	}
 	if _, err := ReadMessage(data, 6); !errors.Is(err, ErrDamaged) {
 		t.Error(err)
+	}
+}
+
+func TestLetter(t *testing.T) {
+	sources := []cmq.Source{
+		{Queue: 1 << 56, Enqueued: time.UnixMilli(1 << 41), DequeueCount: 1<<32 - 1},
+		{Queue: 1, Enqueued: time.UnixMilli(0)},
+	}
+	bodies := [][]byte{[]byte("body"), {}}
+	for name, op := range map[string]Op{
+		"ids and sources": {IDs: []cmq.MsgID{1<<63 - 1, 2}, Sources: sources},
+		"ids":             {IDs: []cmq.MsgID{1<<63 - 1, 2}},
+		"sources":         {Sources: sources},
+		"neither":         {},
+	} {
+		op.Kind, op.Bodies = Transfer, bodies
+		data := encode([]Op{op})
+		for i := range bodies {
+			got, err := ReadMessage(data, uint16(i))
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			id, body, source := Letter(got.Origin, got.Body)
+			if !bytes.Equal(body, bodies[i]) || len(op.IDs) > 0 && id != op.IDs[i] || len(op.IDs) == 0 && id != 0 {
+				t.Errorf("%s: message %d is %d %q", name, i, id, body)
+			}
+			if (source != nil) != (len(op.Sources) > 0) || source != nil && *source != sources[i] {
+				t.Errorf("%s: source of message %d is %+v", name, i, source)
+			}
+			if cost := len(got.Body) - len(body); cost > 0 != (source != nil) {
+				t.Errorf("%s: message %d takes %d bytes more", name, i, cost)
+			}
+		}
+	}
+	if string(bodies[0]) != "body" {
+		t.Errorf("the caller's body became %q", bodies[0])
+	}
+	if id, body, source := Letter(withSource|7, make([]byte, sourceSize-1)); id != 7 || len(body) != sourceSize-1 || source != nil {
+		t.Error("a source is found where none fits")
 	}
 }
 
@@ -154,7 +194,7 @@ func TestBodyBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := [...]uint32{b.BodyBytes(0, 3), b.BodyBytes(2, 2), b.BodyBytes(4, 2), b.BodyBytes(4, 0)}; got != [...]uint32{4, 5, 2, 0} {
+	if got := [...]uint32{b.BodyBytes(0, 3), b.BodyBytes(2, 2), b.BodyBytes(4, 2), b.BodyBytes(4, 0)}; got != [...]uint32{4, 5 + sourceSize, 2 + sourceSize, 0} {
 		t.Error(got)
 	}
 }
@@ -215,7 +255,7 @@ func TestNegativeDurationsBecomeZero(t *testing.T) {
 // TestEveryFlippedBitIsFound: in the operations and the slot table by Parse, in a body by ReadMessage.
 func TestEveryFlippedBitIsFound(t *testing.T) {
 	data := encode(everyOp())
-	bodies := 8 // bytes at the end
+	bodies := 8 + 2*sourceSize // bytes at the end
 	for at := range data {
 		for bit := range 8 {
 			data[at] ^= 1 << bit

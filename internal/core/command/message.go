@@ -3,15 +3,13 @@ package command
 import (
 	"encoding/binary"
 	"fmt"
-
-	"github.com/opencmq/cmq/internal/cmq"
 )
 
 // Stored is one message as it lies in a batch.
 type Stored struct {
-	ID   cmq.MsgID // the id it was born with if it came from another shard, otherwise 0
-	Time int64     // when the batch was made: the message's send time, Unix milliseconds
-	Body []byte
+	Origin uint64 // 0: it was sent to its shard; otherwise it came from another one, see Letter
+	Time   int64  // when the batch was made: the message's send time, Unix milliseconds
+	Body   []byte // as it is stored; of a message with an Origin see Letter
 }
 
 // Payload is a batch that lies somewhere else, for example in a file.
@@ -102,10 +100,10 @@ func open(time int64, s []byte, slot uint16, body []byte) (Stored, error) {
 	if slotCheck(body, s) != binary.LittleEndian.Uint32(s[16:]) {
 		return Stored{}, fmt.Errorf("%w: checksum of the message in slot %d", ErrDamaged, slot)
 	}
-	return Stored{ID: cmq.MsgID(binary.LittleEndian.Uint64(s[8:])), Time: time, Body: body}, nil
+	return Stored{Origin: binary.LittleEndian.Uint64(s[8:]), Time: time, Body: body}, nil
 }
 
-// BodyBytes is how long the bodies in n slots from slot on are together.
+// BodyBytes is how long the bodies in n slots from slot on are together, as they are stored.
 func (b *Batch) BodyBytes(slot uint16, n int) (total uint32) {
 	for i := int(slot); i < int(slot)+n; i++ {
 		total += binary.LittleEndian.Uint32(b.table[i*slotSize+4:])

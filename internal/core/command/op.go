@@ -17,7 +17,7 @@ const (
 	Open                        // Version, Attributes
 	Set                         // Version, Attributes
 	Drop                        //
-	Transfer                    // From, Base, Number, IDs, Bodies
+	Transfer                    // From, Base, Number, IDs, Sources, Bodies
 	Forget                      // Number
 	Relock                      // Handles, Lock; 0: the lock ends now
 	Prepare                     // Interval, Origin, Bodies
@@ -45,10 +45,11 @@ type Op struct {
 	Version    uint64
 	Attributes cmq.ShardAttributes
 
-	From   cmq.ShardID // the shard whose dead messages arrive
-	Base   uint64      // every number below it is settled at From: arrived, expired or taken back
-	Number uint64      // Transfer: number of the first message; Forget: first number to keep
-	IDs    []cmq.MsgID // Ask; Transfer, for a Builder only: the ids the messages were born with
+	From    cmq.ShardID  // the shard whose dead messages arrive
+	Base    uint64       // every number below it is settled at From: arrived, expired or taken back
+	Number  uint64       // Transfer: number of the first message; Forget: first number to keep
+	IDs     []cmq.MsgID  // Ask; Transfer, for a Builder only: the ids the messages were born with
+	Sources []cmq.Source // Transfer, for a Builder only: where the messages died
 
 	Interval  int64 // Prepare: 0: the queue's FirstQueryInterval
 	Origin    cmq.Origin

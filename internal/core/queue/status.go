@@ -101,9 +101,15 @@ func (s *Shard) NextWake(now int64) int64 {
 // Dead counts the messages waiting for the dead-letter queue.
 func (s *Shard) Dead() int64 { return int64(s.dead.len()) }
 
-// DeadHead gives the transfer number of the first message waiting for the dead-letter queue, and the
-// positions of it and up to max-1 messages with the numbers after it. Every lower number is settled.
-func (s *Shard) DeadHead(max int) (number uint64, at []command.LaneSeq) {
+// Dead is a message on its way to the dead-letter queue.
+type Dead struct {
+	command.LaneSeq
+	Count int // deliveries
+}
+
+// DeadHead gives the transfer number of the first message waiting for the dead-letter queue, and it with
+// up to max-1 messages with the numbers after it. Every lower number is settled.
+func (s *Shard) DeadHead(max int) (number uint64, at []Dead) {
 	if s.dead.len() == 0 {
 		return s.dead.number(), nil
 	}
@@ -115,7 +121,7 @@ func (s *Shard) DeadHead(max int) (number uint64, at []command.LaneSeq) {
 		}
 		k := min(r.n, uint64(max-len(at)))
 		for i := range k {
-			at = append(at, command.LaneSeq{Lane: r.lane, Seq: r.seq + i})
+			at = append(at, Dead{command.LaneSeq{Lane: r.lane, Seq: r.seq + i}, int(r.count)})
 		}
 		next += r.n
 	}
