@@ -118,7 +118,7 @@ type Subscription struct {
 // PushAttributes are what subscriptions have beyond the published service. The zero value is the published behaviour.
 type PushAttributes struct {
 	Secret      string  // signs each HTTP delivery with HMAC-SHA256; empty: not signed
-	Rate        float64 // deliveries a second at most; 0: any
+	Rate        int     // deliveries a second at most; 0: any
 	Concurrency int     // deliveries at once at most; 0: the server's default
 	Ordered     bool    // one at a time, in order of publishing, a failing one holds up the rest
 	Paused      bool    // nothing is delivered, messages wait until their retention ends
@@ -139,7 +139,7 @@ type SubscriptionSettings struct {
 	Tags        *[]string
 	Keys        *[]string
 	Secret      *string
-	Rate        *float64
+	Rate        *int64
 	Concurrency *int64
 	Ordered     *bool
 	Paused      *bool
