@@ -23,7 +23,7 @@ func (o options) Set(s string) error {
 
 func main() {
 	if len(os.Args) < 2 {
-		fatal("usage: bench suite|fill|drain|depth|probe|failover|table|limits|naive-node [flags]")
+		fatal("usage: bench suite|latency|scale|polls|overload|fill|drain|depth|probe|failover|table|limits|naive-node [flags]")
 	}
 	cmd, args := os.Args[1], os.Args[2:]
 	switch cmd {
@@ -61,6 +61,13 @@ func main() {
 		setup   = fs.Bool("setup", true, "fill, failover: make the queue anew first")
 		spread  = fs.Bool("spread", false, "spread connections over the nodes, not all to the leader")
 		timeout = fs.Duration("timeout", 10*time.Second, "publish timeout")
+		profile = fs.String("cpuprofile", "", "file for a profile of this client's processor, over the measured time of the last run")
+		ready   = fs.String("ready", "", "file to be made when the measured time of a run begins")
+		prime   = fs.Int64("prime", 0, "suite: messages sent and cleared before anything is measured")
+		svg     = fs.String("svg", "", "latency: file for the plot")
+		long    = fs.Duration("long", time.Minute, "overload: how long it lasts")
+		window  = fs.Int("window", 512, "overload: messages outstanding on each connection at most")
+		polls   = fs.Int("polls", 10_000, "polls: how many wait")
 		opt     = options{}
 	)
 	fs.Var(opt, "o", "peer's own setting, key=value")
@@ -68,15 +75,30 @@ func main() {
 	if *name == "" {
 		*name = *peer
 	}
-	p, err := openPeer(*peer, Config{Addrs: strings.Split(*addrs, ","), Queue: *queue, Spread: *spread, Timeout: *timeout, Opt: opt})
+	config := Config{Addrs: strings.Split(*addrs, ","), Queue: *queue, Spread: *spread, Timeout: *timeout, Opt: opt}
+	p, err := openPeer(*peer, config)
 	check(err)
 	defer p.Close()
-	l := &Load{Name: *name, Peer: p, Size: *size, Conns: *conns, Warm: *warm, Dur: *dur, PidDir: *pids}
+	l := &Load{Name: *name, Peer: p, Size: *size, Conns: *conns, Warm: *warm, Dur: *dur, PidDir: *pids, Profile: *profile, Ready: *ready}
 	switch cmd {
+	case "latency":
+		l.latencyMain(*svg, *out)
+	case "overload":
+		l.overloadMain(*long, *window)
+	case "scale":
+		l.scaleMain(*peer, config, *out)
+	case "polls":
+		q, ok := p.(*cmqPeer)
+		if !ok {
+			fatal("only cmq has long polls here")
+		}
+		q.pollsMain(*polls, *conns, pidsIn(*pids))
 	case "suite":
-		f, err := os.OpenFile(*out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		check(err)
-		defer f.Close()
+		if *prime > 0 {
+			check(p.Setup())
+			_, err := l.Fill(*prime, 1000)
+			check(err)
+		}
 		for rep := *rep0; rep < *rep0+*reps; rep++ {
 			for _, o := range strings.Split(*outs, ",") {
 				c, err := strconv.Atoi(o)
@@ -103,8 +125,7 @@ func main() {
 						fmt.Fprintln(os.Stderr, *name, w, c, err)
 						continue
 					}
-					b, _ := json.Marshal(r)
-					f.Write(append(b, '\n'))
+					check(r.appendTo(*out, ""))
 					fmt.Printf("%s %s c=%d rep %d: produce %.0f/s consume %.0f/s, p50 %.0f p99 %.0f µs, recv+ack p50 %.0f, e2e p50 %.0f, CPU broker %.1f client %.1f µs/msg, write %.0f disk %.0f B/msg, RSS %.0f MiB, busy %.2f steal %.2f, failed %d, left %d\n",
 						*name, w, c, rep, r.ProduceRate, r.ConsumeRate, r.P50, r.P99, r.R50, r.E50, r.BrokerCPU, r.ClientCPU, r.BrokerWrite, r.DiskWrite, r.BrokerRSS, r.BusyFrac, r.StealFrac, r.Failed, r.DepthEnd)
 				}

@@ -6,12 +6,14 @@ import (
 	"strconv"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/opencmq/cmq/client"
 )
 
 // cmq by its own SDK: single-message requests, as many under way as messages are outstanding. Options: batch=N puts up
-// to N messages into a request; http=true speaks HTTP, one request at a time on each connection.
+// to N messages into a request; receive=N asks for up to N messages at a time and deletes them at once, however they are
+// sent; http=true speaks HTTP, one request at a time on each connection; queues and sets see cmq_queues.go.
 func init() {
 	register("cmq", func(c Config) (Peer, error) { return newCMQ(c) })
 }
@@ -23,23 +25,50 @@ const (
 
 type cmqPeer struct {
 	Config
-	batch int
-	http  bool
-	admin *client.Client
+	batch   int // messages in a send
+	receive int // messages in a receive and in a delete
+	http    bool
+	queues  int // how many
+	sets    int // 1: all queues on one set
+	names   []string
+	fed     time.Time // when feed began
+	admin   *client.Client
 }
 
 func newCMQ(c Config) (*cmqPeer, error) {
-	p := &cmqPeer{Config: c, batch: 1, http: c.Opt["http"] == "true"}
-	if b := c.Opt["batch"]; b != "" {
-		n, err := strconv.Atoi(b)
-		if err != nil || n < 1 || n > client.MaxBatch {
-			return nil, fmt.Errorf("batch=%s: from 1 to %d are possible", b, client.MaxBatch)
-		}
-		p.batch = n
-	}
+	p := &cmqPeer{Config: c, http: c.Opt["http"] == "true"}
 	var err error
+	if p.batch, err = count(c.Opt, "batch", 1, client.MaxBatch); err != nil {
+		return nil, err
+	}
+	if p.receive, err = count(c.Opt, "receive", p.batch, maxReceive); err != nil {
+		return nil, err
+	}
+	if p.queues, err = count(c.Opt, "queues", 1, 10_000); err != nil {
+		return nil, err
+	}
+	p.sets, p.names = 0, []string{c.Queue}
+	if c.Opt["sets"] == "1" {
+		p.sets = 1
+	}
 	p.admin, err = p.client()
 	return p, err
+}
+
+// maxReceive is how many messages a receive over TCP may bring.
+const maxReceive = 256
+
+// count reads a number of messages.
+func count(opt options, name string, missing, most int) (int, error) {
+	text := opt[name]
+	if text == "" {
+		return missing, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		return 0, fmt.Errorf("%s=%s: from 1 to %d are possible", name, text, most)
+	}
+	return n, nil
 }
 
 // client connects to the leader's node: over TCP the SDK asks where that is, over HTTP we do.
@@ -64,30 +93,29 @@ func (p *cmqPeer) client() (*client.Client, error) {
 func (p *cmqPeer) call(f func(context.Context, *client.Queue) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	return f(ctx, p.admin.Queue(p.Queue))
+	return f(ctx, p.admin.Queue(p.names[0]))
 }
 
-// Setup makes the queue, or empties it if it is there.
-func (p *cmqPeer) Setup() error {
-	return p.call(func(ctx context.Context, q *client.Queue) error {
-		heap := int64(1e9)
-		_, err := p.admin.CreateQueue(ctx, p.Queue, client.Settings{MaxMsgHeapNum: &heap})
-		if err != nil {
-			return q.Clear(ctx)
-		}
-		return nil
-	})
-}
+// Setup makes the queues, or empties those that are there.
+func (p *cmqPeer) Setup() error { return p.setup() }
 
-func (p *cmqPeer) Depth() (n int64, err error) {
-	err = p.call(func(ctx context.Context, q *client.Queue) error {
-		a, err := q.Attributes(ctx)
+// Depth is what all queues hold.
+func (p *cmqPeer) Depth() (int64, error) {
+	depths := make([]int64, len(p.names))
+	err := inParallel(len(p.names), func(i int) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		a, err := p.admin.Queue(p.names[i]).Attributes(ctx)
 		if err == nil {
-			n = a.ActiveMsgNum + a.InactiveMsgNum + a.DelayMsgNum
+			depths[i] = a.ActiveMsgNum + a.InactiveMsgNum + a.DelayMsgNum
 		}
 		return err
 	})
-	return n, err
+	sum := int64(0)
+	for _, d := range depths {
+		sum += d
+	}
+	return sum, err
 }
 
 // Leader is told by the queue's route, whose first address is the leader's. The launch script gives node i the TCP
@@ -121,26 +149,27 @@ func (p *cmqPeer) Producer(i, window int) (Producer, error) {
 		return nil, err
 	}
 	w := &cmqProducer{c: c, in: make(chan pending, window)}
-	q := c.Queue(p.Queue)
-	for range p.requests(window) {
-		w.wg.Go(func() { w.work(q, p.batch) })
+	n := p.requests(window, p.batch)
+	for k := range n {
+		to := p.turn(c, i*n+k)
+		w.wg.Go(func() { w.work(to, p.batch) })
 	}
 	return w, nil
 }
 
-// requests is how many are under way at once for so many outstanding messages.
-func (p *cmqPeer) requests(window int) int {
+// requests is how many are under way at once for so many outstanding messages, with so many in each.
+func (p *cmqPeer) requests(window, each int) int {
 	if p.http {
 		return 1
 	}
-	return max(1, window/p.batch)
+	return max(1, window/each)
 }
 
-func (w *cmqProducer) work(q *client.Queue, batch int) {
+func (w *cmqProducer) work(to *turn, batch int) {
 	group := make([]pending, 0, batch)
 	bodies := make([]string, 0, batch)
 	for x := range w.in {
-		group, bodies = append(group[:0], x), append(bodies[:0], string(x.body))
+		group, bodies = append(group[:0], x), append(bodies[:0], text(x.body))
 	more:
 		for len(group) < batch {
 			select {
@@ -148,13 +177,13 @@ func (w *cmqProducer) work(q *client.Queue, batch int) {
 				if !ok {
 					break more
 				}
-				group, bodies = append(group, x), append(bodies, string(x.body))
+				group, bodies = append(group, x), append(bodies, text(x.body))
 			default:
 				break more
 			}
 		}
 		var err error
-		if len(bodies) == 1 {
+		if q := to.take(); len(bodies) == 1 {
 			_, err = q.Send(context.Background(), bodies[0])
 		} else {
 			_, err = q.BatchSend(context.Background(), bodies, 0)
@@ -164,6 +193,10 @@ func (w *cmqProducer) work(q *client.Queue, batch int) {
 		}
 	}
 }
+
+// text and raw let bodies pass without a copy: nobody changes one while it is sent or after it was received.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+func raw(s string) []byte  { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 func (w *cmqProducer) Send(body []byte, done func(error)) { w.in <- pending{body, done} }
 
@@ -192,25 +225,26 @@ func (p *cmqPeer) Consumer(i, prefetch int) (Consumer, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	n := p.requests(prefetch)
+	n := p.requests(prefetch, p.receive)
 	w := &cmqConsumer{c: c, stop: stop, in: make(chan *cmqDelivery, n)}
-	q := c.Queue(p.Queue)
-	for range n {
-		w.wg.Go(func() { w.work(ctx, q, min(p.batch, prefetch)) })
+	for k := range n {
+		from := p.turn(c, i*n+k)
+		w.wg.Go(func() { w.work(ctx, from, min(p.receive, prefetch)) })
 	}
 	return w, nil
 }
 
-func (w *cmqConsumer) work(ctx context.Context, q *client.Queue, batch int) {
+func (w *cmqConsumer) work(ctx context.Context, from *turn, batch int) {
 	d := &cmqDelivery{ack: make(chan struct{}, 1), done: make(chan error, 1)}
 	for ctx.Err() == nil {
-		messages, err := q.BatchReceive(ctx, batch, time.Second)
+		q := from.take()
+		messages, err := receive(ctx, q, batch)
 		if err != nil {
 			continue // nothing there, or a new leader is being looked for
 		}
 		d.messages, d.bodies = messages, d.bodies[:0]
 		for i := range messages {
-			d.bodies = append(d.bodies, []byte(messages[i].Body))
+			d.bodies = append(d.bodies, raw(messages[i].Body))
 		}
 		select {
 		case w.in <- d:
@@ -225,6 +259,15 @@ func (w *cmqConsumer) work(ctx context.Context, q *client.Queue, batch int) {
 			return
 		}
 	}
+}
+
+// receive asks for one message or for several, which are two commands.
+func receive(ctx context.Context, q *client.Queue, most int) ([]client.Message, error) {
+	o := client.ReceiveOptions{Wait: time.Second}
+	if most > 1 {
+		o.Max = most
+	}
+	return q.ReceiveWith(ctx, o)
 }
 
 func (w *cmqConsumer) remove(ctx context.Context, q *client.Queue, messages []client.Message) error {

@@ -8,7 +8,7 @@ D=$RUN/cmq
 node() {
   "$BIN/cmq" server --node-id "$1" --data-dir "$D/n$1" --cluster-nodes 1=127.0.0.1:7731,2=127.0.0.1:7732,3=127.0.0.1:7733 \
     --http-addr 127.0.0.1:771$1 --tcp-addr 127.0.0.1:772$1 --peer-addr 127.0.0.1:773$1 --admin-addr 127.0.0.1:774$1 \
-    --auth-secret-id AKIDbench --auth-secret-key bench-secret-key --log-level warn >>"$D/n$1.out" 2>&1 </dev/null &
+    --auth-secret-id AKIDbench --auth-secret-key bench-secret-key --limits-queues-per-owner 10000 --log-level warn ${CMQ_FLAGS:-} >>"$D/n$1.out" 2>&1 </dev/null &
   echo $! >"$D/pids/n$1.pid"
 }
 

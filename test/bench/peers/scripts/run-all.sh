@@ -7,6 +7,6 @@ cd "$(dirname "$0")"
 ./build.sh
 rm -f "$RUN/results.jsonl"
 for rep in $(seq "${REPS:-3}"); do
-  ./suite.sh "$rep" "${OUTS:-1,64,1000}" ${PEERS:-naive cmq cmq-batch cmq-http nats-always nats-default rabbit-quorum}
+  ./suite.sh "$rep" "${OUTS:-1,64,1000}" ${PEERS:-naive cmq cmq-wide cmq-batch cmq-http nats-always nats-default rabbit-quorum}
 done 2>&1 | tee -a "$RUN/run.log"
 "$BIN/bench" table -in "$RUN/results.jsonl" -foreign 99
