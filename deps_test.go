@@ -48,6 +48,8 @@ var mayImport = map[string][]string{
 	"internal/auth":                {"internal/cmq", "internal/clock"},
 	"internal/route":               {"internal/cmq", "internal/clock"},
 	"internal/dispatch":            {"internal/cmq", "internal/clock"},
+	"internal/dispatch/push/guard": {},
+	"internal/dispatch/push/retry": {"internal/cmq"},
 	"internal/access":              {"internal/cmq", "internal/auth", "internal/clock"},
 	"internal/access/accesstest":   {"internal/cmq", "internal/access", "internal/clock"},
 	"internal/access/adminapi":     {"internal/cmq"},

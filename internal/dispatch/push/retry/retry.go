@@ -1,0 +1,68 @@
+// Package retry says when a delivery that failed is tried again. It is a function of the strategy, of how often the
+// message was tried and of the clock's readings it is given; it knows no message and waits for nothing.
+package retry
+
+import (
+	"time"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// Numbers of the published service (http-api.md 4.4 and 8).
+const (
+	// Day is how long after it was published a message is delivered at the latest.
+	Day = 86400 * time.Second
+
+	backoffRetries = 3
+	backoffLeast   = 19 * time.Second
+	backoffMost    = 29 * time.Second
+
+	// exponentialRetries is what fits into a day: 1 + 2 + … + 256 s and 167 times 512 s are 86,015 s.
+	exponentialRetries = 176
+	exponentialDoubles = 9 // intervals before the longest one
+)
+
+// Tries is how often the strategy tries to deliver a message, the first time included.
+func Tries(s cmq.Strategy) int {
+	if s == cmq.BackoffRetry {
+		return 1 + backoffRetries
+	}
+	return 1 + exponentialRetries
+}
+
+// Ordered reports whether the strategy delivers in order, so that a message which fails holds up those behind it.
+func Ordered(s cmq.Strategy) bool { return s == cmq.BackoffRetry }
+
+// Interval is the time between the failure of try number n, from 1, and the next one. For BackoffRetry it is chosen
+// between 19 and 29 s by random, which is at least 0 and less than 1.
+func Interval(s cmq.Strategy, n int, random float64) time.Duration {
+	if s == cmq.BackoffRetry {
+		return backoffLeast + time.Duration(random*float64(backoffMost-backoffLeast))
+	}
+	return time.Second << min(max(n, 1)-1, exponentialDoubles)
+}
+
+// Failure is a try that failed.
+type Failure struct {
+	Strategy  cmq.Strategy
+	Try       int           // its number, from 1
+	Published time.Time     // of the message
+	Now       time.Time     // when it failed
+	After     time.Duration // the endpoint asks not to be called before that has passed; 0: it does not
+	Random    float64       // at least 0 and less than 1
+}
+
+// Next says how long to wait for the next try. There is none if the strategy has none left, or if the wait would end
+// more than a day after the message was published. What the endpoint asks for makes the wait longer, never shorter,
+// and not longer than the day: then the last moment of the day is its try.
+func (f *Failure) Next() (time.Duration, bool) {
+	if f.Try >= Tries(f.Strategy) {
+		return 0, false
+	}
+	wait := Interval(f.Strategy, f.Try, f.Random)
+	left := f.Published.Add(Day).Sub(f.Now)
+	if wait > left {
+		return 0, false
+	}
+	return max(wait, min(f.After, left)), true
+}

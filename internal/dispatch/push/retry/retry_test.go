@@ -1,0 +1,86 @@
+package retry
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+var published = time.Unix(1_700_000_000, 0)
+
+// follow gives the moments of all tries after publishing, if each fails at once.
+func follow(s cmq.Strategy, random float64, after time.Duration) (at []time.Duration) {
+	now := published
+	for try := 1; ; try++ {
+		at = append(at, now.Sub(published))
+		f := Failure{Strategy: s, Try: try, Published: published, Now: now, Random: random, After: after}
+		wait, again := f.Next()
+		if !again {
+			return at
+		}
+		now = now.Add(wait)
+	}
+}
+
+func TestExponentialSchedule(t *testing.T) {
+	at := follow(cmq.ExponentialRetry, 0.5, 0)
+	require.Len(t, at, 177)
+	for i, want := range []int{0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 1023, 1535, 2047} {
+		require.Equal(t, time.Duration(want)*time.Second, at[i], "try %d", i+1)
+	}
+	require.Equal(t, 86015*time.Second, at[176])
+	require.Equal(t, 177, Tries(cmq.ExponentialRetry))
+	require.False(t, Ordered(cmq.ExponentialRetry))
+}
+
+func TestBackoffSchedule(t *testing.T) {
+	require.Equal(t, []time.Duration{0, 19 * time.Second, 38 * time.Second, 57 * time.Second}, follow(cmq.BackoffRetry, 0, 0))
+	require.Equal(t, []time.Duration{0, 24 * time.Second, 48 * time.Second, 72 * time.Second}, follow(cmq.BackoffRetry, 0.5, 0))
+	require.Less(t, Interval(cmq.BackoffRetry, 1, 0.999999), 29*time.Second)
+	require.Equal(t, 4, Tries(cmq.BackoffRetry))
+	require.True(t, Ordered(cmq.BackoffRetry))
+}
+
+func TestNext(t *testing.T) {
+	day := published.Add(Day)
+	rows := map[string]struct {
+		f     Failure
+		wait  time.Duration
+		again bool
+	}{
+		"the endpoint asks for longer":              {Failure{Strategy: cmq.ExponentialRetry, Try: 1, Now: published, After: time.Minute}, time.Minute, true},
+		"the endpoint asks for less":                {Failure{Strategy: cmq.ExponentialRetry, Try: 8, Now: published, After: time.Minute}, 128 * time.Second, true},
+		"it asks for a week":                        {Failure{Strategy: cmq.ExponentialRetry, Try: 1, Now: published, After: 7 * Day}, Day, true},
+		"it asks for a week, an hour is left":       {Failure{Strategy: cmq.ExponentialRetry, Try: 1, Now: day.Add(-time.Hour), After: 7 * Day}, time.Hour, true},
+		"the wait ends with the day":                {Failure{Strategy: cmq.ExponentialRetry, Try: 10, Now: day.Add(-512 * time.Second)}, 512 * time.Second, true},
+		"the wait would end after the day":          {Failure{Strategy: cmq.ExponentialRetry, Try: 10, Now: day.Add(-512*time.Second + 1)}, 0, false},
+		"the day is over":                           {Failure{Strategy: cmq.ExponentialRetry, Try: 1, Now: day.Add(time.Hour)}, 0, false},
+		"backoff across the end of the day":         {Failure{Strategy: cmq.BackoffRetry, Try: 1, Now: day.Add(-10 * time.Second)}, 0, false},
+		"last try of backoff":                       {Failure{Strategy: cmq.BackoffRetry, Try: 4, Now: published, After: time.Minute}, 0, false},
+		"last but one try of backoff":               {Failure{Strategy: cmq.BackoffRetry, Try: 3, Now: published}, 19 * time.Second, true},
+		"last try of the exponential one":           {Failure{Strategy: cmq.ExponentialRetry, Try: 177, Now: published}, 0, false},
+		"a count beyond what the strategy has":      {Failure{Strategy: cmq.ExponentialRetry, Try: 1000, Now: published}, 0, false},
+		"a clock that is behind that of publishing": {Failure{Strategy: cmq.ExponentialRetry, Try: 1, Now: published.Add(-time.Hour)}, time.Second, true},
+	}
+	for name, row := range rows {
+		row.f.Published = published
+		wait, again := row.f.Next()
+		require.Equal(t, row.again, again, name)
+		require.Equal(t, row.wait, wait, name)
+	}
+}
+
+// TestWhatIsAskedForNeverShortensTheSchedule: whatever the endpoint asks for, no try is earlier than without.
+func TestWhatIsAskedForNeverShortensTheSchedule(t *testing.T) {
+	plain := follow(cmq.ExponentialRetry, 0, 0)
+	for _, after := range []time.Duration{-time.Hour, time.Second, 100 * time.Second, time.Hour, 30 * time.Hour} {
+		asked := follow(cmq.ExponentialRetry, 0, after)
+		require.LessOrEqual(t, asked[len(asked)-1], Day)
+		for i := range asked {
+			require.GreaterOrEqual(t, asked[i], plain[i])
+		}
+	}
+}
