@@ -48,7 +48,9 @@ var mayImport = map[string][]string{
 	"internal/auth":                {"internal/cmq", "internal/clock"},
 	"internal/route":               {"internal/cmq", "internal/clock"},
 	"internal/dispatch":            {"internal/cmq", "internal/clock"},
+	"internal/dispatch/push":       {"internal/cmq", "internal/dispatch/push/retry"},
 	"internal/dispatch/push/guard": {},
+	"internal/dispatch/push/web":   {"internal/cmq", "internal/dispatch/push", "internal/dispatch/push/guard", "client"}, // client: for tests
 	"internal/dispatch/push/retry": {"internal/cmq"},
 	"internal/access":              {"internal/cmq", "internal/auth", "internal/clock"},
 	"internal/access/accesstest":   {"internal/cmq", "internal/access", "internal/clock"},

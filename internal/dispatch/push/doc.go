@@ -1,0 +1,2 @@
+// Package push delivers what was published to the endpoints of subscriptions.
+package push
