@@ -36,6 +36,7 @@ func TestRefusal(t *testing.T) {
 		UnbindDeadLetterQueue: cmq.ErrSetQueue, QueryQueueRoute: cmq.ErrInternal, SendMessage: cmq.ErrSendFailed, BatchSendMessage: cmq.ErrSendFailed,
 		ReceiveMessage: cmq.ErrReceive, BatchReceiveMessage: cmq.ErrReceive, DeleteMessage: cmq.ErrDelete, BatchDeleteMessage: cmq.ErrDelete,
 		ChangeMessageVisibility: cmq.ErrRelock, BatchChangeMessageVisibility: cmq.ErrRelock,
+		CreateTopic: cmq.ErrInternal, PublishMessage: cmq.ErrSendFailed, BatchPublishMessage: cmq.ErrSendFailed, Subscribe: cmq.ErrInternal, Unsubscribe: cmq.ErrInternal,
 	} {
 		if got, internal := Refusal(action, broken); got != want || !internal {
 			t.Errorf("%v: %v, %v", action, got, internal)

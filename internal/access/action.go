@@ -5,7 +5,7 @@ import "github.com/opencmq/cmq/internal/cmq"
 // Action is one call of the API.
 type Action uint8
 
-// The actions on queues and messages.
+// The actions on queues and messages, and behind them those on topics and subscriptions.
 const (
 	CreateQueue Action = iota + 1
 	ListQueue
@@ -25,6 +25,20 @@ const (
 	BatchDeleteMessage
 	ChangeMessageVisibility      // ours
 	BatchChangeMessageVisibility // ours
+	CreateTopic
+	ListTopic
+	GetTopicAttributes
+	SetTopicAttributes
+	DeleteTopic
+	QueryTopicRoute
+	PublishMessage
+	BatchPublishMessage
+	Subscribe
+	ListSubscriptionByTopic
+	GetSubscriptionAttributes
+	SetSubscriptionAttributes
+	ClearSubscriptionFilterTags
+	Unsubscribe
 
 	ActionEnd // one more than the last action
 )
@@ -68,9 +82,40 @@ func (a Action) String() string {
 		return "ChangeMessageVisibility"
 	case BatchChangeMessageVisibility:
 		return "BatchChangeMessageVisibility"
+	case CreateTopic:
+		return "CreateTopic"
+	case ListTopic:
+		return "ListTopic"
+	case GetTopicAttributes:
+		return "GetTopicAttributes"
+	case SetTopicAttributes:
+		return "SetTopicAttributes"
+	case DeleteTopic:
+		return "DeleteTopic"
+	case QueryTopicRoute:
+		return "QueryTopicRoute"
+	case PublishMessage:
+		return "PublishMessage"
+	case BatchPublishMessage:
+		return "BatchPublishMessage"
+	case Subscribe:
+		return "Subscribe"
+	case ListSubscriptionByTopic:
+		return "ListSubscriptionByTopic"
+	case GetSubscriptionAttributes:
+		return "GetSubscriptionAttributes"
+	case SetSubscriptionAttributes:
+		return "SetSubscriptionAttributes"
+	case ClearSubscriptionFilterTags:
+		return "ClearSubscriptionFilterTags"
+	case Unsubscribe:
+		return "Unsubscribe"
 	}
 	return "unknown action"
 }
+
+// OnTopics reports whether the action is one on topics or subscriptions.
+func (a Action) OnTopics() bool { return a >= CreateTopic }
 
 // ParseAction finds the action with this name, whatever its case: a published client sends names in the wrong
 // case. It does not allocate.
@@ -114,7 +159,7 @@ func (a Action) failure() *cmq.Error {
 		return cmq.ErrSetQueue
 	case DeleteQueue:
 		return cmq.ErrDeleteQueue
-	case SendMessage, BatchSendMessage:
+	case SendMessage, BatchSendMessage, PublishMessage, BatchPublishMessage:
 		return cmq.ErrSendFailed
 	case ReceiveMessage, BatchReceiveMessage:
 		return cmq.ErrReceive

@@ -20,6 +20,7 @@ type Limits struct {
 	KeyLength             int // bytes of a routing or binding key
 	KeyDots               int // in a routing or binding key
 	EndpointLength        int // bytes
+	CALength              int // bytes of certificates of a subscription
 
 	BatchEntries   int // messages or handles in one batch call
 	ReceiveEntries int // messages of one receive through a door whose protocol has no limit of its own
@@ -42,7 +43,12 @@ type Limits struct {
 	TopicRetention      Range // seconds
 	ListLimit           Range
 	SubscriptionList    Range // limit of ListSubscriptionByTopic
+	SubscriptionOffset  Range // its offset
 	DefaultListLimit    int64
+
+	PushSecret      Range // bytes of a secret that signs deliveries
+	PushRate        Range // deliveries a second to one endpoint
+	PushConcurrency Range // deliveries at once to one endpoint
 }
 
 // DefaultLimits are the published limits. Where editions differ they are what http-api.md 8 resolves to:
@@ -60,6 +66,7 @@ func DefaultLimits() Limits {
 		KeyLength:                 64,
 		KeyDots:                   15,
 		EndpointLength:            500,
+		CALength:                  16 << 10,
 		BatchEntries:              16,
 		ReceiveEntries:            256,
 		BatchBytes:                1 << 20,
@@ -80,7 +87,11 @@ func DefaultLimits() Limits {
 		TopicRetention:            Range{60, 86400},
 		ListLimit:                 Range{0, 50},
 		SubscriptionList:          Range{0, 100},
+		SubscriptionOffset:        Range{0, 1000},
 		DefaultListLimit:          20,
+		PushSecret:                Range{16, 256},
+		PushRate:                  Range{0, 100_000},
+		PushConcurrency:           Range{0, 1000},
 	}
 }
 

@@ -38,6 +38,7 @@ type Fake struct {
 
 	mu      sync.Mutex
 	queues  []*queue // in order of creation
+	topics  []*topic // in order of creation
 	lastID  uint64
 	changed chan struct{} // closed and replaced when messages arrive
 }
@@ -156,12 +157,14 @@ func (f *Fake) ListQueues(_ context.Context, owner, search string, offset, limit
 			all = append(all, &q.Queue)
 		}
 	}
-	total, page := page(all, search, offset, limit)
+	total, page := page(all, queueName, search, offset, limit)
 	return total, page, nil
 }
 
-func page(all []*cmq.Queue, search string, offset, limit int) (int, []*cmq.Queue) {
-	all = slices.DeleteFunc(all, func(q *cmq.Queue) bool { return !strings.Contains(cmq.FoldName(q.Name), cmq.FoldName(search)) })
+func queueName(q *cmq.Queue) string { return q.Name }
+
+func page[T any](all []T, name func(T) string, search string, offset, limit int) (int, []T) {
+	all = slices.DeleteFunc(all, func(v T) bool { return !strings.Contains(cmq.FoldName(name(v)), cmq.FoldName(search)) })
 	from := min(offset, len(all))
 	return len(all), all[from:min(from+limit, len(all))]
 }
@@ -284,7 +287,7 @@ func (f *Fake) ClearQueue(_ context.Context, owner, name string) error {
 // DeadLetterSources lists the queues bound to one.
 func (f *Fake) DeadLetterSources(_ context.Context, owner, name, search string, offset, limit int) (total int, list []*cmq.Queue, err error) {
 	err = f.on(access.ListDeadLetterSourceQueues, owner, name, func(q *queue) error {
-		total, list = page(f.sources(q.ID), search, offset, limit)
+		total, list = page(f.sources(q.ID), queueName, search, offset, limit)
 		return nil
 	})
 	return total, list, err

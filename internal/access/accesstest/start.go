@@ -9,7 +9,10 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-var _ access.Starter = (*Fake)(nil)
+var (
+	_ access.Starter        = (*Fake)(nil)
+	_ access.PublishStarter = (*Fake)(nil)
+)
 
 // started is a call of the Fake in a goroutine.
 type started[T any] struct {
@@ -106,4 +109,11 @@ func (f *Fake) StartConfirm(owner, name string, decisions []cmq.Decision, done f
 func (f *Fake) StartRelease(owner, name string, handles []cmq.Handle, done func(error)) cmq.Pending {
 	return start(func(ctx context.Context) (struct{}, error) { return struct{}{}, f.Release(ctx, owner, name, handles) },
 		func(_ struct{}, err error) { done(err) }, func(struct{}) {})
+}
+
+// StartPublish is Publish.
+func (f *Fake) StartPublish(owner, topic string, bodies [][]byte, publication cmq.Publication, done func([]cmq.MsgID, error)) cmq.Pending {
+	return start(func(ctx context.Context) ([]cmq.MsgID, error) {
+		return f.Publish(ctx, owner, topic, bodies, publication)
+	}, done, func([]cmq.MsgID) {})
 }

@@ -19,6 +19,7 @@ import (
 // Config of a Door. Backend and Keys are required; zero values of the rest mean the defaults named here.
 type Config struct {
 	Backend access.Backend
+	Topics  access.Topics // none: there are no actions on topics
 	Keys    auth.Keys
 	Limits  cmq.Limits       // cmq.DefaultLimits
 	Clock   func() time.Time // time.Now; only for the window of time stamps
@@ -173,7 +174,7 @@ func (c *call) serve() error {
 	}
 	c.owner = owner
 	action, known := access.ParseAction(name)
-	if !known {
+	if !known || action.OnTopics() && c.door.config.Topics == nil {
 		return cmq.ErrAction(string(name))
 	}
 	c.action = action
@@ -256,7 +257,7 @@ func (c *call) run() error {
 	case access.QueryQueueRoute:
 		return c.queryQueueRoute(ctx)
 	}
-	panic("BUG: action " + c.action.String() + " is in access but not in httpapi")
+	return c.runOnTopic(ctx)
 }
 
 func (c *call) backend() access.Backend { return c.door.config.Backend }

@@ -37,18 +37,22 @@ func (c *call) listDeadLetterSourceQueues(ctx context.Context) error {
 	return nil
 }
 
-// paging reads the parameters of lists. Each may be given without the others.
+// paging reads the parameters of lists of queues and topics.
 func (c *call) paging() (search string, offset, limit int, err error) {
+	return c.page(cmq.Range{Min: 0, Max: math.MaxInt32}, c.door.config.Limits.ListLimit)
+}
+
+// page reads the parameters of a list. Each may be given without the others.
+func (c *call) page(offsets, limits cmq.Range) (search string, offset, limit int, err error) {
 	word, err := c.find("searchWord")
 	if err != nil {
 		return "", 0, 0, err
 	}
-	from, err := c.integerOr("offset", cmq.Range{Min: 0, Max: math.MaxInt32}, 0)
+	from, err := c.integerOr("offset", offsets, 0)
 	if err != nil {
 		return "", 0, 0, err
 	}
-	l := &c.door.config.Limits
-	count, err := c.integerOr("limit", l.ListLimit, l.DefaultListLimit)
+	count, err := c.integerOr("limit", limits, c.door.config.Limits.DefaultListLimit)
 	return string(word), int(from), int(count), err
 }
 

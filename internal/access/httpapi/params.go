@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"errors"
 	"strconv"
 
 	"github.com/opencmq/cmq/internal/cmq"
@@ -35,13 +36,16 @@ func (c *call) required(name string) ([]byte, error) {
 }
 
 // queue gives the value of a required parameter that names a queue.
-func (c *call) queue(parameter string) (string, error) {
+func (c *call) queue(parameter string) (string, error) { return c.name(parameter, cmq.ErrQueueName) }
+
+// name gives the value of a required parameter that is the name of something; malformed says that it is none.
+func (c *call) name(parameter string, malformed *cmq.Error) (string, error) {
 	value, err := c.required(parameter)
 	if err != nil {
 		return "", err
 	}
 	if !cmq.ValidName(value) {
-		return "", cmq.ErrQueueName
+		return "", malformed
 	}
 	return string(value), nil
 }
@@ -114,10 +118,24 @@ func (c *call) boolean(name string) (*bool, error) {
 	return &on, nil
 }
 
-// list gives the values of a required list parameter in the order of their numbers, which must be consecutive
-// from 0 or 1. The result is valid until the next call of list.
+// list gives the values of a required list parameter that makes a batch.
 func (c *call) list(name string) ([][]byte, error) {
-	limit := c.door.config.Limits.BatchEntries
+	values, err := c.entries(name, c.door.config.Limits.BatchEntries)
+	switch {
+	case err == errTooMany:
+		err = cmq.ErrParameterBatch(name)
+	case err == nil && len(values) == 0:
+		err = cmq.ErrParameterMissing(name)
+	}
+	return values, err
+}
+
+// errTooMany: a list has more entries than it may have.
+var errTooMany = errors.New("too many entries")
+
+// entries gives the values of a list parameter in the order of their numbers, which must be consecutive from 0 or 1; none
+// if it is not there. The result is valid until the next call. More than most entries are errTooMany.
+func (c *call) entries(name string, most int) ([][]byte, error) {
 	c.numbered = c.numbered[:0]
 	for i := range c.params {
 		number, ok, err := listNumber(c.params[i].Name, name)
@@ -126,8 +144,8 @@ func (c *call) list(name string) ([][]byte, error) {
 			return nil, err
 		case !ok:
 			continue
-		case len(c.numbered) == limit:
-			return nil, cmq.ErrParameterBatch(name)
+		case len(c.numbered) == most:
+			return nil, errTooMany
 		}
 		c.numbered = append(c.numbered, numbered{number, c.params[i].Value})
 	}
@@ -143,9 +161,6 @@ type numbered struct {
 // inOrder puts c.numbered into a list. Numbers are distinct, because names are and have no leading zeros.
 func (c *call) inOrder(name string) ([][]byte, error) {
 	n := len(c.numbered)
-	if n == 0 {
-		return nil, cmq.ErrParameterMissing(name)
-	}
 	base := uint64(1)
 	for _, e := range c.numbered {
 		base = min(base, e.number)

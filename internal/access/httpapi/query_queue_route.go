@@ -12,14 +12,20 @@ func (c *call) queryQueueRoute(ctx context.Context) error {
 		return err
 	}
 	c.envelope(nil)
-	c.key("addr")
-	c.out = append(c.out, '[')
-	for i, address := range addresses {
-		if i > 0 {
-			c.out = append(c.out, ',')
-		}
-		c.out = appendString(c.out, address)
+	c.texts("addr", addresses)
+	return nil
+}
+
+func (c *call) queryTopicRoute(ctx context.Context) error {
+	name, err := c.topic()
+	if err != nil {
+		return err
 	}
-	c.out = append(c.out, ']')
+	addresses, err := c.topics().TopicRoute(ctx, c.owner, name)
+	if err != nil {
+		return err
+	}
+	c.envelope(nil)
+	c.texts("addr", addresses)
 	return nil
 }

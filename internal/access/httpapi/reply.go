@@ -48,6 +48,27 @@ func (c *call) text(name, value string) {
 	c.out = appendString(c.out, value)
 }
 
+// texts writes a list, "[]" if there is nothing in it: one client fails on null.
+func (c *call) texts(name string, values []string) {
+	c.key(name)
+	c.out = append(c.out, '[')
+	for i, value := range values {
+		if i > 0 {
+			c.out = append(c.out, ',')
+		}
+		c.out = appendString(c.out, value)
+	}
+	c.out = append(c.out, ']')
+}
+
+// set writes a switch that is on; one that is off is left out.
+func (c *call) set(name string, on bool) {
+	if on {
+		c.key(name)
+		c.out = append(c.out, "true"...)
+	}
+}
+
 func (c *call) seconds(name string, d time.Duration) { c.number(name, int64(d/time.Second)) }
 
 // unix writes a time as Unix seconds. One client fails on negative times, and the zero time is far before 1970.

@@ -12,26 +12,19 @@ func (c *call) sendMessage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.required("msgBody")
+	bodies, err := c.oneBody()
 	if err != nil {
-		return err
-	}
-	if err := c.checkBody(body); err != nil {
 		return err
 	}
 	delay, err := c.delay()
 	if err != nil {
 		return err
 	}
-	// The Backend may keep what it gets, but this call's buffer is used again.
-	own := append(make([]byte, 0, len(body)), body...)
-	ids, err := c.backend().Send(ctx, c.owner, name, [][]byte{own}, delay)
+	ids, err := c.backend().Send(ctx, c.owner, name, bodies, delay)
 	if err != nil {
 		return err
 	}
-	c.envelope(nil)
-	c.key("msgId")
-	c.out = appendQuotedUint(c.out, uint64(ids[0]))
+	c.msgID(ids)
 	return nil
 }
 
@@ -40,28 +33,31 @@ func (c *call) batchSendMessage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bodies, err := c.list("msgBody")
+	bodies, err := c.batchBodies()
 	if err != nil {
 		return err
-	}
-	total := 0
-	for _, body := range bodies {
-		if err := c.checkBody(body); err != nil {
-			return err
-		}
-		total += len(body)
-	}
-	if total > c.door.config.Limits.BatchBytes {
-		return cmq.ErrBatchSize
 	}
 	delay, err := c.delay()
 	if err != nil {
 		return err
 	}
-	ids, err := c.backend().Send(ctx, c.owner, name, copyAll(bodies, total), delay)
+	ids, err := c.backend().Send(ctx, c.owner, name, bodies, delay)
 	if err != nil {
 		return err
 	}
+	c.msgList(ids)
+	return nil
+}
+
+// msgID answers with the id of the one message.
+func (c *call) msgID(ids []cmq.MsgID) {
+	c.envelope(nil)
+	c.key("msgId")
+	c.out = appendQuotedUint(c.out, uint64(ids[0]))
+}
+
+// msgList answers with the ids of a batch.
+func (c *call) msgList(ids []cmq.MsgID) {
 	c.envelope(nil)
 	c.key("msgList")
 	for i, id := range ids {
@@ -71,10 +67,41 @@ func (c *call) batchSendMessage(ctx context.Context) error {
 		c.out = append(c.out, '}')
 	}
 	c.out = append(c.out, ']')
-	return nil
 }
 
-// checkBody checks what holds for every queue; the queue's own MaxMsgSize is the Backend's to check.
+// oneBody gives the message of the request, in memory of its own: the Backend may keep it, but this call's buffer is used
+// again.
+func (c *call) oneBody() ([][]byte, error) {
+	body, err := c.required("msgBody")
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkBody(body); err != nil {
+		return nil, err
+	}
+	return [][]byte{append(make([]byte, 0, len(body)), body...)}, nil
+}
+
+// batchBodies is oneBody for a batch.
+func (c *call) batchBodies() ([][]byte, error) {
+	bodies, err := c.list("msgBody")
+	if err != nil {
+		return nil, err
+	}
+	total := 0
+	for _, body := range bodies {
+		if err := c.checkBody(body); err != nil {
+			return nil, err
+		}
+		total += len(body)
+	}
+	if total > c.door.config.Limits.BatchBytes {
+		return nil, cmq.ErrBatchSize
+	}
+	return copyAll(bodies, total), nil
+}
+
+// checkBody checks what holds for every queue and topic; their own MaxMsgSize is the Backend's to check.
 func (c *call) checkBody(body []byte) error {
 	switch {
 	case len(body) == 0:

@@ -1,0 +1,156 @@
+package accesstest
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/opencmq/cmq/internal/access"
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// matches tells whether the subscription gets a message.
+func (s *subscription) matches(by cmq.FilterType, p *cmq.Publication) bool {
+	if by == cmq.FilterTags {
+		return len(s.Tags) == 0 || slices.ContainsFunc(p.Tags, func(tag string) bool { return slices.Contains(s.Tags, tag) })
+	}
+	words := strings.Split(p.RoutingKey, ".")
+	return slices.ContainsFunc(s.Keys, func(key string) bool { return bound(strings.Split(key, "."), words) })
+}
+
+// bound matches word by word: "*" is one word that is not empty, "#" any number of words.
+func bound(key, words []string) bool {
+	switch {
+	case len(key) == 0:
+		return len(words) == 0
+	case key[0] == "#":
+		return bound(key[1:], words) || len(words) > 0 && bound(key, words[1:])
+	}
+	return len(words) > 0 && (key[0] == words[0] || key[0] == "*" && words[0] != "") && bound(key[1:], words[1:])
+}
+
+func (t *topic) find(name string) (*subscription, error) {
+	for _, s := range t.subscriptions {
+		if cmq.FoldName(s.Name) == cmq.FoldName(name) {
+			return s, nil
+		}
+	}
+	return nil, cmq.ErrSubscriptionNotExist
+}
+
+func (f *Fake) onSubscription(action access.Action, owner, topicName, name string, do func(*topic, *subscription) error) error {
+	return f.onTopic(action, owner, topicName, func(t *topic) error {
+		s, err := t.find(name)
+		if err != nil {
+			return err
+		}
+		return do(t, s)
+	})
+}
+
+// Subscribe makes a subscription.
+func (f *Fake) Subscribe(_ context.Context, owner, topicName, name string, settings cmq.SubscriptionSettings) (id cmq.SubscriptionID, err error) {
+	err = f.onTopic(access.Subscribe, owner, topicName, func(t *topic) error {
+		if _, err := t.find(name); err == nil {
+			return cmq.ErrSubscriptionExists
+		}
+		if len(t.subscriptions) >= f.Limits.SubscriptionsPerTopic {
+			return cmq.ErrSubscriptionLimit
+		}
+		s := &subscription{Subscription: cmq.Subscription{ID: cmq.SubscriptionID(f.lastID + 1), Topic: t.ID, Name: name, Owner: owner,
+			Protocol: *settings.Protocol, Endpoint: *settings.Endpoint, Strategy: cmq.ExponentialRetry, Format: cmq.FormatJSON, Created: f.Clock.Now()}}
+		if s.Protocol == cmq.ProtocolQueue {
+			s.Format = cmq.FormatSimplified
+		}
+		if err := f.setSubscription(t, s, settings); err != nil {
+			return err
+		}
+		f.lastID++
+		t.subscriptions = append(t.subscriptions, s)
+		id = s.ID
+		return nil
+	})
+	return id, err
+}
+
+func (f *Fake) setSubscription(t *topic, s *subscription, c cmq.SubscriptionSettings) error {
+	changed := s.Subscription
+	put(&changed.Strategy, c.Strategy)
+	put(&changed.Format, c.Format)
+	put(&changed.Tags, c.Tags)
+	put(&changed.Keys, c.Keys)
+	p := &changed.Push
+	put(&p.Secret, c.Secret)
+	if c.Rate != nil {
+		p.Rate = int(*c.Rate)
+	}
+	if c.Concurrency != nil {
+		p.Concurrency = int(*c.Concurrency)
+	}
+	put(&p.Ordered, c.Ordered)
+	put(&p.Paused, c.Paused)
+	put(&p.CA, c.CA)
+	put(&p.Agent, c.Agent)
+	if c.DeadLetter != nil {
+		p.DeadLetter, p.DeadLetterName = 0, ""
+		if *c.DeadLetter != "" {
+			q, err := f.find(s.Owner, *c.DeadLetter)
+			if err != nil {
+				return cmq.ErrDeadLetterNotExist
+			}
+			p.DeadLetter, p.DeadLetterName = q.ID, q.Name
+		}
+	}
+	if t.Filter == cmq.FilterKeys && len(changed.Keys) == 0 {
+		return cmq.ErrBindingKey
+	}
+	changed.Modified = f.Clock.Now()
+	s.Subscription = changed
+	return nil
+}
+
+// ListSubscriptions lists the subscriptions of a topic.
+func (f *Fake) ListSubscriptions(_ context.Context, owner, topicName, search string, offset, limit int) (total int, list []*cmq.Subscription, err error) {
+	err = f.onTopic(access.ListSubscriptionByTopic, owner, topicName, func(t *topic) error {
+		var all []*cmq.Subscription
+		for _, s := range t.subscriptions {
+			all = append(all, &s.Subscription)
+		}
+		total, list = page(all, func(s *cmq.Subscription) string { return s.Name }, search, offset, limit)
+		return nil
+	})
+	return total, list, err
+}
+
+// SubscriptionAttributes gives a subscription and how much it has waiting.
+func (f *Fake) SubscriptionAttributes(_ context.Context, owner, topicName, name string) (copied *cmq.Subscription, messages int64, err error) {
+	err = f.onSubscription(access.GetSubscriptionAttributes, owner, topicName, name, func(_ *topic, s *subscription) error {
+		value := s.Subscription
+		copied, messages = &value, s.waiting
+		return nil
+	})
+	return copied, messages, err
+}
+
+// SetSubscriptionAttributes changes a subscription.
+func (f *Fake) SetSubscriptionAttributes(_ context.Context, owner, topicName, name string, c cmq.SubscriptionSettings) error {
+	return f.onSubscription(access.SetSubscriptionAttributes, owner, topicName, name, func(t *topic, s *subscription) error {
+		return f.setSubscription(t, s, c)
+	})
+}
+
+// ClearFilterTags removes the tags of a subscription.
+func (f *Fake) ClearFilterTags(_ context.Context, owner, topicName, name string) error {
+	return f.onSubscription(access.ClearSubscriptionFilterTags, owner, topicName, name, func(_ *topic, s *subscription) error {
+		s.Tags, s.Modified = nil, f.Clock.Now()
+		return nil
+	})
+}
+
+// Unsubscribe removes a subscription.
+func (f *Fake) Unsubscribe(_ context.Context, owner, topicName, name string) error {
+	return f.onSubscription(access.Unsubscribe, owner, topicName, name, func(t *topic, s *subscription) error {
+		t.subscriptions = slices.DeleteFunc(t.subscriptions, func(other *subscription) bool { return other == s })
+		return nil
+	})
+}

@@ -1,0 +1,60 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/opencmq/cmq/internal/access"
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+func (c *call) publishMessage(ctx context.Context) error {
+	ids, err := c.publish(ctx, c.oneBody)
+	if err == nil {
+		c.msgID(ids)
+	}
+	return err
+}
+
+func (c *call) batchPublishMessage(ctx context.Context) error {
+	ids, err := c.publish(ctx, c.batchBodies)
+	if err == nil {
+		c.msgList(ids)
+	}
+	return err
+}
+
+// publish stores what read gives, with one set of tags and one key for all.
+func (c *call) publish(ctx context.Context, read func() ([][]byte, error)) ([]cmq.MsgID, error) {
+	name, err := c.topic()
+	if err != nil {
+		return nil, err
+	}
+	bodies, err := read()
+	if err != nil {
+		return nil, err
+	}
+	publication, err := c.publication()
+	if err != nil {
+		return nil, err
+	}
+	return c.topics().Publish(ctx, c.owner, name, bodies, publication)
+}
+
+func (c *call) publication() (p cmq.Publication, err error) {
+	key, err := c.find("routingKey")
+	if err != nil {
+		return p, err
+	}
+	tags, err := c.entries("msgTag", c.door.config.Limits.Tags)
+	switch {
+	case err == errTooMany:
+		return p, cmq.ErrMsgTags
+	case err != nil:
+		return p, err
+	}
+	p, refusal := access.ReadPublication(&c.door.config.Limits, tags, key)
+	if refusal != nil {
+		return p, refusal
+	}
+	return p, nil
+}

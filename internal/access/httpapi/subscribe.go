@@ -1,0 +1,126 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/opencmq/cmq/internal/access"
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+func (c *call) subscribe(ctx context.Context) error {
+	topic, name, err := c.subscription()
+	if err != nil {
+		return err
+	}
+	protocol, endpoint, err := c.target()
+	if err != nil {
+		return err
+	}
+	settings, err := c.subscriptionSettings()
+	if err != nil {
+		return err
+	}
+	settings.Protocol, settings.Endpoint = &protocol, &endpoint
+	id, err := c.topics().Subscribe(ctx, c.owner, topic, name, settings)
+	if err != nil {
+		return err
+	}
+	c.envelope(nil)
+	c.text("subscriptionId", id.String())
+	return nil
+}
+
+// setSubscriptionAttributes changes what is given. One client adds protocol and endpoint, which cannot be changed.
+func (c *call) setSubscriptionAttributes(ctx context.Context) error {
+	topic, name, err := c.subscription()
+	if err != nil {
+		return err
+	}
+	settings, err := c.subscriptionSettings()
+	if err != nil {
+		return err
+	}
+	if err := c.topics().SetSubscriptionAttributes(ctx, c.owner, topic, name, settings); err != nil {
+		return err
+	}
+	c.envelope(nil)
+	return nil
+}
+
+// target reads where the subscription delivers.
+func (c *call) target() (protocol cmq.Protocol, endpoint string, err error) {
+	name, err := c.required("protocol")
+	if err != nil {
+		return "", "", err
+	}
+	to, err := c.required("endpoint")
+	if err != nil {
+		return "", "", err
+	}
+	protocol, refusal := access.ParseProtocol(string(name))
+	if refusal == nil {
+		refusal = access.CheckEndpoint(&c.door.config.Limits, protocol, string(to))
+	}
+	if refusal != nil {
+		return "", "", refusal
+	}
+	return protocol, string(to), nil
+}
+
+// subscriptionSettings reads the attributes that Subscribe and SetSubscriptionAttributes have in common. Clients send
+// strategy and format empty when they do not want to say anything about them. A queue gets the body as it is whatever the
+// format: some clients send JSON with every protocol.
+func (c *call) subscriptionSettings() (s cmq.SubscriptionSettings, err error) {
+	if s.Strategy, err = word(c, "notifyStrategy", cmq.ErrStrategy, cmq.BackoffRetry, cmq.ExponentialRetry); err != nil {
+		return s, err
+	}
+	if s.Format, err = word(c, "notifyContentFormat", cmq.ErrFormat, cmq.FormatJSON, cmq.FormatSimplified, cmq.FormatCloudEvents); err != nil {
+		return s, err
+	}
+	l := &c.door.config.Limits
+	if s.Tags, err = c.filter([]string{"filterTag", "filterTags"}, l.Tags, cmq.ErrFilterTags, access.CheckTag); err != nil {
+		return s, err
+	}
+	if s.Keys, err = c.filter([]string{"bindingKey", "bindindKey"}, l.BindingKeys, cmq.ErrBindingKeys, access.CheckBindingKey); err != nil {
+		return s, err
+	}
+	err = c.pushSettings(&s)
+	return s, err
+}
+
+// word reads an optional parameter that is one of some words; nil if it is not there or empty.
+func word[T ~string](c *call, name string, undefined *cmq.Error, words ...T) (*T, error) {
+	value, err := c.find(name)
+	if err != nil || len(value) == 0 {
+		return nil, err
+	}
+	for _, w := range words {
+		if string(value) == string(w) {
+			return &w, nil
+		}
+	}
+	return nil, undefined
+}
+
+// filter reads the list of tags or keys under the first of its names that is there; nil if none is.
+func (c *call) filter(names []string, most int, tooMany *cmq.Error, check func(*cmq.Limits, string, []byte) *cmq.Error) (*[]string, error) {
+	for _, name := range names {
+		list, err := c.entries(name, most)
+		switch {
+		case err == errTooMany:
+			return nil, tooMany
+		case err != nil:
+			return nil, err
+		case len(list) == 0:
+			continue
+		}
+		for _, entry := range list {
+			if refusal := check(&c.door.config.Limits, name, entry); refusal != nil {
+				return nil, refusal
+			}
+		}
+		texts := access.Texts(list)
+		return &texts, nil
+	}
+	return nil, nil
+}
