@@ -31,7 +31,7 @@ func (r *Replica) answer(now Now, from cmq.NodeID, ask *Ask) {
 	a := r.blankAnswer(ask)
 	switch {
 	case ask.Kind == AskSuccessor:
-		r.handOver(from)
+		r.handOver(now, from)
 		return
 	case ask.Kind == AskState:
 		a.Verdict = Here

@@ -102,7 +102,7 @@ func (r *Replica) appendGroup(now Now, g *group) {
 		run: func() error { return log.Append(g.entries, g.hard, true) },
 		done: func(now Now, err error) {
 			if err == nil {
-				r.disks.synced(now.Mono - r.diskSince)
+				r.disks.synced(r, now)
 			}
 			if generation != r.generation {
 				g.responses = nil // what was to be acknowledged belongs to a life before a repair
@@ -113,7 +113,7 @@ func (r *Replica) appendGroup(now Now, g *group) {
 }
 
 func (r *Replica) startDisk(now Now, j *Job) {
-	r.disk, r.diskSince = j, now.Mono
+	r.disk, r.diskSince, r.stalled = j, now.Mono, 0
 	r.jobs = append(r.jobs, j)
 }
 

@@ -150,7 +150,7 @@ func (h *Host) Stop(ctx context.Context) {
 
 func (h *Host) handOver(ctx context.Context) {
 	moved := make(chan bool, 1)
-	if !h.Exec(func(Now) { moved <- h.r.Transfer() }) {
+	if !h.Exec(func(now Now) { moved <- h.r.Transfer(now) }) {
 		return
 	}
 	select {

@@ -11,28 +11,37 @@ import (
 // Flying reports whether this replica leads and an entry it cut is not applied yet.
 func (r *Replica) Flying() bool { return r.leading && r.cuts > 0 }
 
-// watchDisk hands over leadership when one disk write has not finished for DiskStall.
+// writing is how long the disk write that is out has taken so far, 0 if none is out.
+func (r *Replica) writing(now Now) time.Duration {
+	if r.disk == nil {
+		return 0
+	}
+	return now.Mono - r.diskSince
+}
+
+// watchDisk hands over leadership when one disk write has not finished for DiskStall, and tries that again each time it has
+// not for as long again.
 func (r *Replica) watchDisk(now Now) {
-	if r.disk == nil || now.Mono-r.diskSince < r.cfg.DiskStall {
+	lasts := r.writing(now)
+	if lasts < r.stalled+r.cfg.DiskStall {
 		return
 	}
-	r.log.Warn("the disk stalls; handing over leadership", "since", now.Mono-r.diskSince)
-	r.diskSince = now.Mono
-	r.Transfer()
+	r.stalled = lasts
+	r.log.Warn("the disk stalls", "since", lasts, "handing_over", r.Transfer(now))
 }
 
 // Transfer asks the follower that is furthest to take over, if this replica leads. It reports whether there is
 // one that can.
-func (r *Replica) Transfer() bool { return r.handOver(0) }
+func (r *Replica) Transfer(now Now) bool { return r.handOver(now, 0) }
 
 // handOver is Transfer to any other node than not.
-func (r *Replica) handOver(not cmq.NodeID) bool {
+func (r *Replica) handOver(now Now, not cmq.NodeID) bool {
 	if r.leader != r.id {
 		return false
 	}
 	var best, match uint64
 	for id, p := range r.rn.Status().Progress {
-		if id != uint64(r.id) && id != uint64(not) && p.RecentActive && !p.IsLearner && r.disks.fast(cmq.NodeID(id)) && (best == 0 || p.Match > match || p.Match == match && id < best) {
+		if id != uint64(r.id) && id != uint64(not) && p.RecentActive && !p.IsLearner && r.disks.fit(r, now, cmq.NodeID(id)) && (best == 0 || p.Match > match || p.Match == match && id < best) {
 			best, match = id, p.Match
 		}
 	}

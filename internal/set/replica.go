@@ -85,6 +85,7 @@ type Replica struct {
 	full        *group            // did not fit the disk; tried again at each tick
 	disk        *Job              // the one append or install that is out
 	diskSince   time.Duration
+	stalled     time.Duration // how long it had been out when it was last found to stall
 	reads       readQueue
 	checkpoint  checkpoints
 	filling     filling
@@ -290,7 +291,7 @@ func (r *Replica) Tick(now Now) {
 	if r.full != nil && r.disk == nil {
 		r.appendGroup(now, r.full)
 		if r.rn.BasicStatus().LeadTransferee == raft.None {
-			r.Transfer() // a leader that cannot write keeps those who can from leading
+			r.Transfer(now) // a leader that cannot write keeps those who can from leading
 		}
 	}
 	if r.leading {
@@ -466,7 +467,7 @@ func (r *Replica) send(now Now, m *raftpb.Message) {
 
 func (r *Replica) envelope(now Now, to cmq.NodeID, m Message) Envelope {
 	m.Wall = now.Wall
-	m.Space, m.Sync = r.disks.own, uint32(min(r.disks.median.Microseconds(), 1<<32-1))
+	m.Space, m.Sync = r.disks.own, uint32(min(r.disks.pace.median.Microseconds(), 1<<32-1))
 	// A leader that does not serve yet tells its time too: it may be the one who brings a follower the entries of
 	// the leader before, and the follower must not go on counting from an earlier leader's time.
 	if r.clock.warm {

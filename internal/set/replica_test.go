@@ -181,6 +181,8 @@ type member struct {
 	jobs []*Job
 	up   bool
 	err  error
+
+	written time.Duration // when the write that is out will be done; 0: not known yet
 }
 
 // trio is a set of three replicas driven by hand: time passes in ticks, messages arrive at once.
@@ -190,7 +192,8 @@ type trio struct {
 	members map[cmq.NodeID]*member
 	now     time.Duration
 	cut     map[[2]cmq.NodeID]bool
-	hold    map[cmq.NodeID]bool // disk jobs of the node are not run
+	hold    map[cmq.NodeID]bool                 // disk jobs of the node are not run
+	disks   map[cmq.NodeID]func() time.Duration // how long the next write to its log takes; nil: no time
 	seen    map[raftpb.MessageType]int
 	images  int
 	segment map[cmq.NodeID]int64                   // bytes of segments, if not 16 KiB
@@ -295,10 +298,30 @@ func (c *trio) turn(m *member) bool {
 	jobs := m.jobs
 	m.jobs = nil
 	for _, j := range jobs {
+		if c.writing(m, j) {
+			m.jobs = append(m.jobs, j)
+			continue
+		}
 		j.Run()
 		m.r.Done(c.clock(), j)
+		moved = true
 	}
-	return moved || len(jobs) > 0
+	return moved
+}
+
+// writing reports whether the job is a write to the log that the disk is not done with.
+func (c *trio) writing(m *member, j *Job) bool {
+	if c.disks[m.id] == nil || j != m.r.disk {
+		return false
+	}
+	if m.written == 0 {
+		m.written = c.now + c.disks[m.id]()
+	}
+	if c.now < m.written {
+		return true
+	}
+	m.written = 0
+	return false
 }
 
 func (c *trio) deliver(from cmq.NodeID, e Envelope) {
@@ -444,11 +467,11 @@ func TestTransfer(t *testing.T) {
 	c := newTrio(t)
 	l := c.elect(3)
 	c.tick(2)
-	require.True(t, l.r.Transfer())
+	require.True(t, l.r.Transfer(c.clock()))
 	c.work()
 	require.False(t, l.m.leading)
 	require.NotEqual(t, l.id, c.leader().id)
-	require.False(t, l.r.Transfer(), "not the leader any more")
+	require.False(t, l.r.Transfer(c.clock()), "not the leader any more")
 
 	other := c.leader()
 	c.tick(2)

@@ -41,10 +41,7 @@ type PeerReport struct {
 
 // Report describes the replica at this moment; call it on the loop.
 func (r *Replica) Report(now Now) Report {
-	out := Report{Sync: r.disks.median}
-	if r.disk != nil {
-		out.Writing = now.Mono - r.diskSince
-	}
+	out := Report{Sync: r.disks.pace.median, Writing: r.writing(now)}
 	if at := r.clock.at(now); at != 0 {
 		out.Warm, out.ClockOffset = true, at-now.Wall
 	}

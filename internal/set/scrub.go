@@ -352,7 +352,7 @@ func (r *Replica) leave(now Now, segments []uint64, why error) {
 		return
 	case r.leaving == nil:
 		r.leaving = &leaving{since: now.Mono, segments: segments, why: why}
-		r.Transfer()
+		r.Transfer(now)
 	}
 	r.left(now)
 }

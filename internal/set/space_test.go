@@ -3,11 +3,8 @@ package set
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/opencmq/cmq/internal/cmq"
 )
 
 func TestLeaderHearsOfTheFullestDisk(t *testing.T) {
@@ -56,51 +53,6 @@ func TestNewLeaderLearnsTheLevelAgain(t *testing.T) {
 	require.True(t, l.r.GiveTo(2))
 	c.tick(4)
 	require.Equal(t, SpaceSoft, c.leader().m.space)
-}
-
-// syncing makes the replica believe that its latest writes took so long.
-func (m *member) syncing(d time.Duration) {
-	for range syncsKept {
-		m.r.disks.synced(d)
-	}
-}
-
-func TestLeaderWithTheSlowestDiskHandsOver(t *testing.T) {
-	rows := map[string]struct {
-		own, others time.Duration
-		hands       bool
-	}{
-		"five times as slow":    {own: 51 * time.Millisecond, others: 10 * time.Millisecond, hands: true},
-		"all slow":              {own: 49 * time.Millisecond, others: 10 * time.Millisecond},
-		"slow, but fast enough": {own: 4 * time.Millisecond, others: 100 * time.Microsecond},
-		"others not known":      {own: time.Second},
-	}
-	for name, row := range rows {
-		t.Run(name, func(t *testing.T) {
-			c := newTrio(t)
-			l := c.elect(1)
-			l.syncing(row.own)
-			for _, id := range []cmq.NodeID{2, 3} {
-				if row.others > 0 {
-					c.members[id].syncing(row.others)
-				}
-			}
-			c.tick(30)
-			require.True(t, l.m.leading, "it is watched for two seconds")
-			c.tick(30)
-			require.Equal(t, !row.hands, l.m.leading)
-		})
-	}
-}
-
-func TestSlowDiskIsNotHandedTheLeadership(t *testing.T) {
-	c := newTrio(t)
-	l := c.elect(1)
-	l.syncing(60 * time.Millisecond)
-	c.members[2].syncing(55 * time.Millisecond)
-	c.members[3].syncing(time.Millisecond)
-	c.tick(60)
-	require.Equal(t, cmq.NodeID(3), c.leader().id)
 }
 
 // Nothing is free on the disk, so no image can be made, and without one nothing that is dead is given back: the ballast is for

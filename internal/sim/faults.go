@@ -309,7 +309,7 @@ func (f *fault) transfer() {
 	for _, n := range f.w.nodes {
 		n.exec(func() {
 			if p := n.replica(id); p.r.Leading() {
-				p.r.Transfer()
+				p.r.Transfer(n.now())
 				p.drive()
 			}
 		})
