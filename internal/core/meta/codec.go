@@ -112,8 +112,11 @@ func (r *reader) bool() bool {
 	return v == 1
 }
 
-func (r *reader) string() string {
-	n := r.uintTo(maxString, "length of a text")
+func (r *reader) string() string { return r.text(maxString) }
+
+// text reads a text of most bytes at most.
+func (r *reader) text(most uint64) string {
+	n := r.uintTo(most, "length of a text")
 	if n > uint64(len(r.data)) {
 		r.fail("text")
 		return ""

@@ -7,7 +7,7 @@ import (
 )
 
 // Command is one change of the metadata: Bootstrap, PutNode, CreateQueue, SetQueue, DeleteQueue, Unbind,
-// Done, PutKey or DeleteKey.
+// CreateTopic, SetTopic, DeleteTopic, Subscribe, SetSubscription, Unsubscribe, Done, PutKey or DeleteKey.
 type Command interface {
 	kind() kind
 	append(b []byte) []byte
@@ -21,6 +21,9 @@ type Bootstrap struct {
 	Nodes      []cmq.Node
 	Sets       []cmq.Set // the controller's and the data sets
 	Key        cmq.AccessKey
+
+	MaxTopics        int // topics one owner may have; 0: the published limit
+	MaxSubscriptions int // subscriptions one topic may have; 0: the published limit
 }
 
 // PutNode adds a node or changes its addresses.
@@ -47,6 +50,42 @@ type DeleteQueue struct{ Owner, Name string }
 // Unbind takes away the queue's dead-letter policy.
 type Unbind struct{ Owner, Name string }
 
+// CreateTopic makes a topic. Attributes that Settings leaves out get the published defaults.
+type CreateTopic struct {
+	Owner    string
+	Name     string
+	Settings cmq.TopicSettings
+}
+
+// SetTopic changes the attributes that Settings gives.
+type SetTopic struct {
+	Owner    string
+	Name     string
+	Settings cmq.TopicSettings
+}
+
+// DeleteTopic deletes a topic without subscriptions. It has no shard, so nothing is left to do.
+type DeleteTopic struct{ Owner, Name string }
+
+// Subscribe makes a subscription. Settings must have a protocol and an endpoint.
+type Subscribe struct {
+	Owner    string
+	Topic    string
+	Name     string
+	Settings cmq.SubscriptionSettings
+}
+
+// SetSubscription changes what Settings gives.
+type SetSubscription struct {
+	Owner    string
+	Topic    string
+	Name     string
+	Settings cmq.SubscriptionSettings
+}
+
+// Unsubscribe deletes a subscription and leaves a task to drop its shard.
+type Unsubscribe struct{ Owner, Topic, Name string }
+
 // Done reports that the shard's set has carried out the shard's task up to Version.
 type Done struct {
 	Shard   cmq.ShardID
@@ -72,6 +111,13 @@ const (
 	kindDone        kind = 7
 	kindPutKey      kind = 8
 	kindDeleteKey   kind = 9
+
+	kindCreateTopic     kind = 10
+	kindSetTopic        kind = 11
+	kindDeleteTopic     kind = 12
+	kindSubscribe       kind = 13
+	kindSetSubscription kind = 14
+	kindUnsubscribe     kind = 15
 )
 
 // commandVersion is the version of the encoding written. A replica that meets a newer one must stop.
@@ -127,6 +173,18 @@ func (r *reader) command(k kind) Command {
 		return &PutKey{Key: r.key()}
 	case kindDeleteKey:
 		return &DeleteKey{ID: r.string()}
+	case kindCreateTopic:
+		return &CreateTopic{Owner: r.string(), Name: r.string(), Settings: r.topicSettings()}
+	case kindSetTopic:
+		return &SetTopic{Owner: r.string(), Name: r.string(), Settings: r.topicSettings()}
+	case kindDeleteTopic:
+		return &DeleteTopic{Owner: r.string(), Name: r.string()}
+	case kindSubscribe:
+		return &Subscribe{Owner: r.string(), Topic: r.string(), Name: r.string(), Settings: r.subscriptionSettings()}
+	case kindSetSubscription:
+		return &SetSubscription{Owner: r.string(), Topic: r.string(), Name: r.string(), Settings: r.subscriptionSettings()}
+	case kindUnsubscribe:
+		return &Unsubscribe{Owner: r.string(), Topic: r.string(), Name: r.string()}
 	}
 	r.fail(fmt.Sprintf("unknown command %d", k))
 	return nil
@@ -142,6 +200,13 @@ func (c *Done) kind() kind        { return kindDone }
 func (c *PutKey) kind() kind      { return kindPutKey }
 func (c *DeleteKey) kind() kind   { return kindDeleteKey }
 
+func (c *CreateTopic) kind() kind     { return kindCreateTopic }
+func (c *SetTopic) kind() kind        { return kindSetTopic }
+func (c *DeleteTopic) kind() kind     { return kindDeleteTopic }
+func (c *Subscribe) kind() kind       { return kindSubscribe }
+func (c *SetSubscription) kind() kind { return kindSetSubscription }
+func (c *Unsubscribe) kind() kind     { return kindUnsubscribe }
+
 func (c *Bootstrap) append(b []byte) []byte {
 	b = appendUint(b, c.Cluster)
 	b = appendInt(b, int64(c.MaxQueues))
@@ -154,7 +219,8 @@ func (c *Bootstrap) append(b []byte) []byte {
 	for i := range c.Sets {
 		b = appendSet(b, &c.Sets[i])
 	}
-	return appendKey(b, &c.Key)
+	b = appendKey(b, &c.Key)
+	return appendInt(appendInt(b, int64(c.MaxTopics)), int64(c.MaxSubscriptions))
 }
 
 func (r *reader) bootstrap() *Bootstrap {
@@ -166,6 +232,7 @@ func (r *reader) bootstrap() *Bootstrap {
 		c.Sets = append(c.Sets, r.set())
 	}
 	c.Key = r.key()
+	c.MaxTopics, c.MaxSubscriptions = r.intRange(), r.intRange()
 	return c
 }
 
@@ -189,3 +256,27 @@ func (c *Done) append(b []byte) []byte { return appendUint(appendUint(b, uint64(
 func (c *PutKey) append(b []byte) []byte { return appendKey(b, &c.Key) }
 
 func (c *DeleteKey) append(b []byte) []byte { return appendString(b, c.ID) }
+
+func (c *CreateTopic) append(b []byte) []byte {
+	return appendTopicSettings(appendString(appendString(b, c.Owner), c.Name), &c.Settings)
+}
+
+func (c *SetTopic) append(b []byte) []byte {
+	return appendTopicSettings(appendString(appendString(b, c.Owner), c.Name), &c.Settings)
+}
+
+func (c *DeleteTopic) append(b []byte) []byte { return appendString(appendString(b, c.Owner), c.Name) }
+
+func (c *Subscribe) append(b []byte) []byte {
+	b = appendString(appendString(appendString(b, c.Owner), c.Topic), c.Name)
+	return appendSubscriptionSettings(b, &c.Settings)
+}
+
+func (c *SetSubscription) append(b []byte) []byte {
+	b = appendString(appendString(appendString(b, c.Owner), c.Topic), c.Name)
+	return appendSubscriptionSettings(b, &c.Settings)
+}
+
+func (c *Unsubscribe) append(b []byte) []byte {
+	return appendString(appendString(appendString(b, c.Owner), c.Topic), c.Name)
+}

@@ -18,9 +18,9 @@ import (
 //	offset  size
 //	     0     4  magic "CMQI", little endian
 //	     4     1  version
-//	     5        cluster, limits, table version, next queue id, time, sum
+//	     5        cluster, limits, table version, next id, time, sum
 //	              then each a count and that many, in ascending order of their ids:
-//	              nodes | sets | access keys | queues | graves | tasks
+//	              nodes | sets | access keys | queues | topics | subscriptions | graves | tasks
 //	   n-4     4  CRC32C of everything before it, little endian
 const (
 	imageMagic   = 0x49514d43 // "CMQI"
@@ -34,6 +34,8 @@ func (t *tables) Encode() []byte {
 	b = appendUint(b, t.cluster)
 	b = appendInt(b, int64(t.maxQueues))
 	b = appendInt(b, int64(t.maxSources))
+	b = appendInt(b, int64(t.maxTopics))
+	b = appendInt(b, int64(t.maxSubscriptions))
 	b = appendUint(b, t.version)
 	b = appendUint(b, uint64(t.nextQueue))
 	b = appendInt(b, t.now)
@@ -42,6 +44,8 @@ func (t *tables) Encode() []byte {
 	b = appendTree(b, t.sets, func(b []byte, _ cmq.SetID, s *cmq.Set) []byte { return appendSet(b, s) })
 	b = appendTree(b, t.keys, func(b []byte, _ string, k *cmq.AccessKey) []byte { return appendKey(b, k) })
 	b = appendTree(b, t.queues, func(b []byte, _ cmq.QueueID, q *cmq.Queue) []byte { return appendQueue(b, q) })
+	b = appendTree(b, t.topics, func(b []byte, _ cmq.TopicID, topic *cmq.Topic) []byte { return appendTopic(b, topic) })
+	b = appendTree(b, t.subscriptions, func(b []byte, _ cmq.SubscriptionID, sub *cmq.Subscription) []byte { return appendSubscription(b, sub) })
 	b = appendTree(b, t.graves, func(b []byte, _ cmq.QueueID, g *Grave) []byte { return appendGrave(b, g) })
 	b = appendTree(b, t.tasks, appendTask)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
@@ -61,6 +65,7 @@ func appendTree[K id, V any](b []byte, m *btree.Map[K, V], one func([]byte, K, V
 
 func appendGrave(b []byte, g *Grave) []byte {
 	b = appendUint(b, uint64(g.Queue))
+	b = appendUint(b, uint64(g.Topic))
 	b = appendString(b, g.Owner)
 	b = appendString(b, g.Name)
 	b = appendTime(b, g.Deleted)
@@ -69,7 +74,7 @@ func appendGrave(b []byte, g *Grave) []byte {
 
 func (r *reader) grave() *Grave {
 	return &Grave{
-		Queue: cmq.QueueID(r.uint()), Owner: r.string(), Name: r.string(), Deleted: r.time(),
+		Queue: cmq.QueueID(r.uint()), Topic: cmq.TopicID(r.uint()), Owner: r.string(), Name: r.string(), Deleted: r.time(),
 		Shards: int(r.uintTo(cmq.MaxShards, "number of shards")),
 	}
 }
@@ -106,6 +111,8 @@ func (r *reader) tables(t *tables) {
 	t.cluster = r.uint()
 	t.maxQueues = r.intRange()
 	t.maxSources = r.intRange()
+	t.maxTopics = r.intRange()
+	t.maxSubscriptions = r.intRange()
 	t.version = r.uint()
 	t.nextQueue = cmq.QueueID(r.uint())
 	t.now = r.int()
@@ -129,6 +136,20 @@ func (r *reader) tables(t *tables) {
 		}
 		return q.ID, q
 	})
+	readTree(r, "topics", t.topics, func() (cmq.TopicID, *cmq.Topic) {
+		topic := r.topic()
+		if r.err == nil {
+			r.admitTopic(t, topic)
+		}
+		return topic.ID, topic
+	})
+	readTree(r, "subscriptions", t.subscriptions, func() (cmq.SubscriptionID, *cmq.Subscription) {
+		sub := r.subscription()
+		if r.err == nil {
+			r.admitSubscription(t, sub)
+		}
+		return sub.ID, sub
+	})
 	readTree(r, "graves", t.graves, func() (cmq.QueueID, *Grave) {
 		g := r.grave()
 		return g.Queue, g
@@ -142,10 +163,6 @@ func (r *reader) tables(t *tables) {
 	if r.err == nil {
 		r.checkReferences(t)
 	}
-}
-
-type id interface {
-	cmq.NodeID | cmq.SetID | cmq.QueueID | cmq.ShardID | string
 }
 
 // readTree reads a count and that many values, whose keys must ascend.
@@ -182,22 +199,66 @@ func (r *reader) admit(t *tables, q *cmq.Queue) {
 	t.insert(q)
 }
 
+// admitTopic checks the topic by itself and puts it into the indexes.
+func (r *reader) admitTopic(t *tables, topic *cmq.Topic) {
+	_, queue := t.queues.Get(cmq.QueueID(topic.ID))
+	if topic.ID == 0 || cmq.QueueID(topic.ID) >= t.nextQueue || queue || !cmq.ValidName(topic.Name) || !validOwner(topic.Owner) {
+		r.fail("id or name of a topic")
+		return
+	}
+	if _, ok := t.sets.Get(topic.Set); !ok || t.findTopic(topic.Owner, topic.Name) != nil {
+		r.fail("name or set of a topic")
+		return
+	}
+	t.addTopic(topic)
+}
+
+// admitSubscription checks the subscription by itself and puts it into the indexes.
+func (r *reader) admitSubscription(t *tables, sub *cmq.Subscription) {
+	_, queue := t.queues.Get(cmq.QueueID(sub.ID))
+	_, other := t.topics.Get(cmq.TopicID(sub.ID))
+	if sub.ID == 0 || cmq.QueueID(sub.ID) >= t.nextQueue || queue || other || !cmq.ValidName(sub.Name) {
+		r.fail("id or name of a subscription")
+		return
+	}
+	topic, ok := t.topics.Get(sub.Topic)
+	if !ok || topic.Owner != sub.Owner || t.findSubscription(sub.Topic, sub.Name) != nil {
+		r.fail("topic or name of a subscription")
+		return
+	}
+	t.addSubscription(topic, sub)
+}
+
 // admitTask checks that the task is about a shard the table knows.
 func (r *reader) admitTask(t *tables, shard cmq.ShardID, pending task) {
-	switch q, _ := t.queues.Get(shard.Queue()); pending.Kind {
+	place, ok := t.shard(shard)
+	switch pending.Kind {
 	case DropShard:
-		if _, ok := t.graves.Get(shard.Queue()); !ok || q != nil {
+		if _, buried := t.graves.Get(shard.Queue()); !buried || ok {
 			r.fail("task to drop a shard")
 		}
 		t.addLoad(pending.Set, 1)
 	case OpenShard, SetShard:
-		at := func(s cmq.Shard) bool { return s.ID == shard && s.Set == pending.Set }
-		if q == nil || !slices.ContainsFunc(q.Shards, at) {
+		if !ok || place != pending.Set {
 			r.fail("task of a shard")
 		}
 	default:
 		r.fail("kind of a task")
 	}
+}
+
+// shard finds the set of a shard that a queue or a subscription has.
+func (t *tables) shard(shard cmq.ShardID) (cmq.SetID, bool) {
+	if sub, ok := t.subscriptions.Get(cmq.SubscriptionID(shard.Queue())); ok && sub.ID.Shard() == shard {
+		topic, _ := t.topics.Get(sub.Topic)
+		return topic.Set, true
+	}
+	if q, ok := t.queues.Get(shard.Queue()); ok {
+		if i := slices.IndexFunc(q.Shards, func(s cmq.Shard) bool { return s.ID == shard }); i >= 0 {
+			return q.Shards[i].Set, true
+		}
+	}
+	return 0, false
 }
 
 // checkReferences checks what can be checked only when everything is read.
@@ -206,6 +267,14 @@ func (r *reader) checkReferences(t *tables) {
 		if dlq := q.Attributes.DeadLetter.Queue; dlq != 0 {
 			if _, ok := t.queues.Get(dlq); !ok {
 				r.fail("dead-letter queue")
+			}
+		}
+		return r.err == nil
+	})
+	t.subscriptions.Scan(func(_ cmq.SubscriptionID, sub *cmq.Subscription) bool {
+		if dlq := sub.Push.DeadLetter; dlq != 0 {
+			if _, ok := t.queues.Get(dlq); !ok {
+				r.fail("dead-letter queue of a subscription")
 			}
 		}
 		return r.err == nil

@@ -16,7 +16,8 @@ import (
 // model is the metadata written down as naively as can be: lists that are searched from one end to the other.
 type model struct {
 	queues   []*modelQueue
-	created  int
+	topics   []*modelTopic
+	created  int         // queues, topics and subscriptions, all of which draw from one counter
 	dropping []cmq.Shard // with Epoch as the version of the task
 	limit    int
 }
@@ -64,7 +65,7 @@ func (m *model) apply(q modelQueue, self *modelQueue, s *cmq.QueueSettings) (mod
 		switch {
 		case target == nil:
 			return q, cmq.ErrDeadLetterNotExist
-		case target == self, target.dlq != nil, self != nil && len(m.sources(self)) > 0:
+		case target == self, target.dlq != nil, self != nil && m.isDead(self):
 			return q, cmq.ErrDeadLetterNest
 		case target.transaction:
 			return q, cmq.ErrDeadLetterParams
@@ -100,7 +101,7 @@ func (m *model) apply(q modelQueue, self *modelQueue, s *cmq.QueueSettings) (mod
 		return q, cmq.ErrRewindRetention
 	case q.dlq != nil && q.policy == cmq.PolicyAge && q.age >= q.retention:
 		return q, cmq.ErrDeadLetterParams
-	case q.transaction && self != nil && len(m.sources(self)) > 0:
+	case q.transaction && self != nil && m.isDead(self):
 		return q, cmq.ErrNotAllowed
 	}
 	return q, nil
@@ -112,6 +113,11 @@ func (m *model) load(set cmq.SetID) (n int) {
 			if s == set {
 				n++
 			}
+		}
+	}
+	for _, topic := range m.topics {
+		if topic.set == set {
+			n += 1 + len(topic.subs)
 		}
 	}
 	for _, s := range m.dropping {
@@ -143,15 +149,19 @@ func (m *model) create(c *CreateQueue, now int64) *cmq.Error {
 	q.id = cmq.QueueID(m.created)
 	m.queues = append(m.queues, &q)
 	for range c.Shards {
-		best := cmq.SetID(1)
-		for set := cmq.SetID(2); set <= 3; set++ {
-			if m.load(set) < m.load(best) {
-				best = set
-			}
-		}
-		q.sets, q.told = append(q.sets, best), append(q.told, 0)
+		q.sets, q.told = append(q.sets, m.emptiest()), append(q.told, 0)
 	}
 	return nil
+}
+
+func (m *model) emptiest() cmq.SetID {
+	best := cmq.SetID(1)
+	for set := cmq.SetID(2); set <= 3; set++ {
+		if m.load(set) < m.load(best) {
+			best = set
+		}
+	}
+	return best
 }
 
 func (m *model) set(owner, name string, s *cmq.QueueSettings) *cmq.Error {
@@ -196,7 +206,7 @@ func (m *model) delete(owner, name string) *cmq.Error {
 	switch {
 	case q == nil:
 		return cmq.ErrQueueNotExist
-	case len(m.sources(q)) > 0:
+	case m.isDead(q):
 		return cmq.ErrDeadLetterInUse
 	}
 	m.queues = slices.DeleteFunc(m.queues, func(o *modelQueue) bool { return o == q })
@@ -211,6 +221,13 @@ func (m *model) done(shard cmq.ShardID, version uint64) {
 	for _, q := range m.queues {
 		if i := int(shard.Ordinal()); q.id == shard.Queue() && i < len(q.told) {
 			q.told[i] = max(q.told[i], version)
+		}
+	}
+	for _, topic := range m.topics {
+		for _, sub := range topic.subs {
+			if sub.id.Shard() == shard {
+				sub.told = max(sub.told, version)
+			}
 		}
 	}
 }
@@ -228,6 +245,17 @@ func (m *model) tasks() (list []string) {
 			}
 			if told < q.want {
 				list = append(list, fmt.Sprintf("%s %d of set %d, version %d", kind, q.id.Shard(uint8(i)), q.sets[i], q.want))
+			}
+		}
+	}
+	for _, topic := range m.topics {
+		for _, sub := range topic.subs {
+			kind := "set"
+			if sub.told == 0 {
+				kind = "open"
+			}
+			if sub.told < sub.want {
+				list = append(list, fmt.Sprintf("%s %d of set %d, version %d, retention %d, %v", kind, sub.id.Shard(), topic.set, sub.want, topic.retention, sub.filter()))
 			}
 		}
 	}
@@ -274,7 +302,11 @@ func describeTable(t *Table, owner string) (list []string) {
 
 func describeTasks(t *Table) (list []string) {
 	for _, task := range t.Tasks() {
-		list = append(list, fmt.Sprintf("%v %d of set %d, version %d", task.Kind, task.Shard, task.Set, task.Version))
+		line := fmt.Sprintf("%v %d of set %d, version %d", task.Kind, task.Shard, task.Set, task.Version)
+		if s := task.Subscriber; s != nil {
+			line += fmt.Sprintf(", retention %d, %v", int64(task.Attributes.MsgRetention/time.Second), []any{s.Tags, s.Keys, s.Forward})
+		}
+		list = append(list, line)
 	}
 	slices.Sort(list)
 	return list
@@ -310,7 +342,7 @@ func drawSettings(t *rapid.T, names *rapid.Generator[string]) (s cmq.QueueSettin
 func TestStateAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		boot := threeNodes()
-		boot.MaxQueues = 9
+		boot.MaxQueues, boot.MaxTopics, boot.MaxSubscriptions = 9, maxModelTopics, maxModelSubscriptions
 		state, replica, m := New(), New(), &model{limit: 9}
 		state.Apply(boot, start)
 		replica.Apply(boot, start)
@@ -328,7 +360,7 @@ func TestStateAgainstModel(t *testing.T) {
 			require.Equal(t, now, state.Time())
 			require.False(t, got.Err != nil && state.Version() != version, "a refusal changes nothing")
 		}
-		t.Repeat(map[string]func(*rapid.T){
+		actions := map[string]func(*rapid.T){
 			"create": func(t *rapid.T) {
 				c := &CreateQueue{owners.Draw(t, "owner"), names.Draw(t, "name"), drawSettings(t, names), rapid.IntRange(1, 3).Draw(t, "shards")}
 				step(t, c, m.create(c, now))
@@ -372,11 +404,15 @@ func TestStateAgainstModel(t *testing.T) {
 				require.Equal(t, m.describe("1"), describeTable(table, "1"))
 				require.Equal(t, m.describe("12"), describeTable(table, "12"))
 				require.Equal(t, m.tasks(), describeTasks(table))
+				require.Equal(t, m.describeTopics("1"), describeTopics(table, "1"))
+				require.Equal(t, m.describeTopics("12"), describeTopics(table, "12"))
 				for _, q := range m.queues {
 					require.Equal(t, q.id, table.Queue(q.owner, strings.ToUpper(q.name)).ID)
 					require.Equal(t, q.name, table.QueueByID(q.id).Name)
 				}
 			},
-		})
+		}
+		topicActions(actions, m, step, owners, names, &now)
+		t.Repeat(actions)
 	})
 }

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidwall/btree"
-
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
@@ -36,9 +34,7 @@ func (t *tables) find(owner, name string) *cmq.Queue {
 func (t *tables) insert(q *cmq.Queue) {
 	t.queues.Set(q.ID, q)
 	t.names.Set(nameKey(q.Owner, q.Name), q.ID)
-	owned := t.ownedBy(q.Owner)
-	owned.Insert(q.ID)
-	t.owned.Set(q.Owner, owned)
+	t.owned.Set(q.Owner, with(t.owned, q.Owner, q.ID))
 	t.bind(q.Attributes.DeadLetter.Queue, q.ID)
 	for _, s := range q.Shards {
 		t.addLoad(s.Set, 1)
@@ -49,29 +45,8 @@ func (t *tables) insert(q *cmq.Queue) {
 func (t *tables) remove(q *cmq.Queue) {
 	t.queues.Delete(q.ID)
 	t.names.Delete(nameKey(q.Owner, q.Name))
-	owned := t.ownedBy(q.Owner)
-	if owned.Delete(q.ID); owned.Len() > 0 {
-		t.owned.Set(q.Owner, owned)
-	} else {
-		t.owned.Delete(q.Owner)
-	}
+	without(t.owned, q.Owner, q.ID)
 	t.release(q.Attributes.DeadLetter.Queue, q.ID)
-}
-
-// ownedBy gives a copy of the ids of the owner's queues, to be changed.
-func (t *tables) ownedBy(owner string) *btree.Set[cmq.QueueID] {
-	if owned, ok := t.owned.Get(owner); ok {
-		return owned.Copy()
-	}
-	return &btree.Set[cmq.QueueID]{}
-}
-
-// count is how many queues the owner has.
-func (t *tables) count(owner string) int {
-	if owned, ok := t.owned.Get(owner); ok {
-		return owned.Len()
-	}
-	return 0
 }
 
 func (t *tables) addLoad(set cmq.SetID, n int) {
@@ -104,9 +79,10 @@ func (t *tables) release(dlq, source cmq.QueueID) {
 	}
 }
 
+// isDeadLetter reports whether the dead letters of a queue, or what a subscription gives up, go to the queue.
 func (t *tables) isDeadLetter(id cmq.QueueID) bool {
 	_, ok := t.sources.Get(id)
-	return ok
+	return ok || lenOf(t.mourners, id) > 0
 }
 
 func (s *State) createQueue(c *CreateQueue) Result {
@@ -132,7 +108,7 @@ func (s *State) planQueue(c *CreateQueue) (*cmq.Queue, *cmq.Error) {
 		return nil, cmq.ErrParameters
 	case s.find(c.Owner, c.Name) != nil:
 		return nil, cmq.ErrQueueExists
-	case s.count(c.Owner) >= s.maxQueues:
+	case lenOf(s.owned, c.Owner) >= s.maxQueues:
 		return nil, cmq.ErrQueueLimit
 	}
 	attributes, err := s.change(nil, c.Owner, cmq.DefaultQueueAttributes(), &c.Settings)
@@ -149,7 +125,7 @@ func (s *State) planQueue(c *CreateQueue) (*cmq.Queue, *cmq.Error) {
 	return q, nil
 }
 
-// place chooses a set for each shard: the one with the fewest shards, the lowest number among equals. It is nil
+// place chooses a set for each shard: the one with the least load, the lowest number among equals. It is nil
 // when there is no data set.
 func (s *State) place(id cmq.QueueID, shards int) []cmq.Shard {
 	type candidate struct {
@@ -217,13 +193,22 @@ func (s *State) mayBind(q, target *cmq.Queue) *cmq.Error {
 			others--
 		}
 	}
+	if err := mayTakeDead(target); err != nil {
+		return err
+	}
+	if others >= s.maxSources {
+		return cmq.ErrDeadLetterBinds
+	}
+	return nil
+}
+
+// mayTakeDead checks what a dead-letter queue must be by itself.
+func mayTakeDead(target *cmq.Queue) *cmq.Error {
 	switch {
 	case target.Attributes.DeadLetter.Queue != 0:
 		return cmq.ErrDeadLetterNest
 	case target.Attributes.Transaction.On:
 		return cmq.ErrDeadLetterParams
-	case others >= s.maxSources:
-		return cmq.ErrDeadLetterBinds
 	}
 	return nil
 }

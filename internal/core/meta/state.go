@@ -22,10 +22,14 @@ type tables struct {
 	cluster    uint64 // 0: not bootstrapped
 	maxQueues  int
 	maxSources int
-	version    uint64      // grows with every change
-	nextQueue  cmq.QueueID // never used so far; ids are not reused
-	now        int64       // latest batch time, Unix milliseconds
-	sum        uint64      // of all batches and what came of them, see State.Sum
+	maxTopics  int // of one owner
+
+	maxSubscriptions int // of one topic
+
+	version   uint64      // grows with every change
+	nextQueue cmq.QueueID // never used so far, by a queue, topic or subscription; ids are not reused
+	now       int64       // latest batch time, Unix milliseconds
+	sum       uint64      // of all batches and what came of them, see State.Sum
 
 	nodes  *btree.Map[cmq.NodeID, *cmq.Node]
 	sets   *btree.Map[cmq.SetID, *cmq.Set]
@@ -34,11 +38,20 @@ type tables struct {
 	tasks  *btree.Map[cmq.ShardID, task]
 	graves *btree.Map[cmq.QueueID, *Grave]
 
+	topics        *btree.Map[cmq.TopicID, *cmq.Topic]
+	subscriptions *btree.Map[cmq.SubscriptionID, *cmq.Subscription]
+
 	// Derived from the above, not encoded.
 	names   *btree.Map[string, cmq.QueueID]             // see nameKey
 	owned   *btree.Map[string, *btree.Set[cmq.QueueID]] // by owner; the order of ids is that of creation
 	sources *btree.Map[cmq.QueueID, []cmq.QueueID]      // queues bound to this dead-letter queue, by id
-	load    *btree.Map[cmq.SetID, int]                  // shards in this set, those to be dropped included
+	load    *btree.Map[cmq.SetID, int]                  // shards in this set, those to be dropped included, and topics
+
+	topicNames        *btree.Map[string, cmq.TopicID]                         // see nameKey
+	topicsOf          *btree.Map[string, *btree.Set[cmq.TopicID]]             // by owner
+	subscriptionNames *btree.Map[string, cmq.SubscriptionID]                  // see subscriptionKey
+	subscribed        *btree.Map[cmq.TopicID, *btree.Set[cmq.SubscriptionID]] // by topic
+	mourners          *btree.Map[cmq.QueueID, *btree.Set[cmq.SubscriptionID]] // that give up to this dead-letter queue
 }
 
 func newTables() tables {
@@ -54,6 +67,14 @@ func newTables() tables {
 		owned:     &btree.Map[string, *btree.Set[cmq.QueueID]]{},
 		sources:   &btree.Map[cmq.QueueID, []cmq.QueueID]{},
 		load:      &btree.Map[cmq.SetID, int]{},
+
+		topics:            &btree.Map[cmq.TopicID, *cmq.Topic]{},
+		subscriptions:     &btree.Map[cmq.SubscriptionID, *cmq.Subscription]{},
+		topicNames:        &btree.Map[string, cmq.TopicID]{},
+		topicsOf:          &btree.Map[string, *btree.Set[cmq.TopicID]]{},
+		subscriptionNames: &btree.Map[string, cmq.SubscriptionID]{},
+		subscribed:        &btree.Map[cmq.TopicID, *btree.Set[cmq.SubscriptionID]]{},
+		mourners:          &btree.Map[cmq.QueueID, *btree.Set[cmq.SubscriptionID]]{},
 	}
 }
 
@@ -70,6 +91,13 @@ func (t *tables) snapshot() tables {
 	c.owned = t.owned.Copy()
 	c.sources = t.sources.Copy()
 	c.load = t.load.Copy()
+	c.topics = t.topics.Copy()
+	c.subscriptions = t.subscriptions.Copy()
+	c.topicNames = t.topicNames.Copy()
+	c.topicsOf = t.topicsOf.Copy()
+	c.subscriptionNames = t.subscriptionNames.Copy()
+	c.subscribed = t.subscribed.Copy()
+	c.mourners = t.mourners.Copy()
 	return c
 }
 
@@ -82,6 +110,11 @@ type Result struct {
 	// Queue is the queue after the command; for DeleteQueue the queue as it was, with the version of the tasks
 	// that drop its shards. Nil for commands that are not about a queue.
 	Queue *cmq.Queue
+	// Topic is the topic after the command, for DeleteTopic as it was; for commands about a subscription its topic.
+	Topic *cmq.Topic
+	// Subscription is the subscription after the command; for Unsubscribe as it was, with the version of the task that
+	// drops its shard.
+	Subscription *cmq.Subscription
 }
 
 // ApplyBatch carries out the commands of one entry, with one result for each.
@@ -109,6 +142,12 @@ func (s *State) addUp(r *Result) {
 	}
 	if r.Queue != nil {
 		add(uint64(r.Queue.ID))
+	}
+	if r.Topic != nil {
+		add(uint64(r.Topic.ID))
+	}
+	if r.Subscription != nil {
+		add(uint64(r.Subscription.ID))
 	}
 }
 
@@ -142,6 +181,18 @@ func (s *State) Apply(c Command, now int64) Result {
 		return s.putKey(c)
 	case *DeleteKey:
 		return s.deleteKey(c)
+	case *CreateTopic:
+		return s.createTopic(c)
+	case *SetTopic:
+		return s.setTopic(c)
+	case *DeleteTopic:
+		return s.deleteTopic(c)
+	case *Subscribe:
+		return s.subscribe(c)
+	case *SetSubscription:
+		return s.setSubscription(c)
+	case *Unsubscribe:
+		return s.unsubscribe(c)
 	}
 	panic(fmt.Sprintf("BUG: command %T has no rule", c))
 }
@@ -176,6 +227,8 @@ func (s *State) bootstrap(c *Bootstrap) Result {
 	s.cluster = c.Cluster
 	s.maxQueues = orDefault(c.MaxQueues, limits.QueuesPerOwner)
 	s.maxSources = orDefault(c.MaxSources, limits.SourcesPerDeadLetterQueue)
+	s.maxTopics = orDefault(c.MaxTopics, limits.TopicsPerOwner)
+	s.maxSubscriptions = orDefault(c.MaxSubscriptions, limits.SubscriptionsPerTopic)
 	for _, n := range c.Nodes {
 		s.nodes.Set(n.ID, &n)
 	}
@@ -219,7 +272,8 @@ func (c *Bootstrap) valid() bool {
 		}
 	}
 	key := c.Key == (cmq.AccessKey{}) || validKey(&c.Key)
-	return c.Cluster != 0 && c.MaxQueues >= 0 && c.MaxSources >= 0 && key
+	limits := c.MaxQueues >= 0 && c.MaxSources >= 0 && c.MaxTopics >= 0 && c.MaxSubscriptions >= 0
+	return c.Cluster != 0 && limits && key
 }
 
 func (s *State) putNode(c *PutNode) Result {

@@ -3,6 +3,9 @@ package meta
 import (
 	"cmp"
 	"slices"
+	"time"
+
+	"github.com/tidwall/btree"
 
 	"github.com/opencmq/cmq/internal/cmq"
 )
@@ -28,27 +31,26 @@ func (t *Table) QueueByID(id cmq.QueueID) *cmq.Queue {
 
 // Queues lists the owner's queues by creation time, then by name.
 func (t *Table) Queues(owner string) []*cmq.Queue {
-	owned, ok := t.owned.Get(owner)
-	if !ok {
-		return nil
-	}
-	list := make([]*cmq.Queue, 0, owned.Len())
-	owned.Scan(func(id cmq.QueueID) bool {
-		q, _ := t.queues.Get(id)
-		list = append(list, q)
-		return true
-	})
-	orderTies(list)
+	list := listed(t.owned, owner, t.queues)
+	orderTies(list, func(q *cmq.Queue) (time.Time, string) { return q.Created, q.Name })
 	return list
 }
 
-// orderTies orders queues that are in the order of their creation by name where they were created in the same
+// orderTies orders things that are in the order of their creation by name where they were created in the same
 // millisecond.
-func orderTies(list []*cmq.Queue) {
+func orderTies[T any](list []T, key func(T) (created time.Time, name string)) {
 	for lo, hi := 0, 0; lo < len(list); lo = hi {
-		for hi = lo + 1; hi < len(list) && list[hi].Created.Equal(list[lo].Created); hi++ {
+		first, _ := key(list[lo])
+		for hi = lo + 1; hi < len(list); hi++ {
+			if at, _ := key(list[hi]); !at.Equal(first) {
+				break
+			}
 		}
-		slices.SortFunc(list[lo:hi], func(a, b *cmq.Queue) int { return cmp.Compare(cmq.FoldName(a.Name), cmq.FoldName(b.Name)) })
+		slices.SortFunc(list[lo:hi], func(a, b T) int {
+			_, one := key(a)
+			_, other := key(b)
+			return cmp.Compare(cmq.FoldName(one), cmq.FoldName(other))
+		})
 	}
 }
 
@@ -63,7 +65,71 @@ func (t *Table) Sources(dlq cmq.QueueID) []*cmq.Queue {
 		q, _ := t.queues.Get(id)
 		list = append(list, q)
 	}
-	orderTies(list)
+	orderTies(list, func(q *cmq.Queue) (time.Time, string) { return q.Created, q.Name })
+	return list
+}
+
+// Topic finds a topic by its owner and its name in any case; nil: there is none.
+func (t *Table) Topic(owner, name string) *cmq.Topic { return t.findTopic(owner, name) }
+
+// TopicByID finds a topic by its number; nil: there is none.
+func (t *Table) TopicByID(id cmq.TopicID) *cmq.Topic {
+	topic, _ := t.topics.Get(id)
+	return topic
+}
+
+// Topics lists the owner's topics by creation time, then by name.
+func (t *Table) Topics(owner string) []*cmq.Topic {
+	list := listed(t.topicsOf, owner, t.topics)
+	orderTies(list, func(topic *cmq.Topic) (time.Time, string) { return topic.Created, topic.Name })
+	return list
+}
+
+// AllTopics lists the topics of all owners by number.
+func (t *Table) AllTopics() []*cmq.Topic { return t.topics.Values() }
+
+// TopicCount is how many topics there are, of all owners.
+func (t *Table) TopicCount() int { return t.topics.Len() }
+
+// Subscription finds a subscription by its topic and its name in any case; nil: there is none.
+func (t *Table) Subscription(topic cmq.TopicID, name string) *cmq.Subscription {
+	return t.findSubscription(topic, name)
+}
+
+// SubscriptionByShard finds the subscription a shard belongs to; nil: none, as for the shards of queues.
+func (t *Table) SubscriptionByShard(shard cmq.ShardID) *cmq.Subscription {
+	sub, ok := t.subscriptions.Get(cmq.SubscriptionID(shard.Queue()))
+	if !ok || sub.ID.Shard() != shard {
+		return nil
+	}
+	return sub
+}
+
+// Subscriptions lists the topic's subscriptions by creation time, then by name.
+func (t *Table) Subscriptions(topic cmq.TopicID) []*cmq.Subscription {
+	list := listed(t.subscribed, topic, t.subscriptions)
+	orderTies(list, func(sub *cmq.Subscription) (time.Time, string) { return sub.Created, sub.Name })
+	return list
+}
+
+// AllSubscriptions lists the subscriptions of all topics by number.
+func (t *Table) AllSubscriptions() []*cmq.Subscription { return t.subscriptions.Values() }
+
+// SubscriptionCount is how many subscriptions there are, of all topics.
+func (t *Table) SubscriptionCount() int { return t.subscriptions.Len() }
+
+// listed gives the values of the ids under the key.
+func listed[K, V id, T any](index *btree.Map[K, *btree.Set[V]], key K, values *btree.Map[V, T]) []T {
+	ids, ok := index.Get(key)
+	if !ok {
+		return nil
+	}
+	list := make([]T, 0, ids.Len())
+	ids.Scan(func(id V) bool {
+		value, _ := values.Get(id)
+		list = append(list, value)
+		return true
+	})
 	return list
 }
 
@@ -94,7 +160,7 @@ func (t *Table) Key(id string) *cmq.AccessKey {
 // Keys lists all access keys by id.
 func (t *Table) Keys() []*cmq.AccessKey { return t.keys.Values() }
 
-// Graves lists the deleted queues that have shards left to drop, by queue id.
+// Graves lists the deleted queues and subscriptions that have shards left to drop, by queue id.
 func (t *Table) Graves() []*Grave { return t.graves.Values() }
 
 // Tasks lists what the sets have still to be told, by shard id.
@@ -104,6 +170,10 @@ func (t *Table) Tasks() []Task {
 		task := Task{Kind: pending.Kind, Shard: shard, Set: pending.Set, Version: pending.Version}
 		if q, ok := t.queues.Get(shard.Queue()); ok {
 			task.Attributes = q.Attributes.ShardAttributes()
+		}
+		if sub := t.SubscriptionByShard(shard); sub != nil {
+			topic := t.TopicByID(sub.Topic)
+			task.Attributes, task.Subscriber = sub.ShardAttributes(topic), sub.Subscriber(topic)
 		}
 		list = append(list, task)
 		return true

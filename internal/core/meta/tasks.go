@@ -32,10 +32,12 @@ func (k TaskKind) String() string {
 //
 //	CreateQueue ─► open ──SetQueue──► open (newer) ──Done(older)──► set ──Done──► none
 //	SetQueue    ─► set  ──SetQueue──► set (newer)                    any ──DeleteQueue──► drop ──Done──► none
+//
+// Subscribe, SetSubscription and Unsubscribe do the same with the one shard of a subscription.
 type task struct {
 	Kind    TaskKind
 	Set     cmq.SetID
-	Version uint64 // version of the queue that the shard's set must have heard of
+	Version uint64 // version of the queue or subscription that the shard's set must have heard of
 }
 
 // Task is something to be carried out in the shard's set, until Done{Shard, Version} is applied.
@@ -45,18 +47,20 @@ type Task struct {
 	Set        cmq.SetID
 	Version    uint64
 	Attributes cmq.ShardAttributes // for OpenShard and SetShard: those of Version or newer
+	Subscriber *cmq.Subscriber     // likewise, for the shard of a subscription; nil: the shard is a queue's
 }
 
-// Grave is what stays of a deleted queue until all its shards are dropped.
+// Grave is what stays of a deleted queue or subscription until all its shards are dropped.
 type Grave struct {
-	Queue   cmq.QueueID
+	Queue   cmq.QueueID // or the number of the subscription
+	Topic   cmq.TopicID // of the subscription; 0: it was a queue
 	Owner   string
 	Name    string
 	Deleted time.Time
 	Shards  int // not dropped yet
 }
 
-// changeShard leaves a task to tell the shard its queue's new attributes.
+// changeShard leaves a task to tell the shard the new attributes of its queue or subscription.
 func (s *State) changeShard(shard cmq.Shard, version uint64) {
 	kind := SetShard
 	if t, ok := s.tasks.Get(shard.ID); ok && t.Kind == OpenShard {
@@ -86,7 +90,7 @@ func (s *State) done(c *Done) Result {
 	return Result{}
 }
 
-// dropped notes that the set has no such shard any more; the last one of a deleted queue ends its grave.
+// dropped notes that the set has no such shard any more; the last one ends the grave.
 func (s *State) dropped(shard cmq.ShardID, set cmq.SetID) {
 	s.addLoad(set, -1)
 	old, ok := s.graves.Get(shard.Queue())
