@@ -281,6 +281,9 @@ func (m *Machine) applyAll(b *meta.Batch) []*cmq.Reply {
 		if q := result.Queue; q != nil {
 			r.Queue, r.Payload = q.ID, meta.EncodeQueue(q)
 		}
+		if result.Topic != nil {
+			r.Payload = meta.EncodeTopic(result.Topic, result.Subscription)
+		}
 		replies[i] = r
 	}
 	return replies

@@ -18,6 +18,9 @@ func Plan(cluster uint64, nodes []cmq.Node, key cmq.AccessKey, limits *cmq.Limit
 		MaxSources: limits.SourcesPerDeadLetterQueue,
 		Nodes:      nodes,
 		Key:        key,
+
+		MaxTopics:        limits.TopicsPerOwner,
+		MaxSubscriptions: limits.SubscriptionsPerTopic,
 	}
 	b.Sets = append(b.Sets, cmq.Set{ID: cmq.ControllerSet, Replicas: replicas(nodes, 0)})
 	for i := range nodes {

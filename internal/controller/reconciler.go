@@ -203,7 +203,7 @@ func (r *Reconciler) attempt(ctx context.Context, t *meta.Task) error {
 // carryOut tells the shard's set, then the controller. A shard may have been opened with an older version
 // before, so that a newer one is set as well; both do nothing where they come too late.
 func (r *Reconciler) carryOut(ctx context.Context, t *meta.Task) error {
-	req := cmq.Request{Shard: t.Shard, Attributes: t.Attributes, Version: t.Version}
+	req := cmq.Request{Shard: t.Shard, Attributes: t.Attributes, Subscriber: t.Subscriber, Version: t.Version}
 	switch t.Kind {
 	case meta.OpenShard:
 		if err := r.tell(ctx, t.Set, cmq.KindOpenShard, req); err != nil {

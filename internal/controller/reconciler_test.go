@@ -26,7 +26,11 @@ func (s *shards) do(ctx context.Context, set cmq.SetID, req *cmq.Request) (*cmq.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	names := map[cmq.Kind]string{cmq.KindOpenShard: "open", cmq.KindSetShard: "set", cmq.KindDropShard: "drop"}
-	s.told = append(s.told, fmt.Sprintf("%s %d/%d v%d", names[req.Kind], set, req.Shard, req.Version))
+	line := fmt.Sprintf("%s %d/%d v%d", names[req.Kind], set, req.Shard, req.Version)
+	if req.Subscriber != nil {
+		line += fmt.Sprintf(" of %d with %v", req.Subscriber.Topic, req.Subscriber.Tags)
+	}
+	s.told = append(s.told, line)
 	if s.hang[set] {
 		s.mu.Unlock()
 		<-ctx.Done()
@@ -114,6 +118,31 @@ func TestTasksLeftOverAreCarriedOut(t *testing.T) {
 		require.NoError(t, err)
 		pass(2 * grace)
 		require.Equal(t, []string{fmt.Sprintf("drop %d/%d v3", shard.Set, shard.ID)}, w.take())
+		require.Empty(t, w.m.Table().Tasks())
+		require.Empty(t, w.m.Table().Graves())
+	})
+}
+
+func TestShardsOfSubscriptionsAreToldWhatTheyFilter(t *testing.T) {
+	tend(t, func(t *testing.T, w *tended) {
+		topic, err := w.m.CreateTopic(t.Context(), owner, "news", cmq.TopicSettings{})
+		require.NoError(t, err)
+		settings := cmq.SubscriptionSettings{Protocol: ptr(cmq.ProtocolHTTP), Endpoint: ptr("http://e"), Tags: ptr([]string{"a", "b"})}
+		_, sub, err := w.m.Subscribe(t.Context(), owner, "news", "reader", settings)
+		require.NoError(t, err)
+		place := fmt.Sprintf("%d/%d", topic.Set, sub.ID.Shard())
+		pass(2 * grace)
+		require.Equal(t, []string{fmt.Sprintf("open %s v1 of %d with [a b]", place, topic.ID.Shard())}, w.take())
+		_, _, err = w.m.SetSubscription(t.Context(), owner, "news", "reader", cmq.SubscriptionSettings{Tags: ptr([]string(nil))})
+		require.NoError(t, err)
+		_, err = w.m.SetTopic(t.Context(), owner, "news", cmq.TopicSettings{MsgRetentionSeconds: ptr(int64(60))})
+		require.NoError(t, err)
+		pass(2 * grace)
+		require.Equal(t, []string{fmt.Sprintf("set %s v3 of %d with []", place, topic.ID.Shard())}, w.take())
+		_, _, err = w.m.Unsubscribe(t.Context(), owner, "news", "reader")
+		require.NoError(t, err)
+		pass(2 * grace)
+		require.Equal(t, []string{"drop " + place + " v4"}, w.take())
 		require.Empty(t, w.m.Table().Tasks())
 		require.Empty(t, w.m.Table().Graves())
 	})

@@ -202,7 +202,58 @@ func (m *Meta) Unbind(ctx context.Context, owner, name string) (*cmq.Queue, erro
 	return m.change(ctx, &meta.Unbind{Owner: owner, Name: name})
 }
 
-// Done reports that the shard's set has carried out what the metadata decided up to this version of the queue.
+// changeTopic carries out a change of a topic or of one of its subscriptions.
+func (m *Meta) changeTopic(ctx context.Context, c meta.Command) (*cmq.Topic, *cmq.Subscription, error) {
+	reply, err := m.command(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	topic, sub, err := meta.DecodeTopic(reply.Payload)
+	if err != nil {
+		return nil, nil, fmt.Errorf("answer of the leader: %w", err)
+	}
+	return topic, sub, nil
+}
+
+// CreateTopic makes a topic.
+func (m *Meta) CreateTopic(ctx context.Context, owner, name string, settings cmq.TopicSettings) (*cmq.Topic, error) {
+	topic, _, err := m.changeTopic(ctx, &meta.CreateTopic{Owner: owner, Name: name, Settings: settings})
+	return topic, err
+}
+
+// SetTopic changes a topic's attributes and returns it as it is then. If its retention is another one, the shards of its
+// subscriptions have to be told, under the versions that these then have.
+func (m *Meta) SetTopic(ctx context.Context, owner, name string, settings cmq.TopicSettings) (*cmq.Topic, error) {
+	topic, _, err := m.changeTopic(ctx, &meta.SetTopic{Owner: owner, Name: name, Settings: settings})
+	return topic, err
+}
+
+// DeleteTopic deletes a topic that has no subscriptions.
+func (m *Meta) DeleteTopic(ctx context.Context, owner, name string) error {
+	_, _, err := m.changeTopic(ctx, &meta.DeleteTopic{Owner: owner, Name: name})
+	return err
+}
+
+// Subscribe makes a subscription and returns it with its topic. Its shard, on the topic's set, has to be opened as after
+// CreateQueue.
+func (m *Meta) Subscribe(ctx context.Context, owner, topic, name string, settings cmq.SubscriptionSettings) (*cmq.Topic, *cmq.Subscription, error) {
+	return m.changeTopic(ctx, &meta.Subscribe{Owner: owner, Topic: topic, Name: name, Settings: settings})
+}
+
+// SetSubscription changes a subscription and returns it as it is then, with its topic. Its shard has to be told as after
+// Subscribe.
+func (m *Meta) SetSubscription(ctx context.Context, owner, topic, name string, settings cmq.SubscriptionSettings) (*cmq.Topic, *cmq.Subscription, error) {
+	return m.changeTopic(ctx, &meta.SetSubscription{Owner: owner, Topic: topic, Name: name, Settings: settings})
+}
+
+// Unsubscribe deletes a subscription. What it returns is the subscription as it was, but with the version under which its
+// shard has to be dropped.
+func (m *Meta) Unsubscribe(ctx context.Context, owner, topic, name string) (*cmq.Topic, *cmq.Subscription, error) {
+	return m.changeTopic(ctx, &meta.Unsubscribe{Owner: owner, Topic: topic, Name: name})
+}
+
+// Done reports that the shard's set has carried out what the metadata decided up to this version of the queue or
+// subscription.
 func (m *Meta) Done(ctx context.Context, shard cmq.ShardID, version uint64) error {
 	_, err := m.do(ctx, meta.Encode(&meta.Done{Shard: shard, Version: version}))
 	return err

@@ -93,6 +93,8 @@ func checkMeta(t *testing.T, m *Meta) {
 	require.Equal(t, dead.Shards, gone.Shards)
 	require.Nil(t, m.Table().Queue(owner, "dead"))
 
+	checkTopics(t, m)
+
 	require.NoError(t, m.PutKey(ctx, cmq.AccessKey{ID: "k", Secret: "s", Owner: "o"}))
 	require.Equal(t, "s", m.Table().Key("k").Secret)
 	require.NoError(t, m.DeleteKey(ctx, "k"))
@@ -100,6 +102,43 @@ func checkMeta(t *testing.T, m *Meta) {
 	require.Equal(t, cmq.ErrKeyUnknown, m.DeleteKey(ctx, "k"))
 	require.NoError(t, m.PutNode(ctx, cmq.Node{ID: 3, Peer: "new"}))
 	require.Equal(t, "new", m.Table().Node(3).Peer)
+}
+
+// checkTopics does everything once that there is to do with topics.
+func checkTopics(t *testing.T, m *Meta) {
+	ctx := t.Context()
+	topic, err := m.CreateTopic(ctx, owner, "news", cmq.TopicSettings{Trace: ptr(true)})
+	require.NoError(t, err)
+	require.Equal(t, topic, m.Table().Topic(owner, "NEWS"))
+	_, err = m.CreateTopic(ctx, owner, "news", cmq.TopicSettings{})
+	require.Equal(t, cmq.ErrTopicExists, err)
+	asked := cmq.SubscriptionSettings{Protocol: ptr(cmq.ProtocolHTTP), Endpoint: ptr("http://e"), Tags: ptr([]string{"a"})}
+	of, sub, err := m.Subscribe(ctx, owner, "news", "reader", asked)
+	require.NoError(t, err)
+	require.Equal(t, topic, of)
+	require.Equal(t, sub, m.Table().Subscription(topic.ID, "READER"))
+	_, _, err = m.Subscribe(ctx, owner, "news", "reader", asked)
+	require.Equal(t, cmq.ErrSubscriptionExists, err)
+
+	topic, err = m.SetTopic(ctx, owner, "news", cmq.TopicSettings{MsgRetentionSeconds: ptr(int64(60))})
+	require.NoError(t, err)
+	require.Equal(t, topic, m.Table().Topic(owner, "news"))
+	of, sub, err = m.SetSubscription(ctx, owner, "news", "reader", cmq.SubscriptionSettings{Tags: ptr([]string{})})
+	require.NoError(t, err)
+	require.Equal(t, topic, of)
+	require.Empty(t, sub.Tags)
+	require.Equal(t, sub, m.Table().SubscriptionByShard(sub.ID.Shard()))
+	require.Equal(t, cmq.ErrTopicInUse, m.DeleteTopic(ctx, owner, "news"))
+
+	of, gone, err := m.Unsubscribe(ctx, owner, "news", "reader")
+	require.NoError(t, err)
+	require.Equal(t, topic, of)
+	require.Equal(t, sub.Version+1, gone.Version)
+	require.NoError(t, m.Done(ctx, gone.ID.Shard(), gone.Version))
+	require.NoError(t, m.DeleteTopic(ctx, owner, "news"))
+	require.Nil(t, m.Table().Topic(owner, "news"))
+	_, err = m.SetTopic(ctx, owner, "news", cmq.TopicSettings{})
+	require.Equal(t, cmq.ErrTopicNotExist, err)
 }
 
 func TestMetaPassesFailuresOn(t *testing.T) {
@@ -116,6 +155,8 @@ func TestMetaPassesFailuresOn(t *testing.T) {
 	}})
 	require.ErrorIs(t, m.Sync(t.Context()), meta.ErrFormat)
 	_, err = m.CreateQueue(t.Context(), owner, "q", cmq.QueueSettings{})
+	require.ErrorIs(t, err, meta.ErrFormat)
+	_, err = m.CreateTopic(t.Context(), owner, "t", cmq.TopicSettings{})
 	require.ErrorIs(t, err, meta.ErrFormat)
 }
 

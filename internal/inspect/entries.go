@@ -277,6 +277,18 @@ func describe(c meta.Command) string {
 		return "put access key " + c.Key.ID
 	case *meta.DeleteKey:
 		return "delete access key " + c.ID
+	case *meta.CreateTopic:
+		return "create topic " + c.Name
+	case *meta.SetTopic:
+		return "set topic " + c.Name
+	case *meta.DeleteTopic:
+		return "delete topic " + c.Name
+	case *meta.Subscribe:
+		return "subscribe " + c.Topic + "/" + c.Name
+	case *meta.SetSubscription:
+		return "set subscription " + c.Topic + "/" + c.Name
+	case *meta.Unsubscribe:
+		return "unsubscribe " + c.Topic + "/" + c.Name
 	}
 	return fmt.Sprintf("%T", c)
 }
