@@ -16,6 +16,8 @@ import (
 // table is a complete, if slow, route.Table.
 type table struct {
 	queues  []*cmq.Queue
+	topics  []*cmq.Topic
+	subs    []*cmq.Subscription
 	sets    map[cmq.SetID]*cmq.Set
 	version uint64
 }
@@ -50,6 +52,7 @@ func (t *table) Version() uint64 { return t.version }
 type shard struct {
 	version  uint64
 	attrs    cmq.ShardAttributes
+	sub      *cmq.Subscriber // nil: a queue's
 	active   []cmq.Message
 	locked   map[cmq.Handle]cmq.Message
 	prepared map[cmq.MsgID]cmq.Message
@@ -126,7 +129,7 @@ func (c *cluster) kill(id cmq.NodeID) {
 // change publishes a new version of the truth.
 func (c *cluster) change(f func(t *table)) {
 	t := *c.meta
-	t.queues = slices.Clone(t.queues)
+	t.queues, t.topics, t.subs = slices.Clone(t.queues), slices.Clone(t.topics), slices.Clone(t.subs)
 	t.version++
 	f(&t)
 	c.meta = &t
@@ -231,7 +234,7 @@ func (n *node) carryOut(ctx context.Context, set cmq.SetID, req *cmq.Request) (*
 			return &cmq.Reply{Err: cmq.ErrQueueNotExist}, nil
 		}
 		if c.shards[req.Shard] == nil {
-			c.shards[req.Shard] = &shard{version: req.Version, attrs: req.Attributes, locked: map[cmq.Handle]cmq.Message{}, prepared: map[cmq.MsgID]cmq.Message{}}
+			c.shards[req.Shard] = &shard{version: req.Version, attrs: req.Attributes, sub: req.Subscriber, locked: map[cmq.Handle]cmq.Message{}, prepared: map[cmq.MsgID]cmq.Message{}}
 		}
 		return &cmq.Reply{}, nil
 	}
@@ -316,7 +319,7 @@ func (n *node) carryOut(ctx context.Context, set cmq.SetID, req *cmq.Request) (*
 		}
 	case cmq.KindSetShard:
 		if req.Version > s.version {
-			s.version, s.attrs = req.Version, req.Attributes
+			s.version, s.attrs, s.sub = req.Version, req.Attributes, req.Subscriber
 		}
 	case cmq.KindDropShard:
 		delete(c.shards, req.Shard)

@@ -191,13 +191,18 @@ func (r *Router) DeleteQueue(ctx context.Context, owner, name string) error {
 // named gives a copy of the queue with the name of its dead-letter queue.
 func (r *Router) named(q *cmq.Queue) *cmq.Queue {
 	c := *q
-	c.DeadLetterName = ""
-	if id := q.Attributes.DeadLetter.Queue; id != 0 {
-		if dead := r.cfg.Meta.Table().QueueByID(id); dead != nil {
-			c.DeadLetterName = dead.Name
+	c.DeadLetterName = r.queueName(q.Attributes.DeadLetter.Queue)
+	return &c
+}
+
+// queueName is the name of a queue; empty if there is none.
+func (r *Router) queueName(id cmq.QueueID) string {
+	if id != 0 {
+		if q := r.cfg.Meta.Table().QueueByID(id); q != nil {
+			return q.Name
 		}
 	}
-	return &c
+	return ""
 }
 
 // ListQueues gives the owner's queues whose name contains search in any case: how many there are, and the part
@@ -206,8 +211,8 @@ func (r *Router) ListQueues(ctx context.Context, owner, search string, offset, l
 	if err := r.sync(ctx); err != nil {
 		return 0, nil, err
 	}
-	total, page := r.page(owner, search, offset, limit, func(*cmq.Queue) bool { return true })
-	return total, page, nil
+	total, list := r.queues(r.cfg.Meta.Table().Queues(owner), search, offset, limit)
+	return total, list, nil
 }
 
 // DeadLetterSources lists the queues whose dead-letter queue is the named one, as ListQueues does.
@@ -216,24 +221,33 @@ func (r *Router) DeadLetterSources(ctx context.Context, owner, name, search stri
 	if err != nil {
 		return 0, nil, err
 	}
-	total, page := r.page(owner, search, offset, limit, func(q *cmq.Queue) bool { return q.Attributes.DeadLetter.Queue == dead.ID })
-	return total, page, nil
+	sources := slices.DeleteFunc(slices.Clone(r.cfg.Meta.Table().Queues(owner)), func(q *cmq.Queue) bool { return q.Attributes.DeadLetter.Queue != dead.ID })
+	total, list := r.queues(sources, search, offset, limit)
+	return total, list, nil
 }
 
-func (r *Router) page(owner, search string, offset, limit int, wanted func(*cmq.Queue) bool) (int, []*cmq.Queue) {
+func (r *Router) queues(all []*cmq.Queue, search string, offset, limit int) (int, []*cmq.Queue) {
+	total, list := page(all, search, offset, limit, func(q *cmq.Queue) string { return q.Name })
+	for i, q := range list {
+		list[i] = r.named(q)
+	}
+	return total, list
+}
+
+// page gives the part [offset, offset+limit) of those whose name contains search in any case, in a list of its own, and
+// how many there are.
+func page[T any](all []T, search string, offset, limit int, name func(T) string) (total int, list []T) {
 	search = cmq.FoldName(search)
-	var page []*cmq.Queue
-	total := 0
-	for _, q := range r.cfg.Meta.Table().Queues(owner) {
-		if !wanted(q) || !strings.Contains(cmq.FoldName(q.Name), search) {
+	for _, v := range all {
+		if !strings.Contains(cmq.FoldName(name(v)), search) {
 			continue
 		}
-		if total >= offset && len(page) < limit {
-			page = append(page, r.named(q))
+		if total >= offset && len(list) < limit {
+			list = append(list, v)
 		}
 		total++
 	}
-	return total, page
+	return total, list
 }
 
 // QueueRoute gives the TCP addresses of the nodes with a replica of the queue's (first) set, the one that led
@@ -246,7 +260,11 @@ func (r *Router) QueueRoute(ctx context.Context, owner, name string) ([]string, 
 	if len(q.Shards) == 0 {
 		return nil, nil
 	}
-	set := q.Shards[0].Set
+	return r.addresses(q.Shards[0].Set), nil
+}
+
+// addresses are the TCP addresses of the nodes with a replica of the set, the one that led it last in front.
+func (r *Router) addresses(set cmq.SetID) []string {
 	nodes := slices.Clone(r.replicas(set))
 	if i := slices.Index(nodes, r.believedLeader(set)); i > 0 {
 		nodes[0], nodes[i] = nodes[i], nodes[0]
@@ -258,7 +276,7 @@ func (r *Router) QueueRoute(ctx context.Context, owner, name string) ([]string, 
 			addrs = append(addrs, n.TCP)
 		}
 	}
-	return addrs, nil
+	return addrs
 }
 
 func (r *Router) believedLeader(set cmq.SetID) cmq.NodeID {

@@ -14,9 +14,15 @@ type Table interface {
 	Queue(owner, name string) *cmq.Queue // name in any case; nil: there is none
 	QueueByID(cmq.QueueID) *cmq.Queue    // nil: there is none
 	Queues(owner string) []*cmq.Queue    // by creation time, then name
-	Set(cmq.SetID) *cmq.Set              // nil: there is none
-	Node(cmq.NodeID) *cmq.Node           // nil: there is none
-	Version() uint64                     // grows with every change
+
+	Topic(owner, name string) *cmq.Topic                           // name in any case; nil: there is none
+	Topics(owner string) []*cmq.Topic                              // by creation time, then name
+	Subscription(topic cmq.TopicID, name string) *cmq.Subscription // name in any case; nil: there is none
+	Subscriptions(topic cmq.TopicID) []*cmq.Subscription           // by creation time, then name
+
+	Set(cmq.SetID) *cmq.Set    // nil: there is none
+	Node(cmq.NodeID) *cmq.Node // nil: there is none
+	Version() uint64           // grows with every change
 }
 
 // Meta is the metadata of the cluster. Refusals are *cmq.Error.
@@ -33,6 +39,15 @@ type Meta interface {
 	SetQueue(ctx context.Context, owner, name string, settings cmq.QueueSettings) (*cmq.Queue, error)
 	DeleteQueue(ctx context.Context, owner, name string) (*cmq.Queue, error)
 	Unbind(ctx context.Context, owner, name string) (*cmq.Queue, error)
+
+	// The changes of topics likewise; those of a subscription return its topic as well, on whose set its shard is.
+	CreateTopic(ctx context.Context, owner, name string, settings cmq.TopicSettings) (*cmq.Topic, error)
+	SetTopic(ctx context.Context, owner, name string, settings cmq.TopicSettings) (*cmq.Topic, error)
+	DeleteTopic(ctx context.Context, owner, name string) error
+	Subscribe(ctx context.Context, owner, topic, name string, settings cmq.SubscriptionSettings) (*cmq.Topic, *cmq.Subscription, error)
+	SetSubscription(ctx context.Context, owner, topic, name string, settings cmq.SubscriptionSettings) (*cmq.Topic, *cmq.Subscription, error)
+	Unsubscribe(ctx context.Context, owner, topic, name string) (*cmq.Topic, *cmq.Subscription, error)
+
 	Done(ctx context.Context, shard cmq.ShardID, version uint64) error
 }
 
