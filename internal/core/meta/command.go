@@ -121,7 +121,7 @@ const (
 )
 
 // commandVersion is the version of the encoding written. A replica that meets a newer one must stop.
-const commandVersion = 3
+const commandVersion = 4
 
 // MaxCommand is the largest encoded command in bytes: a Bootstrap of a large cluster fits.
 const MaxCommand = 256 << 10

@@ -24,7 +24,7 @@ import (
 //	   n-4     4  CRC32C of everything before it, little endian
 const (
 	imageMagic   = 0x49514d43 // "CMQI"
-	imageVersion = 4
+	imageVersion = 5
 )
 
 // Encode gives the image of the whole state.
