@@ -38,6 +38,7 @@ func startNode(_ context.Context, o nodeOptions) (process, error) {
 	c := &o.config
 	limits := cmq.DefaultLimits()
 	limits.QueuesPerOwner = c.Limits.QueuesPerOwner
+	limits.TopicsPerOwner, limits.SubscriptionsPerTopic = c.Limits.TopicsPerOwner, c.Limits.SubscriptionsPerTopic
 	limits.RequestBytes = c.Limits.RequestBytes
 	n, err := node.Start(node.Options{
 		ID:      cmq.NodeID(c.Node.ID),

@@ -85,7 +85,11 @@ type Storage struct {
 // Limits are the bounds an operator may move; all others are the published ones of the API.
 type Limits struct {
 	QueuesPerOwner int `koanf:"queues_per_owner" doc:"Queues one account may have."`
-	RequestBytes   int `koanf:"request_bytes" doc:"Largest HTTP request, url-encoded, in bytes."`
+	TopicsPerOwner int `koanf:"topics_per_owner" doc:"Topics one account may have."`
+
+	SubscriptionsPerTopic int `koanf:"subscriptions_per_topic" doc:"Subscriptions one topic may have. What is published is noted once for each that it is for."`
+
+	RequestBytes int `koanf:"request_bytes" doc:"Largest HTTP request, url-encoded, in bytes."`
 
 	TCPConnections int           `koanf:"tcp_connections" doc:"Connections the TCP door keeps open. More are closed at once."`
 	TCPStrangers   int           `koanf:"tcp_strangers" doc:"Of these, connections that have not said who they are. Beyond it the oldest one is closed."`
@@ -111,7 +115,7 @@ func Default() Config {
 		Auth:     Auth{ClockSkew: 2 * time.Hour},
 		Log:      Log{Level: "info", Format: "auto"},
 		Storage:  Storage{SegmentBytes: 64 << 20, CacheBytes: 32 << 20, FetchRate: 64 << 20, ScrubRate: 8 << 20, ScrubPause: 10 * time.Minute},
-		Limits:   Limits{QueuesPerOwner: 1000, RequestBytes: 4 << 20, TCPConnections: 20_000, TCPStrangers: 1000, TCPAuthTimeout: 10 * time.Second, TCPIdleTimeout: time.Minute},
+		Limits:   Limits{QueuesPerOwner: 1000, TopicsPerOwner: 1000, SubscriptionsPerTopic: 500, RequestBytes: 4 << 20, TCPConnections: 20_000, TCPStrangers: 1000, TCPAuthTimeout: 10 * time.Second, TCPIdleTimeout: time.Minute},
 		Shutdown: Shutdown{Deadline: 45 * time.Second},
 	}
 }

@@ -135,6 +135,12 @@ func (v *validator) numbers() {
 	if n := v.c.Limits.QueuesPerOwner; n < 1 {
 		v.report("limits.queues_per_owner", "is %d; at least 1", n)
 	}
+	if n := v.c.Limits.TopicsPerOwner; n < 1 {
+		v.report("limits.topics_per_owner", "is %d; at least 1", n)
+	}
+	if n := v.c.Limits.SubscriptionsPerTopic; n < 1 {
+		v.report("limits.subscriptions_per_topic", "is %d; at least 1", n)
+	}
 	if n := v.c.Limits.RequestBytes; n < 64<<10 || n > 64<<20 {
 		v.report("limits.request_bytes", "is %d; from 65536 to 67108864", n)
 	}
