@@ -242,8 +242,8 @@ func (in *inspecting) archive(_ *inspect.Node, s *inspect.Set, sec *section) err
 	return nil
 }
 
-const queuesHelp = `Shows the queues of every data set as they are after the last entry of the log: how many messages, what these take
-(LIVE), and what messages that nobody needs any more still take in segments (DEAD). Files of messages (see "archive") do not
+const queuesHelp = `Shows the queues of every data set, and the subscriptions of topics as TOPIC/SUBSCRIPTION, as they are after the last entry
+of the log: how many messages, what these take (LIVE), and what messages that nobody needs any more still take in segments (DEAD). Files of messages (see "archive") do not
 say whose a dead message was; what is dead there is in the line below. All segments are read.`
 
 func (in *inspecting) queues(n *inspect.Node, s *inspect.Set, sec *section) error {

@@ -336,7 +336,21 @@ func TestEntries(t *testing.T) {
 	for _, e := range list {
 		got = append(got, e.Kind+": "+e.Summary)
 	}
-	require.Equal(t, []string{"metadata: bootstrap with 3 nodes and 2 sets", "metadata: create queue work", "metadata: create queue other"}, got)
+	require.Equal(t, []string{"metadata: bootstrap with 3 nodes and 2 sets", "metadata: create queue work", "metadata: create queue other", "metadata: create topic news", "metadata: subscribe news/reader"}, got)
+}
+
+func TestNamesOfShards(t *testing.T) {
+	w := inspecttest.New(t)
+	w.Kill()
+	names, err := node(t, w.Dir).Names()
+	require.NoError(t, err)
+	require.Equal(t, "work", names.Of(w.Work))
+	require.Equal(t, "news", names.Of(cmq.TopicID(3).Shard()))
+	reader := cmq.SubscriptionID(4).Shard()
+	require.Equal(t, "news/reader", names.Of(reader))
+	require.Equal(t, "1", names.owner(reader))
+	require.Equal(t, cmq.QueueID(99).String(), names.Of(cmq.QueueID(99).Shard(0)))
+	require.Empty(t, names.owner(cmq.QueueID(99).Shard(0)))
 }
 
 func TestLostEntryIsShownWithItsPlace(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 	"github.com/opencmq/cmq/internal/store/segment"
 )
 
-// Queue is one shard of a queue on this node: what is in it and what it takes.
+// Queue is one shard of a queue, or the shard of a subscription, on this node: what is in it and what it takes.
 type Queue struct {
-	Name     string      `json:"name"` // its id if the metadata does not know it
+	Name     string      `json:"name"` // as Names.Of gives it
 	Owner    string      `json:"owner,omitempty"`
 	ID       cmq.QueueID `json:"id"`
 	Shard    cmq.ShardID `json:"shard"`
@@ -102,10 +102,10 @@ func addStored(sums map[cmq.ShardID]int64, data []byte) {
 	}
 }
 
-// Names are the names of queues, as far as the metadata of a node knows them.
+// Names are the names of queues and subscriptions, as far as the metadata of a node knows them.
 type Names struct{ table *meta.Table }
 
-// Names reads the metadata of the node: the names of queues. A node without a replica of the controller's set knows none, and
+// Names reads the metadata of the node: the names of queues and subscriptions. A node without a replica of the controller's set knows none, and
 // the ids of queues are shown. The error says why the metadata cannot be read.
 func (n *Node) Names() (*Names, error) {
 	for _, d := range n.Sets {
@@ -138,10 +138,31 @@ func (n *Names) Sets() []*cmq.Set {
 	return n.table.Sets()
 }
 
-// Of is the name of the queue that a shard belongs to.
+// subscription is the one that the shard belongs to, and its topic; nil: it is a queue's, or not known.
+func (n *Names) subscription(id cmq.ShardID) (*cmq.Topic, *cmq.Subscription) {
+	if n == nil || n.table == nil {
+		return nil, nil
+	}
+	sub := n.table.SubscriptionByShard(id)
+	if sub == nil {
+		return nil, nil
+	}
+	return n.table.TopicByID(sub.Topic), sub
+}
+
+// Of is the name of the queue that a shard belongs to, or "topic/subscription"; the id of the queue if the metadata knows
+// neither. What is published names the topic.
 func (n *Names) Of(id cmq.ShardID) string {
 	if q := n.queue(id); q != nil {
 		return q.Name
+	}
+	if topic, sub := n.subscription(id); sub != nil {
+		return topic.Name + "/" + sub.Name
+	}
+	if n != nil && n.table != nil {
+		if topic := n.table.TopicByID(cmq.TopicID(id.Queue())); topic != nil {
+			return topic.Name
+		}
 	}
 	return id.Queue().String()
 }
@@ -149,6 +170,9 @@ func (n *Names) Of(id cmq.ShardID) string {
 func (n *Names) owner(id cmq.ShardID) string {
 	if q := n.queue(id); q != nil {
 		return q.Owner
+	}
+	if _, sub := n.subscription(id); sub != nil {
+		return sub.Owner
 	}
 	return ""
 }

@@ -16,7 +16,8 @@ type collector struct {
 	connections, ready            *prometheus.Desc
 	tcpConns, tcpStrangers        *prometheus.Desc
 	tcpRefused, tcpBad, polls     *prometheus.Desc
-	queues, tableVersion          *prometheus.Desc
+	queues, topics, subscriptions *prometheus.Desc
+	tableVersion                  *prometheus.Desc
 	leader, term, applied         *prometheus.Desc
 	logFirst, logLast, dropped    *prometheus.Desc
 	sent, received, deleted       *prometheus.Desc
@@ -39,49 +40,51 @@ func newCollector(n *Node) *collector {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &collector{
-		n:            n,
-		connections:  single("cmq_http_connections", "Open connections of clients to the HTTP door."),
-		tcpConns:     single("cmq_tcp_connections", "Open connections of clients to the TCP door."),
-		tcpStrangers: single("cmq_tcp_strangers", "Of these, connections that have not said who they are."),
-		tcpRefused:   single("cmq_tcp_refused_total", "Connections to the TCP door closed because there were too many."),
-		tcpBad:       single("cmq_tcp_bad_frames_total", "Connections to the TCP door closed because what they sent is no frame of the protocol."),
-		polls:        single("cmq_polls", "Requests of all doors that wait for a message."),
-		ready:        single("cmq_ready", "1 if /readyz answers 200, else 0."),
-		queues:       single("cmq_queues", "Queues in this node's table of metadata."),
-		tableVersion: single("cmq_metadata_version", "Version of this node's table of metadata."),
-		leader:       perSet("cmq_set_leader", "Node that leads the set as this node knows, 0 if it knows none."),
-		term:         perSet("cmq_set_term", "Raft term of this node's replica."),
-		applied:      perSet("cmq_set_applied_index", "Raft index applied last by this node's replica."),
-		logFirst:     perSet("cmq_set_log_first_index", "Oldest raft index in this node's log."),
-		logLast:      perSet("cmq_set_log_last_index", "Newest raft index in this node's log."),
-		dropped:      perSet("cmq_set_inbox_dropped_total", "Messages of other replicas dropped because the loop was behind."),
-		sent:         perSet("cmq_messages_sent_total", "Messages stored by this node as leader."),
-		received:     perSet("cmq_messages_received_total", "Deliveries made by this node as leader."),
-		deleted:      perSet("cmq_messages_deleted_total", "Messages deleted by their consumers, by this node as leader."),
-		released:     perSet("cmq_messages_released_total", "Deliveries undone because the client had gone."),
-		empty:        perSet("cmq_receives_empty_total", "Receives that ended without a message."),
-		busy:         perSet("cmq_requests_busy_total", "Requests refused because too much was waiting for the set."),
-		full:         perSet("cmq_requests_full_total", "Requests refused because a disk of the set is full."),
-		mended:       perSet("cmq_messages_mended_total", "Messages that could not be read here and came from another replica."),
-		quarantined:  perSet("cmq_messages_quarantined_total", "Messages deleted because no replica could give them."),
-		prepared:     perSet("cmq_messages_prepared", "Messages sent in transactions that are not decided, as this replica has them."),
-		undecided:    perSet("cmq_messages_undecided", "Of these, messages whose producers were asked as often as the queue allows without an answer; on the leader, else 0."),
-		committed:    perSet("cmq_messages_committed_total", "Prepared messages committed, by this node as leader."),
-		rolledBack:   perSet("cmq_messages_rolled_back_total", "Prepared messages rolled back, by this node as leader."),
-		asked:        perSet("cmq_transaction_queries_total", "Queries about prepared messages handed to doors, by this node as leader."),
-		repeated:     perSet("cmq_messages_repeated_total", "Messages of producer sessions that were sent again and not stored again, by this node as leader."),
-		free:         single("cmq_disk_free_bytes", "Free bytes on the disk of the data directory."),
-		space:        perSet("cmq_set_space", "How full the fullest disk of the set is as this node knows: 0 there is room, 1 sends are refused, 2 receives too."),
-		image:        perSet("cmq_set_image_index", "Raft index of this replica's newest image."),
-		logBytes:     perSet("cmq_set_log_bytes", "Bytes of this replica's log files."),
-		archiveBytes: perSet("cmq_set_archive_bytes", "Bytes of this replica's files of messages that have left the log."),
-		damage:       perSet("cmq_damage_found_total", "Damaged places found in the files of this replica since the process started."),
-		scrubs:       perSet("cmq_scrub_passes_total", "How often all files of this replica have been read to find damage since the process started."),
-		state:        perSet("cmq_set_state", "What this replica is: 0 a normal one, 1 being filled, 2 in repair."),
-		peerBytes:    single("cmq_peer_bytes_total", "Bytes exchanged with other nodes.", "direction"),
-		peerDrops:    single("cmq_peer_dropped_total", "Messages and calls to other nodes dropped before sending."),
-		refused:      single("cmq_peer_refused_total", "Connections to the peer port refused: wrong cluster, unknown node or garbage."),
-		lost:         single("cmq_peer_connections_lost_total", "Connections to other nodes that broke."),
+		n:             n,
+		connections:   single("cmq_http_connections", "Open connections of clients to the HTTP door."),
+		tcpConns:      single("cmq_tcp_connections", "Open connections of clients to the TCP door."),
+		tcpStrangers:  single("cmq_tcp_strangers", "Of these, connections that have not said who they are."),
+		tcpRefused:    single("cmq_tcp_refused_total", "Connections to the TCP door closed because there were too many."),
+		tcpBad:        single("cmq_tcp_bad_frames_total", "Connections to the TCP door closed because what they sent is no frame of the protocol."),
+		polls:         single("cmq_polls", "Requests of all doors that wait for a message."),
+		ready:         single("cmq_ready", "1 if /readyz answers 200, else 0."),
+		queues:        single("cmq_queues", "Queues in this node's table of metadata."),
+		topics:        single("cmq_topics", "Topics in this node's table of metadata."),
+		subscriptions: single("cmq_subscriptions", "Subscriptions of all topics in this node's table of metadata."),
+		tableVersion:  single("cmq_metadata_version", "Version of this node's table of metadata."),
+		leader:        perSet("cmq_set_leader", "Node that leads the set as this node knows, 0 if it knows none."),
+		term:          perSet("cmq_set_term", "Raft term of this node's replica."),
+		applied:       perSet("cmq_set_applied_index", "Raft index applied last by this node's replica."),
+		logFirst:      perSet("cmq_set_log_first_index", "Oldest raft index in this node's log."),
+		logLast:       perSet("cmq_set_log_last_index", "Newest raft index in this node's log."),
+		dropped:       perSet("cmq_set_inbox_dropped_total", "Messages of other replicas dropped because the loop was behind."),
+		sent:          perSet("cmq_messages_sent_total", "Messages stored by this node as leader."),
+		received:      perSet("cmq_messages_received_total", "Deliveries made by this node as leader."),
+		deleted:       perSet("cmq_messages_deleted_total", "Messages deleted by their consumers, by this node as leader."),
+		released:      perSet("cmq_messages_released_total", "Deliveries undone because the client had gone."),
+		empty:         perSet("cmq_receives_empty_total", "Receives that ended without a message."),
+		busy:          perSet("cmq_requests_busy_total", "Requests refused because too much was waiting for the set."),
+		full:          perSet("cmq_requests_full_total", "Requests refused because a disk of the set is full."),
+		mended:        perSet("cmq_messages_mended_total", "Messages that could not be read here and came from another replica."),
+		quarantined:   perSet("cmq_messages_quarantined_total", "Messages deleted because no replica could give them."),
+		prepared:      perSet("cmq_messages_prepared", "Messages sent in transactions that are not decided, as this replica has them."),
+		undecided:     perSet("cmq_messages_undecided", "Of these, messages whose producers were asked as often as the queue allows without an answer; on the leader, else 0."),
+		committed:     perSet("cmq_messages_committed_total", "Prepared messages committed, by this node as leader."),
+		rolledBack:    perSet("cmq_messages_rolled_back_total", "Prepared messages rolled back, by this node as leader."),
+		asked:         perSet("cmq_transaction_queries_total", "Queries about prepared messages handed to doors, by this node as leader."),
+		repeated:      perSet("cmq_messages_repeated_total", "Messages of producer sessions that were sent again and not stored again, by this node as leader."),
+		free:          single("cmq_disk_free_bytes", "Free bytes on the disk of the data directory."),
+		space:         perSet("cmq_set_space", "How full the fullest disk of the set is as this node knows: 0 there is room, 1 sends are refused, 2 receives too."),
+		image:         perSet("cmq_set_image_index", "Raft index of this replica's newest image."),
+		logBytes:      perSet("cmq_set_log_bytes", "Bytes of this replica's log files."),
+		archiveBytes:  perSet("cmq_set_archive_bytes", "Bytes of this replica's files of messages that have left the log."),
+		damage:        perSet("cmq_damage_found_total", "Damaged places found in the files of this replica since the process started."),
+		scrubs:        perSet("cmq_scrub_passes_total", "How often all files of this replica have been read to find damage since the process started."),
+		state:         perSet("cmq_set_state", "What this replica is: 0 a normal one, 1 being filled, 2 in repair."),
+		peerBytes:     single("cmq_peer_bytes_total", "Bytes exchanged with other nodes.", "direction"),
+		peerDrops:     single("cmq_peer_dropped_total", "Messages and calls to other nodes dropped before sending."),
+		refused:       single("cmq_peer_refused_total", "Connections to the peer port refused: wrong cluster, unknown node or garbage."),
+		lost:          single("cmq_peer_connections_lost_total", "Connections to other nodes that broke."),
 	}
 }
 
@@ -111,6 +114,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.polls, float64(c.n.polls.Open()))
 	gauge(c.free, float64(c.n.free.Load()))
 	gauge(c.queues, float64(table.QueueCount()))
+	gauge(c.topics, float64(table.TopicCount()))
+	gauge(c.subscriptions, float64(table.SubscriptionCount()))
 	gauge(c.tableVersion, float64(table.Version()))
 	for _, id := range c.n.setIDs {
 		h, label := c.n.sets[id], strconv.Itoa(int(id))

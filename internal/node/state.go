@@ -29,9 +29,12 @@ func (n *Node) state(ctx context.Context) adminapi.State {
 	stopping, _ := n.health.state()
 	out := adminapi.State{
 		Now: n.clock.Now(), Started: n.started, Version: n.opt.Version, Node: n.opt.ID, Cluster: n.opt.Cluster, Stopping: stopping,
-		Disk:     n.diskState(),
-		Metadata: adminapi.Metadata{Version: table.Version(), Queues: table.QueueCount(), Tasks: len(table.Tasks())},
-		Nodes:    []adminapi.Node{}, Sets: []adminapi.Set{},
+		Disk: n.diskState(),
+		Metadata: adminapi.Metadata{
+			Version: table.Version(), Queues: table.QueueCount(), Topics: table.TopicCount(), Subscriptions: table.SubscriptionCount(),
+			Tasks: len(table.Tasks()),
+		},
+		Nodes: []adminapi.Node{}, Sets: []adminapi.Set{},
 	}
 	for _, o := range table.Nodes() {
 		out.Nodes = append(out.Nodes, adminapi.Node{ID: o.ID, HTTP: o.HTTP, Peer: o.Peer, Admin: o.Admin})

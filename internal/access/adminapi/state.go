@@ -52,11 +52,13 @@ type Disk struct {
 	Error      string `json:"error,omitempty"` // why the above is not known
 }
 
-// Metadata is the table that says where queues are.
+// Metadata is the table that says where queues and topics are.
 type Metadata struct {
-	Version uint64 `json:"version"` // 0: the cluster is not bootstrapped, or not heard of
-	Queues  int    `json:"queues"`
-	Tasks   int    `json:"tasks"` // that sets have still to be told
+	Version       uint64 `json:"version"` // 0: the cluster is not bootstrapped, or not heard of
+	Queues        int    `json:"queues"`
+	Topics        int    `json:"topics"`
+	Subscriptions int    `json:"subscriptions"`
+	Tasks         int    `json:"tasks"` // that sets have still to be told
 }
 
 // Node is a node of the cluster and its addresses.

@@ -114,14 +114,19 @@ func (w *World) create(id cmq.SetID, replicas []cmq.NodeID) *store.Store {
 	return s
 }
 
-// controller makes set 0, which knows the queues.
+// controller makes set 0, which knows the queues, and a topic with a subscription, whose shard is Reader.
 func (w *World) controller(replicas []cmq.NodeID) {
 	s := w.create(cmq.ControllerSet, replicas)
 	boot := &meta.Bootstrap{
 		Cluster: datadir.ClusterID(Cluster), Nodes: []cmq.Node{{ID: 1}, {ID: 2}, {ID: 3}},
 		Sets: []cmq.Set{{ID: 0, Replicas: replicas}, {ID: 1, Replicas: replicas}}, Key: cmq.AccessKey{ID: "AKIDtest", Secret: "s", Owner: "1", Enabled: true},
 	}
-	for i, c := range []meta.Command{boot, &meta.CreateQueue{Owner: "1", Name: "work", Shards: 1}, &meta.CreateQueue{Owner: "1", Name: "other", Shards: 1}} {
+	protocol, endpoint := cmq.ProtocolQueue, "work"
+	for i, c := range []meta.Command{
+		boot, &meta.CreateQueue{Owner: "1", Name: "work", Shards: 1}, &meta.CreateQueue{Owner: "1", Name: "other", Shards: 1},
+		&meta.CreateTopic{Owner: "1", Name: "news"},
+		&meta.Subscribe{Owner: "1", Topic: "news", Name: "reader", Settings: cmq.SubscriptionSettings{Protocol: &protocol, Endpoint: &endpoint}},
+	} {
 		index := uint64(i + 2)
 		data := meta.EncodeBatch(uint64(Node), index, w.now, [][]byte{meta.Encode(c)})
 		require.NoError(w.t, s.Log().Append([]segment.Entry{{Index: index, Term: 1, Data: data}}, segment.HardState{Term: 1, Vote: 1, Commit: index}, true))
