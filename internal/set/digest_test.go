@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/opencmq/cmq/internal/cmq"
 )
 
 func TestMinorityWithAnotherStateIsFencedAndFilledAgain(t *testing.T) {
@@ -40,6 +42,32 @@ func TestLeaderWithAnotherStateIsFenced(t *testing.T) {
 	c.tick(1400)
 	require.Nil(t, l.r.repair)
 	require.NotEqual(t, l.id, c.leader().id)
+	c.whole()
+}
+
+// TestFencedReplicaKeepsItsLog: the state it is given must not end before its own log begins, or what it acknowledged in between would be
+// lost.
+func TestFencedReplicaKeepsItsLog(t *testing.T) {
+	c := smallImages(t)
+	l := c.elect(1)
+	c.fillUp(l, 300)
+	c.tick(2)
+	bad := c.members[2]
+	for range 2 {
+		c.fillUp(l, 60)
+		bad.r.checkpoint.want(2)
+		c.tick(50)
+	}
+	log := bad.st.Log()
+	last := log.LastIndex()
+	require.Greater(t, log.FirstIndex(), l.r.storage.image.Index+1, "the others' images are older")
+	bad.r.fence(c.clock(), 20, []cmq.NodeID{1, 3})
+	c.silent(2)
+	c.tick(200)
+	require.Nil(t, bad.r.repair)
+	require.GreaterOrEqual(t, log.LastIndex(), last)
+	c.fillUp(c.leader(), 5)
+	c.tick(1300)
 	c.whole()
 }
 

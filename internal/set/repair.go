@@ -367,9 +367,10 @@ func (r *Replica) rebuild(number uint64, wounds []wound) {
 }
 
 // reseed takes over the state of another replica. What this replica acknowledged up to the image's index is in the image; what
-// it acknowledged behind it stays in its log.
+// it acknowledged behind it stays in its log, which therefore must not begin further on.
 func (r *Replica) reseed(now Now) {
 	p := r.repair
+	p.reseed = max(p.reseed, r.storage.log().FirstIndex()-1)
 	q := &question{Ask: Ask{Kind: AskManifest, Lo: p.reseed}, rounds: 1}
 	if len(p.from) > 0 {
 		p.tries++

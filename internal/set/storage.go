@@ -65,9 +65,9 @@ func (s *storage) segmentWith(index uint64) uint64 {
 // InitialState implements raft.Storage.
 func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	hs := s.store.Log().HardState()
-	// The commit index on disk may be behind the image, because it is not synced on its own, and it may
-	// be ahead of a log whose torn end was cut off, because nobody was told of those entries.
-	commit := max(min(hs.Commit, s.store.Log().LastIndex()), s.applied)
+	// The commit index on disk may be behind the image, because it is not synced on its own. It is never ahead of the log: it is in the
+	// same batch as the entries before it, and a log that has lost such entries has holes, with which no raft is started.
+	commit := max(hs.Commit, s.applied)
 	term := max(hs.Term, s.image.Term)
 	return &raftpb.HardState{Term: &term, Vote: &hs.Vote, Commit: &commit}, s.startConf, nil
 }

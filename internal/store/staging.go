@@ -214,9 +214,10 @@ func (st *Staging) closeParts() error {
 	return err
 }
 
-// Install makes a finished staging the state of this replica. The log goes on behind it: as it is, if it has the image's entry
-// and nothing of it is lost, else with what it has behind that entry; then the segments it had become part of the archive as far as their entries were committed. A crash at any moment
-// leaves the old or the new. After an error nobody knows which: the store must be closed and opened again.
+// Install makes a finished staging the state of this replica. The log goes on behind it: as it is, if it continues the image; with what
+// it has behind the image's entry, if it does and lacks entries only up to there; else empty. In the last two cases the segments it had
+// become part of the archive as far as their entries were committed. A crash at any moment leaves the old or the new.
+// After an error nobody knows which: the store must be closed and opened again.
 func (s *Store) Install(st *Staging) error {
 	img := image{Info: st.info, refs: st.done.Refs}
 	if img.Number == 0 {
@@ -224,11 +225,12 @@ func (s *Store) Install(st *Staging) error {
 	}
 	committed := s.log.HardState().Commit
 	var tail []segment.Entry
-	if term, err := s.log.Term(img.Index); err == nil && term == img.Term {
+	if s.continues(img) {
 		if !s.holed(img.Index) {
 			return s.installBeside(img)
 		}
 		// What is lost is only before the image: a log without that, and with everything behind it.
+		var err error
 		if tail, err = s.log.Entries(img.Index+1, s.log.LastIndex()+1, 1<<62); err != nil {
 			return fmt.Errorf("install: %w", err)
 		}
@@ -238,6 +240,24 @@ func (s *Store) Install(st *Staging) error {
 		return fmt.Errorf("install: %w", err)
 	}
 	return nil
+}
+
+// continues tells whether what the log has behind an image's entry stays. It does if the log has that entry, and also if it has lost
+// it, or its term: it was acknowledged, and the set may depend on it. If it was another entry than the image's, then what is behind was never
+// confirmed; either its terms show that, or it does no harm until the leader replaces it.
+func (s *Store) continues(img image) bool {
+	if img.Index+1 < s.log.FirstIndex() || img.Index > s.log.LastIndex() {
+		return false
+	}
+	if term, err := s.log.Term(img.Index); err == nil {
+		return term == img.Term
+	}
+	for i := img.Index + 1; i <= s.log.LastIndex(); i++ {
+		if term, err := s.log.Term(i); err == nil {
+			return term >= img.Term
+		}
+	}
+	return true
 }
 
 // beginBehind makes an image the only one, and a new log the log, which has the entries tail behind it. The segments of the old one become

@@ -20,6 +20,9 @@ func (l *Log) Fresh(first, prevTerm uint64, hs HardState, entries []Entry) (Fres
 	if l.err != nil {
 		return Fresh{}, l.err
 	}
+	if last := first - 1 + uint64(len(entries)); hs.Commit > last {
+		panic(fmt.Sprintf("BUG: commit %d of a fresh log that ends at %d", hs.Commit, last))
+	}
 	if len(l.active().table.offsets) > 0 {
 		if err := l.roll(commitSize, 0); err != nil {
 			return Fresh{}, err
