@@ -112,10 +112,10 @@ func (r *Replica) fence(_ Now, index uint64, majority []cmq.NodeID) {
 	r.breakDown(fmt.Errorf("the state differs from that of nodes %v at index %d", majority, index), &repair{reseed: index, from: majority})
 }
 
-// misses is breakDown for a log that ends before what this replica acknowledged: an older copy of the directory was put back,
+// misses is breakDown for a log without an entry that this replica acknowledged: an older copy of the directory was put back,
 // or the end of the log was lost. Nobody knows what it voted since.
 func (r *Replica) misses(leader cmq.NodeID, index uint64) {
-	r.breakDown(fmt.Errorf("the log ends at index %d, but node %d knows that this replica acknowledged index %d", r.last, leader, index),
+	r.breakDown(fmt.Errorf("the log, which ends at index %d, does not have the entry with index %d that this replica acknowledged to node %d", r.last, index, leader),
 		&repair{open: true, amnesia: true})
 }
 

@@ -264,6 +264,39 @@ func TestOlderCopyStaysInRepairWhenItIsStartedAgain(t *testing.T) {
 	c.whole()
 }
 
+// TestOlderCopyOfAnotherBranchIsNotApplied: what was put back is no shorter than what this replica acknowledged, but ends with an entry
+// that the leader had replaced. The last batch of a log that rots, and looks torn, leaves the same.
+func TestOlderCopyOfAnotherBranchIsNotApplied(t *testing.T) {
+	c := newTrio(t)
+	old := c.elect(1)
+	c.propose(old, "a", "b")
+	c.tick(2)
+	for _, id := range []cmq.NodeID{2, 3} {
+		c.cut[[2]cmq.NodeID{1, id}], c.cut[[2]cmq.NodeID{id, 1}] = true, true
+	}
+	c.propose(old, "lost")
+	early, last := old.disk.Clone(newRand()), old.r.last
+	c.tick(60)
+	next := c.leader()
+	require.NotEqual(t, old.id, next.id)
+	require.Equal(t, last, next.r.last, "the leader's first entry is in the place of the lost one")
+	clear(c.cut)
+	c.tick(2)
+	require.Equal(t, last, old.r.last)
+	require.EqualValues(t, last, old.r.applied)
+	c.crash(1)
+	old.disk = early
+	c.boot(1)
+	c.tick(2)
+	require.NotContains(t, old.m.entries, "lost")
+	require.Equal(t, 1, old.r.generation, "it knows that it forgot what it acknowledged")
+	c.tick(100)
+	require.Nil(t, old.r.repair)
+	c.propose(c.leader(), "c")
+	c.tick(2)
+	c.same("a", "b", "c")
+}
+
 func TestHoleBeforeTheImageGoesWithTheLogsBeginning(t *testing.T) {
 	c := newTrio(t)
 	c.images = 8 << 10

@@ -358,7 +358,7 @@ func (r *Replica) stepRaft(now Now, from cmq.NodeID, m *Message) {
 		raftpb.MsgHup, raftpb.MsgBeat, raftpb.MsgProp, raftpb.MsgUnreachable, raftpb.MsgSnapStatus, raftpb.MsgCheckQuorum:
 		return // raft's own, never from a peer
 	}
-	if rm.GetType() == raftpb.MsgHeartbeat && rm.GetTerm() >= r.term && rm.GetCommit() > r.last {
+	if rm.GetType() == raftpb.MsgHeartbeat && rm.GetTerm() >= r.term && r.lacks(rm.GetCommit(), rm.GetLogTerm()) {
 		r.missesAcknowledged(now, from, rm.GetCommit())
 		return
 	}
@@ -370,6 +370,15 @@ func (r *Replica) stepRaft(now Now, from cmq.NodeID, m *Message) {
 		return
 	}
 	r.stepLocal(rm)
+}
+
+// lacks tells whether the log certainly does not have an entry: it ends before, or has another in its place. Term 0 is not known.
+func (r *Replica) lacks(index, term uint64) bool {
+	if index > r.last {
+		return true
+	}
+	have, err := r.storage.Term(index)
+	return err == nil && term != 0 && have != term
 }
 
 // missesAcknowledged handles that the leader knows of entries this replica acknowledged and does not have. If it has none
@@ -460,8 +469,14 @@ func (r *Replica) handle(now Now, rd raft.Ready) {
 	r.reads.answer(r, now)
 }
 
-// send gives an outgoing raft message the clock readings that go with it.
+// send gives an outgoing raft message the clock readings that go with it. A heartbeat says how far its receiver may apply, and beside
+// the index, which is all that raft wants to know, it gets the term of that entry: see missesAcknowledged.
 func (r *Replica) send(now Now, m *raftpb.Message) {
+	if m.GetType() == raftpb.MsgHeartbeat {
+		if term, err := r.storage.Term(m.GetCommit()); err == nil {
+			m.LogTerm = &term
+		}
+	}
 	r.envelopes = append(r.envelopes, r.envelope(now, cmq.NodeID(m.GetTo()), Message{Raft: m}))
 }
 
