@@ -306,18 +306,26 @@ func TestFillThatFindsNoRoomLeavesTheHoles(t *testing.T) {
 // TestSideFileOnABadSectorIsMadeAnew: a slot is a part of a sector, which a disk does not write over if it cannot read it.
 func TestSideFileOnABadSectorIsMadeAnew(t *testing.T) {
 	for _, at := range []int64{0, slotStride} {
-		rig := newHealRig(t, false)
-		must(t, rig.disk.BadSectors("/log/"+slotsName, at, 1))
-		opt := testOptions()
-		opt.First, opt.VerifyFrom = 1, 1
-		fs := vfs.Patchy(rig.disk.Mount(), func(string, int64, int) {})
-		l, err := Open(fs, "log", opt)
-		must(t, err)
-		if l.Amnesia() {
-			must(t, l.Certain())
+		for _, lost := range []bool{false, true} {
+			rig := newHealRig(t, false)
+			must(t, rig.disk.BadSectors("/log/"+slotsName, at, 1))
+			if lost { // that it was there is recorded before anything else is written
+				must(t, rig.disk.Shorten("/log/"+lastBegun(t, rig), 100))
+			}
+			opt := testOptions()
+			opt.First, opt.VerifyFrom = 1, 1
+			fs := vfs.Patchy(rig.disk.Mount(), func(string, int64, int) {})
+			l, err := Open(fs, "log", opt)
+			must(t, err)
+			require.Equal(t, lost, l.Short())
+			if l.Amnesia() || lost {
+				must(t, l.Certain())
+			}
+			require.False(t, rig.disk.Sick(), "slot at %d", at)
+			if !lost {
+				rig.later(t, l, rig.disk)
+			}
 		}
-		require.False(t, rig.disk.Sick(), "slot at %d", at)
-		rig.later(t, l, rig.disk)
 	}
 }
 

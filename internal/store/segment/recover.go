@@ -196,11 +196,7 @@ func (o *opening) settle() error {
 		next.term, next.vote, next.first = o.hs.Term, o.hs.Vote, first
 		next.doubts |= o.doubts
 	}
-	err := l.slots.write(change)
-	if l.slots.torn >= 0 && errors.Is(err, syscall.EIO) {
-		err = l.slots.renew(l.fs, l.dir, change)
-	}
-	if err != nil {
+	if err := o.record(change); err != nil {
 		return err
 	}
 	for _, path := range o.dead {
@@ -210,6 +206,16 @@ func (o *opening) settle() error {
 		}
 	}
 	return l.fs.SyncDir(l.dir)
+}
+
+// record writes the side file. Where the medium cannot take the slot that is next, the file is made anew.
+func (o *opening) record(change func(*slot)) error {
+	l := o.log
+	err := l.slots.write(change)
+	if l.slots.torn >= 0 && errors.Is(err, syscall.EIO) {
+		err = l.slots.renew(l.fs, l.dir, change)
+	}
+	return err
 }
 
 func (o *opening) settleTail() error {
@@ -243,8 +249,7 @@ func (o *opening) keepSpare() error {
 
 // beginAgain makes an empty segment in the place of the lost last one. That there was another is recorded first.
 func (o *opening) beginAgain() error {
-	l := o.log
-	if err := l.slots.write(func(next *slot) { next.doubts |= doubtEnd }); err != nil {
+	if err := o.record(func(next *slot) { next.doubts |= doubtEnd }); err != nil {
 		return err
 	}
 	n := len(o.segs) - 1
