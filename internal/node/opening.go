@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -101,7 +102,7 @@ func (n *Node) open(o *opening) error {
 	}
 	h.store = st
 	h.replica, err = set.NewReplica(set.Config{
-		Set: h.id, Node: n.opt.ID, Machine: machine, Store: st, Logger: n.log, Replicas: h.voters,
+		Set: h.id, Node: n.opt.ID, Life: rand.Uint32(), Machine: machine, Store: st, Logger: n.log, Replicas: h.voters,
 		FetchRate: int(n.opt.Storage.FetchRate), ScrubRate: n.scrubRate(), ScrubPause: n.opt.Storage.ScrubPause,
 	})
 	if err != nil {

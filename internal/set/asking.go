@@ -23,7 +23,7 @@ const (
 // for do not queue behind it. A peer that is silent or does not have it is left for the next; who goes through all of
 // them in vain waits a little and begins again, as long as the question has patience.
 type asker struct {
-	lastID uint64
+	lastID uint64        // of a question; the upper half is Config.Life
 	open   []*question   // in the order given
 	free   time.Duration // when the next question for much data may go
 }
@@ -124,7 +124,7 @@ func (q *question) order(all []cmq.NodeID) []cmq.NodeID {
 	if len(all) == 0 {
 		return nil
 	}
-	n := int(q.ID+uint64(max(q.round, 0))) % len(all)
+	n := (uint32(q.ID) + uint32(max(q.round, 0))) % uint32(len(all))
 	out := slices.Concat(all[n:], all[:n])
 	if i := slices.Index(out, q.first); i > 0 {
 		out = slices.Concat(out[i:i+1], out[:i], out[i+1:])

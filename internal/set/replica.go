@@ -33,6 +33,10 @@ type Config struct {
 	Store   *store.Store
 	Logger  *slog.Logger
 
+	// Life is a number that no earlier process had that ran this replica, as good as: what was asked in one life must not be taken for
+	// answered in the next.
+	Life uint32
+
 	// Replicas are the nodes of the set as the controller knows them. They are used only to find somebody who knows
 	// better, when no image can be read.
 	Replicas []cmq.NodeID
@@ -152,6 +156,7 @@ func NewReplica(cfg Config) (*Replica, error) {
 	cfg = withDefaults(cfg)
 	r := &Replica{
 		set: cfg.Set, id: cfg.Node, cfg: cfg, log: cfg.Logger.With("set", cfg.Set), storage: st, machine: cfg.Machine,
+		asker: asker{lastID: uint64(cfg.Life) << 32},
 	}
 	if !lost {
 		r.conf, r.applied, r.appTerm = st.conf, image.Index, image.Term

@@ -179,6 +179,7 @@ type member struct {
 	m    *list
 	r    *Replica
 	jobs []*Job
+	life uint32
 	up   bool
 	err  error
 
@@ -245,7 +246,8 @@ func (c *trio) boot(id cmq.NodeID) {
 	st, err := store.Open(m.fs, "set", c.options(id))
 	require.NoError(c.t, err)
 	m.st, m.m, m.jobs, m.up = st, &list{}, nil, true
-	m.r, err = NewReplica(Config{Set: 4, Node: id, Machine: m.m, Store: st, Logger: c.logger(), ImageBytes: c.images, ScrubPause: 30 * time.Second, KeepLag: 1, Replicas: c.voters})
+	m.life++
+	m.r, err = NewReplica(Config{Set: 4, Node: id, Life: m.life, Machine: m.m, Store: st, Logger: c.logger(), ImageBytes: c.images, ScrubPause: 30 * time.Second, KeepLag: 1, Replicas: c.voters})
 	require.NoError(c.t, err)
 }
 

@@ -169,7 +169,7 @@ func (n *node) open(fs vfs.FS, id cmq.SetID) error {
 	p.st = st
 	p.m = &machine{p: p, Machine: engine.New(n.w.engineConfig(p))}
 	p.r, err = set.NewReplica(set.Config{
-		Set: id, Node: n.id, Machine: p.m, Store: st, Logger: n.logger(),
+		Set: id, Node: n.id, Life: uint32(n.incarnation), Machine: p.m, Store: st, Logger: n.logger(),
 		ImageBytes: n.w.knobs.imageBytes, ScrubPause: 30 * time.Second, Replicas: n.w.nodeIDs(),
 	})
 	if err != nil {
