@@ -36,7 +36,7 @@ func (l *oldLog) Add(k Key, seq, index uint64, slot uint16, n int, time int64, b
 	}
 	if last := len(ln.runs) - 1; last >= ln.head {
 		r := &ln.runs[last]
-		if r.Index == index && r.Slot+r.N == slot && r.Seq+uint64(r.N) == seq {
+		if r.Index == index && r.Time == time && r.Slot+r.N == slot && r.Seq+uint64(r.N) == seq {
 			r.N += uint16(n)
 			r.Bytes += bytes
 			return

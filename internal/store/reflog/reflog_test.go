@@ -98,6 +98,24 @@ func onlyIf(is bool, err error) error {
 }
 
 // The same with chunks and blocks of the size they really have.
+// TestMessagesOfOneEntrySentAtDifferentTimes keep their times: what was prepared together may be committed one by one.
+func TestMessagesOfOneEntrySentAtDifferentTimes(t *testing.T) {
+	w := newWorld(testOptions())
+	k := Key{Shard: 1}
+	w.l.Add(k, 0, 7, 0, 1, 1000, 10)
+	w.l.Add(k, 1, 7, 1, 1, 2000, 10)
+	w.l.Add(k, 2, 7, 2, 1, 2000, 10)
+	for seq, time := range []int64{1000, 2000, 2000} {
+		ref, ok, err := w.l.Resolve(k, uint64(seq))
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, Ref{Index: 7, Slot: uint16(seq), Time: time, Bytes: 10}, ref)
+	}
+	seq, ready := w.l.SeqAt(k, 1500, 3)
+	require.True(t, ready)
+	require.EqualValues(t, 1, seq)
+}
+
 func TestSizesAsTheyAre(t *testing.T) {
 	opt := Options{Cluster: 7, Set: 3}
 	w := newWorld(opt)

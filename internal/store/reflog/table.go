@@ -78,10 +78,11 @@ func (ln *lane) last() *Run {
 	return &ln.one[0]
 }
 
-// extend puts r into the last run, if it goes on where that ends.
+// extend puts r into the last run, if it goes on where that ends. Messages of one entry may be sent at different times: those that were
+// prepared together are sent when each is committed.
 func (ln *lane) extend(r *Run) bool {
 	l := ln.last()
-	if l.Index != r.Index || l.end() != r.Seq || int(l.Slot)+int(l.N) != int(r.Slot) || int(l.N)+int(r.N) > 1<<16-1 {
+	if l.Index != r.Index || l.Time != r.Time || l.end() != r.Seq || int(l.Slot)+int(l.N) != int(r.Slot) || int(l.N)+int(r.N) > 1<<16-1 {
 		return false
 	}
 	l.N += r.N
