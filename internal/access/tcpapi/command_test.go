@@ -45,18 +45,6 @@ func TestCommands(t *testing.T) {
 		for i := range full {
 			full[i] = "x"
 		}
-		publish := func(topic string, bodies ...string) *pb.CMQProto {
-			m := ask(9, cmdPublish)
-			m.TcpPublishMsg = &pb.PublishMsg{TopicName: &topic, MsgBody: []byte(strings.Join(bodies, "")), MsgTags: []string{"red"}}
-			if len(bodies) > 1 {
-				m = ask(9, cmdBatchPublish)
-				m.TcpBatchPublishMsg = &pb.BatchPublishMsg{TopicName: &topic, RoutingKey: proto.String("a.b")}
-				for _, b := range bodies {
-					m.TcpBatchPublishMsg.MsgBody = append(m.TcpBatchPublishMsg.MsgBody, []byte(b))
-				}
-			}
-			return m
-		}
 		confirm := func(queue string, items ...int64) *pb.CMQProto {
 			m := ask(9, cmdConfirm)
 			m.TransactionConfirm = &pb.TransactionConfirm{QueueName: &queue}
@@ -148,14 +136,6 @@ func TestCommands(t *testing.T) {
 
 			{"send for a lock", sendTo(6, "jq", "locked"), ok + " msgids:4503599627415552"},
 			{"receive for a lock", receiveFrom(6, "jq", 0), ok + ` pull_rsp:{msg_id:4503599627415552 receipt_handle:12 msg_body:"locked" enqueue_time:946684800 next_visible_time:946684830 first_dequeue_time:946684800 dequeue_count:1}`},
-
-			{"publish", publish("jt", "x"), result(cmq.ErrTopicNotExist)},
-			{"publish, wrong name", publish("9", "x"), result(cmq.ErrTopicName)},
-			{"publish, empty", publish("jt", ""), result(cmq.ErrBodyEmpty)},
-			{"publish, nothing", ask(9, cmdPublish), result(cmq.ErrParameterMissing("tcp_publish_msg"))},
-			{"publish, no topic", with(publish("jt", "x"), func(m *pb.CMQProto) { m.TcpPublishMsg.TopicName = nil }), result(cmq.ErrParameterMissing("topic_name"))},
-			{"batch publish", publish("jt", "x", "y"), result(cmq.ErrTopicNotExist)},
-			{"batch publish, nothing", ask(9, cmdBatchPublish), result(cmq.ErrParameterMissing("tcp_batch_publish_msg"))},
 
 			{"confirm, not transactional", confirm("jq", 5, 6), result(cmq.ErrConfirm) + ` transaction_confirm_reply:{queue_name:"jq" ` +
 				`item:{msg_id:5 state:3 err_code:10790 err_msg:"transaction message is not supported"} item:{msg_id:6 state:3 err_code:10790 err_msg:"transaction message is not supported"}}`},

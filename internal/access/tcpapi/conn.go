@@ -266,6 +266,9 @@ func (c *conn) handle(frame []byte, own bool) error {
 	case cmdDelete, cmdBatchDelete:
 		c.delete()
 	case cmdPublish, cmdBatchPublish:
+		if !own {
+			e.own()
+		}
 		c.publish()
 	case cmdHeartbeat:
 		c.plain(head{seqno: e.seqno, cmd: e.cmd})

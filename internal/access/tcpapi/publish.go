@@ -5,15 +5,29 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-// publish carries out commands 1027 and 1028. There are no topics yet, so after the checks that need none the answer is
-// that this one does not exist.
+// publish carries out commands 1027 and 1028.
 func (c *conn) publish() {
+	var r *request
 	v := publishView{batch: c.envelope.cmd == cmdBatchPublish}
-	r := c.newRequest(access.SendMessage)
-	r.plain(c.checkPublish(&v))
+	if v.batch {
+		r = c.newRequest(access.BatchPublishMessage)
+	} else {
+		r = c.newRequest(access.PublishMessage)
+		v.bodies = r.body[:0]
+	}
+	publication, refused := c.checkPublish(r, &v)
+	if refused != nil {
+		r.plain(refused)
+		return
+	}
+	if !c.beginSend(r) {
+		return
+	}
+	r.keep(c.door.config.Topics.StartPublish(r.owner, r.name, v.bodies, publication, r.sent))
 }
 
-func (c *conn) checkPublish(v *publishView) (refused *cmq.Error) {
+// checkPublish reads and checks the body. Without topics none exists.
+func (c *conn) checkPublish(r *request, v *publishView) (p cmq.Publication, refused *cmq.Error) {
 	if v.batch {
 		refused = c.body(fieldBatchPublish, "tcp_batch_publish_msg", v)
 	} else {
@@ -21,14 +35,21 @@ func (c *conn) checkPublish(v *publishView) (refused *cmq.Error) {
 	}
 	switch {
 	case refused != nil:
-		return refused
+		return p, refused
 	case !v.hasTopic:
-		return cmq.ErrParameterMissing("topic_name")
+		return p, cmq.ErrParameterMissing("topic_name")
 	case !cmq.ValidName(v.topic):
-		return cmq.ErrTopicName
+		return p, cmq.ErrTopicName
 	}
-	if _, refused := c.checkBodies(v.bodies, v.batch); refused != nil {
-		return refused
+	r.name = string(v.topic)
+	if r.size, refused = c.checkBodies(v.bodies, v.batch); refused != nil {
+		return p, refused
 	}
-	return cmq.ErrTopicNotExist
+	if p, refused = access.ReadPublication(&c.door.config.Limits, v.tags, v.key); refused != nil {
+		return p, refused
+	}
+	if c.door.config.Topics == nil {
+		return p, cmq.ErrTopicNotExist
+	}
+	return p, nil
 }

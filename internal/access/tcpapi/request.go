@@ -16,7 +16,7 @@ type request struct {
 	cmd      int32
 	oneWay   bool // no answer is wanted
 	action   access.Action
-	name     string // of the queue
+	name     string // of the queue or topic
 	deadline time.Time
 	size     int // bytes of its bodies
 	poll     *poll

@@ -21,13 +21,7 @@ func (c *conn) send() {
 		r.plain(refused)
 		return
 	}
-	if c.door.memory.Add(int64(r.size)) > c.door.config.MaxMemory {
-		c.door.memory.Add(-int64(r.size))
-		r.plain(cmq.ErrThrottled)
-		return
-	}
-	if !c.begin(r) {
-		c.door.memory.Add(-int64(r.size))
+	if !c.beginSend(r) {
 		return
 	}
 	if v.transaction != 0 {
@@ -40,6 +34,20 @@ func (c *conn) send() {
 		return
 	}
 	r.keep(c.door.config.Backend.StartSend(r.owner, r.name, v.bodies, delay, r.sent))
+}
+
+// beginSend is begin for a request with bodies, which it refuses if there is no room for them.
+func (c *conn) beginSend(r *request) bool {
+	if c.door.memory.Add(int64(r.size)) > c.door.config.MaxMemory {
+		c.door.memory.Add(-int64(r.size))
+		r.plain(cmq.ErrThrottled)
+		return false
+	}
+	if !c.begin(r) {
+		c.door.memory.Add(-int64(r.size))
+		return false
+	}
+	return true
 }
 
 // checkSend reads and checks the body.
