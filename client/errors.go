@@ -44,6 +44,7 @@ var (
 	ErrHeapFull      = &Error{Code: 4410, Module: 10240, Message: "reach maximum retention number of message"}
 	ErrTopicNotExist = &Error{Code: 4440, Module: 10600, Message: "topic is not existed, or deleted"}
 	ErrTopicExists   = &Error{Code: 4460, Module: 10550, Message: "topic is already existed"}
+	ErrTopicInUse    = &Error{Code: 4000, Module: 10540, Message: "there exists subscriptions under this topic, please unsubscribe all of them before DeleteTopic"}
 	ErrSubscribed    = &Error{Code: 4490, Module: 10470, Message: "subscribtion is already existed"}
 	ErrNotSubscribed = &Error{Code: 4000, Module: 10560, Message: "subscription is not existed"}
 	ErrNobody        = &Error{Code: 6030, Module: 10650, Message: "topic has no subscription, please create a subscription before publishing message"}

@@ -2,35 +2,57 @@ package client
 
 import (
 	"context"
+	"strconv"
 	"time"
 )
 
 // Words that subscriptions are made of, as the protocol spells them.
 const (
-	ToQueue = "queue" // Protocol: Endpoint is the name of a queue
-	ToHTTP  = "http"  // Protocol: Endpoint is a URL, http:// or https://
+	ToQueue    = "queue"    // Protocol: Endpoint is the name of a queue
+	ToHTTP     = "http"     // Protocol: Endpoint is a URL, http:// or https://
+	ToMail     = "mail"     // Protocol: Endpoint is an e-mail address. An extension of cmq, as are the next two
+	ToSMS      = "sms"      // Protocol: Endpoint is a telephone number
+	ToFunction = "function" // Protocol: Endpoint is the URL of a function
 
 	BackoffRetry     = "BACKOFF_RETRY"           // NotifyStrategy: three more attempts, 19 to 29 s apart
 	ExponentialRetry = "EXPONENTIAL_DECAY_RETRY" // NotifyStrategy: 1, 2, 4 … up to 512 s apart, for a day
 
-	FormatJSON       = "JSON"       // NotifyContentFormat: the body in a JSON object that describes the message
-	FormatSimplified = "SIMPLIFIED" // NotifyContentFormat: the body as it is; what a queue gets always
+	FormatJSON        = "JSON"        // NotifyContentFormat: the body in a JSON object that describes the message
+	FormatSimplified  = "SIMPLIFIED"  // NotifyContentFormat: the body as it is; what a queue gets always
+	FormatCloudEvents = "CLOUDEVENTS" // NotifyContentFormat: CloudEvents 1.0, the body as it is. An extension of cmq
 )
 
 // Subscription says where the messages of a topic go. Empty fields of a new one stand for the service's defaults.
 type Subscription struct {
-	Protocol            string   // ToQueue or ToHTTP
+	Protocol            string   // ToQueue, ToHTTP …
 	Endpoint            string   // at most 500 characters
 	NotifyStrategy      string   // "": ExponentialRetry
 	NotifyContentFormat string   // "": FormatJSON to HTTP, FormatSimplified to a queue
 	FilterTags          []string // at most 5, each of at most 16 characters; none: every message
 	BindingKeys         []string // at most 5; * stands for one word, # for any number of words. Needed for a topic ByKey
+
+	Push PushSettings
+}
+
+// PushSettings are what subscriptions have beyond the published service. A nil field is left as it is (SetSubscription) or
+// gets the service's default (Subscribe), which behaves as published. What is read from the service has those set that
+// differ from the default.
+type PushSettings struct {
+	Secret      *string // 16 to 256 bytes that sign each delivery, see VerifyPush; "": not signed. It is never read back
+	Rate        *int    // deliveries a second at most, up to 100,000; 0: any
+	Concurrency *int    // deliveries at once at most, up to 1000; 0: the service's own
+	Ordered     *bool   // one delivery at a time, in order of publishing; one that fails holds up the rest
+	Paused      *bool   // nothing is delivered, messages wait until their retention ends
+	DeadLetter  *string // queue of the same account for what exhausted its retries; "": it is dropped
+	CA          *string // PEM certificates that alone are trusted for an https endpoint; "": the service's own
+	Agent       *string // name of the agent that delivers from within its own network; "": the service does
 }
 
 // SubscriptionAttributes is the state of a subscription.
 type SubscriptionAttributes struct {
 	Subscription
 	MsgCount int64 // messages still to be delivered
+	Signed   bool  // there is a Push.Secret
 	Created  time.Time
 	Modified time.Time
 }
@@ -68,7 +90,39 @@ func (s *Subscription) params(p []Param) []Param {
 	if s.NotifyContentFormat != "" {
 		p = append(p, Param{"notifyContentFormat", s.NotifyContentFormat})
 	}
-	return withList(withList(p, "filterTag", s.FilterTags), "bindingKey", s.BindingKeys)
+	return s.Push.params(withList(withList(p, "filterTag", s.FilterTags), "bindingKey", s.BindingKeys))
+}
+
+func (s *PushSettings) params(p []Param) []Param {
+	p = withText(p, "pushSecret", s.Secret)
+	p = withNumber(p, "rateLimit", s.Rate)
+	p = withNumber(p, "concurrency", s.Concurrency)
+	p = withSwitch(p, "ordered", s.Ordered)
+	p = withSwitch(p, "paused", s.Paused)
+	p = withText(p, "deadLetterQueueName", s.DeadLetter)
+	p = withText(p, "ca", s.CA)
+	return withText(p, "agent", s.Agent)
+}
+
+func withText(p []Param, name string, value *string) []Param {
+	if value != nil {
+		p = append(p, Param{name, *value})
+	}
+	return p
+}
+
+func withNumber(p []Param, name string, value *int) []Param {
+	if value != nil {
+		p = append(p, Param{name, strconv.Itoa(*value)})
+	}
+	return p
+}
+
+func withSwitch(p []Param, name string, value *bool) []Param {
+	if value != nil {
+		p = append(p, Param{name, strconv.FormatBool(*value)})
+	}
+	return p
 }
 
 // Unsubscribe removes a subscription. Messages that wait for it are dropped. ErrNotSubscribed: there is none.
@@ -95,17 +149,26 @@ func (t *Topic) Subscription(ctx context.Context, name string) (*SubscriptionAtt
 		LastModifyTime      int64    `json:"lastModifyTime"`
 		FilterTag           []string `json:"filterTag"`
 		BindingKey          []string `json:"bindingKey"`
+		PushSigned          bool     `json:"pushSigned"`
+		RateLimit           *int     `json:"rateLimit"`
+		Concurrency         *int     `json:"concurrency"`
+		Ordered             *bool    `json:"ordered"`
+		Paused              *bool    `json:"paused"`
+		DeadLetterQueueName *string  `json:"deadLetterQueueName"`
+		CA                  *string  `json:"ca"`
+		Agent               *string  `json:"agent"`
 	}
 	if err := t.c.call(ctx, "GetSubscriptionAttributes", t.params(Param{"subscriptionName", name}), always, &w); err != nil {
 		return nil, err
 	}
 	return &SubscriptionAttributes{
 		Subscription: Subscription{Protocol: w.Protocol, Endpoint: w.Endpoint, NotifyStrategy: w.NotifyStrategy, NotifyContentFormat: w.NotifyContentFormat,
-			FilterTags: w.FilterTag, BindingKeys: w.BindingKey},
-		MsgCount: w.MsgCount, Created: time.Unix(w.CreateTime, 0), Modified: time.Unix(w.LastModifyTime, 0)}, nil
+			FilterTags: w.FilterTag, BindingKeys: w.BindingKey,
+			Push: PushSettings{Rate: w.RateLimit, Concurrency: w.Concurrency, Ordered: w.Ordered, Paused: w.Paused, DeadLetter: w.DeadLetterQueueName, CA: w.CA, Agent: w.Agent}},
+		MsgCount: w.MsgCount, Signed: w.PushSigned, Created: time.Unix(w.CreateTime, 0), Modified: time.Unix(w.LastModifyTime, 0)}, nil
 }
 
-// SetSubscription changes the fields of s that are not empty; Protocol and Endpoint cannot be changed and are not
+// SetSubscription changes the fields of s that are not empty, and those of s.Push that are not nil; Protocol and Endpoint cannot be changed and are not
 // looked at. A given list replaces the old one. To have no tags any more use ClearFilterTags.
 func (t *Topic) SetSubscription(ctx context.Context, name string, s Subscription) error {
 	return t.c.call(ctx, "SetSubscriptionAttributes", s.params(t.params(Param{"subscriptionName", name})), always, nil)

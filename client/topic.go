@@ -28,10 +28,12 @@ const (
 	ByKey  Filter = 2 // a subscription's BindingKeys against the RoutingKey of a message
 )
 
-// TopicSettings are the attributes of a new topic. Zero values stand for the service's defaults.
+// TopicSettings are the attributes of a topic that can be set. Zero values stand for the service's defaults when it is
+// created, and change nothing later.
 type TopicSettings struct {
-	MaxMsgSize int    // bytes, 1024 to 1 MiB; 0: 64 KiB
-	Filter     Filter // 0: ByTags
+	MaxMsgSize   int           // bytes, 1024 to 1 MiB; default 64 KiB
+	MsgRetention time.Duration // 1 minute to 1 day, rounded up to whole seconds; default 1 day. An extension of cmq
+	Filter       Filter        // default ByTags; cannot be changed later
 }
 
 // TopicAttributes is the state of a topic.
@@ -59,10 +61,7 @@ type TopicList struct {
 // CreateTopic makes a topic and returns its id. ErrTopicExists: there is one with this name. Topics are managed over
 // HTTP.
 func (c *Client) CreateTopic(ctx context.Context, name string, s TopicSettings) (string, error) {
-	params := []Param{{"topicName", name}}
-	if s.MaxMsgSize > 0 {
-		params = append(params, Param{"maxMsgSize", strconv.Itoa(s.MaxMsgSize)})
-	}
+	params := s.params([]Param{{"topicName", name}})
 	if s.Filter > 0 {
 		params = append(params, Param{"filterType", strconv.Itoa(int(s.Filter))})
 	}
@@ -73,6 +72,17 @@ func (c *Client) CreateTopic(ctx context.Context, name string, s TopicSettings) 
 	return out.TopicID, err
 }
 
+// params adds what can be changed later.
+func (s *TopicSettings) params(p []Param) []Param {
+	if s.MaxMsgSize > 0 {
+		p = append(p, Param{"maxMsgSize", strconv.Itoa(s.MaxMsgSize)})
+	}
+	if s.MsgRetention > 0 {
+		p = append(p, Param{"msgRetentionSeconds", seconds(s.MsgRetention)})
+	}
+	return p
+}
+
 // ListTopics gives one page of the account's topics.
 func (c *Client) ListTopics(ctx context.Context, o ListOptions) (TopicList, error) {
 	var out TopicList
@@ -80,7 +90,7 @@ func (c *Client) ListTopics(ctx context.Context, o ListOptions) (TopicList, erro
 	return out, err
 }
 
-// DeleteTopic deletes a topic that has no subscriptions.
+// DeleteTopic deletes a topic that has no subscriptions. ErrTopicInUse: it has.
 func (c *Client) DeleteTopic(ctx context.Context, name string) error {
 	return c.call(ctx, "DeleteTopic", []Param{{"topicName", name}}, onlyUnsent, nil)
 }
@@ -105,6 +115,11 @@ func (t *Topic) Attributes(ctx context.Context) (*TopicAttributes, error) {
 // SetMaxMsgSize changes how many bytes a message may have, from 1024 to 1 MiB.
 func (t *Topic) SetMaxMsgSize(ctx context.Context, bytes int) error {
 	return t.c.call(ctx, "SetTopicAttributes", t.params(Param{"maxMsgSize", strconv.Itoa(bytes)}), always, nil)
+}
+
+// SetAttributes changes what s gives, except the filter.
+func (t *Topic) SetAttributes(ctx context.Context, s TopicSettings) error {
+	return t.c.call(ctx, "SetTopicAttributes", s.params(t.params()), always, nil)
 }
 
 // Route gives the addresses ("host:port") of the TCP protocol for this topic.

@@ -69,6 +69,9 @@ func TestTopicRequests(t *testing.T) {
 	_, err = c.CreateTopic(ctx, "news", client.TopicSettings{MaxMsgSize: 2048, Filter: client.ByKey})
 	is("Action=CreateTopic&filterType=2&maxMsgSize=2048&topicName=news")
 
+	_, err = c.CreateTopic(ctx, "news", client.TopicSettings{MsgRetention: time.Hour})
+	is("Action=CreateTopic&msgRetentionSeconds=3600&topicName=news")
+
 	next = `{"code":0,"message":"","requestId":"1","msgId":"7"}`
 	id, err = topic.Publish(ctx, "a & b", client.PublishOptions{})
 	is("Action=PublishMessage&msgBody=a+%26+b&topicName=news")
@@ -91,7 +94,14 @@ func TestTopicRequests(t *testing.T) {
 	is("Action=Subscribe&bindingKey.1=a.*&bindingKey.2=%23&endpoint=http%3A%2F%2Fh%2Fp%3Fq%3D1&filterTag.1=red&filterTag.2=blue" +
 		"&notifyContentFormat=SIMPLIFIED&notifyStrategy=BACKOFF_RETRY&protocol=http&subscriptionName=s&topicName=news")
 
+	_, err = topic.Subscribe(ctx, "s", client.Subscription{Protocol: client.ToHTTP, Endpoint: "http://h", NotifyContentFormat: client.FormatCloudEvents, Push: client.PushSettings{
+		Secret: new("0123456789abcdef"), Rate: new(5), Concurrency: new(2), Ordered: new(true), Paused: new(false), DeadLetter: new("dead"), CA: new("-----BEGIN"), Agent: new("east")}})
+	is("Action=Subscribe&agent=east&ca=-----BEGIN&concurrency=2&deadLetterQueueName=dead&endpoint=http%3A%2F%2Fh&notifyContentFormat=CLOUDEVENTS&ordered=true&paused=false" +
+		"&protocol=http&pushSecret=0123456789abcdef&rateLimit=5&subscriptionName=s&topicName=news")
+
 	next = done
+	err = topic.SetSubscription(ctx, "s", client.Subscription{Push: client.PushSettings{Secret: new(""), DeadLetter: new("")}})
+	is("Action=SetSubscriptionAttributes&deadLetterQueueName=&pushSecret=&subscriptionName=s&topicName=news")
 	err = topic.SetSubscription(ctx, "s", client.Subscription{Protocol: client.ToQueue, Endpoint: "not sent", NotifyStrategy: client.ExponentialRetry, FilterTags: []string{"red"}})
 	is("Action=SetSubscriptionAttributes&filterTag.1=red&notifyStrategy=EXPONENTIAL_DECAY_RETRY&subscriptionName=s&topicName=news")
 	err = topic.ClearFilterTags(ctx, "s")
@@ -100,6 +110,8 @@ func TestTopicRequests(t *testing.T) {
 	is("Action=Unsubscribe&subscriptionName=s&topicName=news")
 	err = topic.SetMaxMsgSize(ctx, 4096)
 	is("Action=SetTopicAttributes&maxMsgSize=4096&topicName=news")
+	err = topic.SetAttributes(ctx, client.TopicSettings{MaxMsgSize: 4096, MsgRetention: 1500 * time.Millisecond, Filter: client.ByKey})
+	is("Action=SetTopicAttributes&maxMsgSize=4096&msgRetentionSeconds=2&topicName=news")
 	err = c.DeleteTopic(ctx, "news")
 	is("Action=DeleteTopic&topicName=news")
 
@@ -124,18 +136,26 @@ func TestTopicRequests(t *testing.T) {
 	require.Equal(t, &client.SubscriptionAttributes{Subscription: client.Subscription{Protocol: "http", Endpoint: "http://h", NotifyStrategy: "BACKOFF_RETRY", NotifyContentFormat: "JSON",
 		FilterTags: []string{"red"}, BindingKeys: []string{"a.*"}}, MsgCount: 9, Created: time.Unix(4, 0), Modified: time.Unix(5, 0)}, sub)
 
+	next = `{"code":0,"message":"","requestId":"1","topicOwner":"1","msgCount":0,"protocol":"http","protocal":"http","endpoint":"http://h","notifyStrategy":"BACKOFF_RETRY","notifyContentFormat":"JSON","createTime":4,"lastModifyTime":5,"filterTag":[],"filterTags":[],"bindingKey":[],"bindindKey":[],` +
+		`"pushSigned":true,"rateLimit":5,"concurrency":2,"ordered":true,"paused":true,"deadLetterQueueName":"dead","ca":"PEM","agent":"east"}`
+	sub, err = topic.Subscription(ctx, "s")
+	is("Action=GetSubscriptionAttributes&subscriptionName=s&topicName=news")
+	require.True(t, sub.Signed)
+	require.Equal(t, client.PushSettings{Rate: new(5), Concurrency: new(2), Ordered: new(true), Paused: new(true), DeadLetter: new("dead"), CA: new("PEM"), Agent: new("east")}, sub.Push)
+
 	next = `{"code":0,"message":"","requestId":"1","addr":["127.0.0.1:7671"]}`
 	addrs, err := topic.Route(ctx)
 	is("Action=QueryTopicRoute&topicName=news")
 	require.Equal(t, []string{"127.0.0.1:7671"}, addrs)
 
 	for answer, want := range map[string]error{
-		`{"code":4460,"message":"(10550)topic is already existed","requestId":"1"}`:                                                          client.ErrTopicExists,
-		`{"code":4440,"message":"(10600)topic is not existed, or deleted","requestId":"1"}`:                                                  client.ErrTopicNotExist,
-		`{"code":6030,"message":"(10650)topic has no subscription, please create a subscription before publishing message","requestId":"1"}`: client.ErrNobody,
-		`{"code":6030,"message":"(10730)no bindingKey or filterTag matches the routingKey or msgTag","requestId":"1"}`:                       client.ErrNoMatch,
-		`{"code":4490,"message":"(10470)subscribtion is already existed","requestId":"1"}`:                                                   client.ErrSubscribed,
-		`{"code":4000,"message":"(10560)subscription is not existed","requestId":"1"}`:                                                       client.ErrNotSubscribed,
+		`{"code":4460,"message":"(10550)topic is already existed","requestId":"1"}`:                                                                       client.ErrTopicExists,
+		`{"code":4440,"message":"(10600)topic is not existed, or deleted","requestId":"1"}`:                                                               client.ErrTopicNotExist,
+		`{"code":6030,"message":"(10650)topic has no subscription, please create a subscription before publishing message","requestId":"1"}`:              client.ErrNobody,
+		`{"code":6030,"message":"(10730)no bindingKey or filterTag matches the routingKey or msgTag","requestId":"1"}`:                                    client.ErrNoMatch,
+		`{"code":4000,"message":"(10540)there exists subscriptions under this topic, please unsubscribe all of them before DeleteTopic","requestId":"1"}`: client.ErrTopicInUse,
+		`{"code":4490,"message":"(10470)subscribtion is already existed","requestId":"1"}`:                                                                client.ErrSubscribed,
+		`{"code":4000,"message":"(10560)subscription is not existed","requestId":"1"}`:                                                                    client.ErrNotSubscribed,
 	} {
 		next = answer
 		_, err = topic.Publish(ctx, "x", client.PublishOptions{})

@@ -83,6 +83,20 @@ func explain(err error) string {
 		hint = "create the queue with: cmq queue create NAME"
 	case errors.Is(err, client.ErrQueueExists):
 		hint = "change it with: cmq queue set NAME; names that differ only in case are the same"
+	case errors.Is(err, client.ErrTopicNotExist):
+		hint = "create the topic with: cmq topic create NAME"
+	case errors.Is(err, client.ErrTopicExists):
+		hint = "change it with: cmq topic set NAME; names that differ only in case are the same"
+	case errors.Is(err, client.ErrTopicInUse):
+		hint = "see them with: cmq subscription list TOPIC; remove one with: cmq subscription delete TOPIC NAME"
+	case errors.Is(err, client.ErrNobody):
+		hint = "the message is not stored; subscribe a queue with: cmq subscription create TOPIC NAME --queue QUEUE"
+	case errors.Is(err, client.ErrNoMatch):
+		hint = "the message is not stored; see what subscriptions want with: cmq subscription show TOPIC NAME"
+	case errors.Is(err, client.ErrSubscribed):
+		hint = "change it with: cmq subscription set TOPIC NAME; names that differ only in case are the same"
+	case errors.Is(err, client.ErrNotSubscribed):
+		hint = "see what there is with: cmq subscription list TOPIC"
 	case errors.Is(err, client.ErrKeyUnknown):
 		hint = "the secret id is not one of this cluster's; see --secret-id, CMQ_SECRET_ID or cmq context list"
 	case errors.Is(err, client.ErrSignature):

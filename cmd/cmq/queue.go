@@ -255,23 +255,34 @@ func (a *app) queueClear() *cobra.Command {
 // destructive makes a command that wants the queue's name typed again, or --yes.
 func (a *app) destructive(verb, short, done string, do func(context.Context, *client.Client, string) error) *cobra.Command {
 	cmd := &cobra.Command{Use: verb + " NAME", Short: short, Args: exactly("NAME")}
-	yes := cmd.Flags().Bool("yes", false, "do not ask")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			if !*yes && !a.confirmed(args[0], verb) {
-				return usagef("not confirmed, nothing was done; --yes does it without asking")
-			}
-			if err := do(ctx, c, args[0]); err != nil {
-				return err
-			}
-			return a.show(map[string]string{"name": args[0], "result": done}, nil, [][]string{{done, args[0]}})
-		})
-	}
+	a.asking(cmd, "queue", verb, done, func(ctx context.Context, c *client.Client, args []string) error { return do(ctx, c, args[0]) })
 	return cmd
 }
 
-func (a *app) confirmed(name, verb string) bool {
-	fmt.Fprintf(a.stderr, "Type the queue's name to %s it: ", verb)
+// asking makes cmd do something to the thing its last argument names, after the name was typed again or with --yes.
+func (a *app) asking(cmd *cobra.Command, thing, verb, done string, do func(context.Context, *client.Client, []string) error) {
+	yes := cmd.Flags().Bool("yes", false, "do not ask")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name := args[len(args)-1]
+		return a.withClient(cmd, func(ctx context.Context, c *client.Client) error {
+			if !*yes && !a.confirmed(thing, name, verb) {
+				return usagef("not confirmed, nothing was done; --yes does it without asking")
+			}
+			if err := do(ctx, c, args); err != nil {
+				return err
+			}
+			return a.done(done, name)
+		})
+	}
+}
+
+// done says what was done to what.
+func (a *app) done(result, name string) error {
+	return a.show(map[string]string{"name": name, "result": result}, nil, [][]string{{result, name}})
+}
+
+func (a *app) confirmed(thing, name, verb string) bool {
+	fmt.Fprintf(a.stderr, "Type the %s's name to %s it: ", thing, verb)
 	line, _ := bufio.NewReader(a.stdin).ReadString('\n')
 	return strings.TrimSpace(line) == name
 }

@@ -79,7 +79,7 @@ func (a *app) command() *cobra.Command {
 	root.AddCommand(
 		inGroup("server", a.devCommand(), a.serverCommand())...)
 	root.AddCommand(
-		inGroup("client", a.queueCommand(), a.sendCommand(), a.receiveCommand(), a.deleteCommand(), a.contextCommand())...)
+		inGroup("client", a.queueCommand(), a.sendCommand(), a.receiveCommand(), a.deleteCommand(), a.topicCommand(), a.subscriptionCommand(), a.contextCommand())...)
 	root.AddCommand(
 		inGroup("tools", a.inspectCommand(), a.doctorCommand(), a.benchCommand(), a.simCommand(), a.versionCommand())...)
 	parent(root)

@@ -31,18 +31,15 @@ func (a *app) sendCommand() *cobra.Command {
 			return usagef("--lines reads standard input; it takes no BODY")
 		}
 		return a.withClient(cmd, func(ctx context.Context, c *client.Client) error {
-			s := &sending{app: a, queue: c.Queue(args[0]), delay: delay}
-			switch {
-			case lines:
-				return s.lines(ctx, a.stdin)
-			case len(args) > 1:
-				return s.all(ctx, args[1:])
-			}
-			body, err := io.ReadAll(io.LimitReader(a.stdin, maxBody+1))
-			if err != nil {
-				return fmt.Errorf("standard input: %w", err)
-			}
-			return s.all(ctx, []string{string(body)})
+			q := c.Queue(args[0])
+			s := &sending{app: a, send: func(ctx context.Context, bodies []string) ([]string, error) {
+				if len(bodies) == 1 {
+					id, err := q.SendDelayed(ctx, bodies[0], delay)
+					return []string{id}, err
+				}
+				return q.BatchSend(ctx, bodies, delay)
+			}}
+			return s.run(ctx, args[1:], lines)
 		})
 	}
 	return cmd
@@ -53,9 +50,23 @@ const maxBody = 1 << 20
 
 // sending sends the messages of one command and prints their ids.
 type sending struct {
-	app   *app
-	queue *client.Queue
-	delay time.Duration
+	app  *app
+	send func(ctx context.Context, bodies []string) (ids []string, err error) // one or more, as many as fit into a request
+}
+
+// run sends the bodies, or if there are none what standard input has: one message, or one in each line.
+func (s *sending) run(ctx context.Context, bodies []string, lines bool) error {
+	switch {
+	case lines:
+		return s.lines(ctx, s.app.stdin)
+	case len(bodies) > 0:
+		return s.all(ctx, bodies)
+	}
+	body, err := io.ReadAll(io.LimitReader(s.app.stdin, maxBody+1))
+	if err != nil {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	return s.all(ctx, []string{string(body)})
 }
 
 func (s *sending) all(ctx context.Context, bodies []string) error {
@@ -104,17 +115,7 @@ func batchLen(bodies []string) int {
 }
 
 func (s *sending) batch(ctx context.Context, bodies []string) error {
-	var (
-		ids []string
-		err error
-	)
-	if len(bodies) == 1 {
-		var id string
-		id, err = s.queue.SendDelayed(ctx, bodies[0], s.delay)
-		ids = []string{id}
-	} else {
-		ids, err = s.queue.BatchSend(ctx, bodies, s.delay)
-	}
+	ids, err := s.send(ctx, bodies)
 	if err != nil {
 		return err
 	}
