@@ -81,6 +81,10 @@ var mayImport = map[string][]string{
 
 	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/datadir", "internal/inspect", "internal/doctor", "internal/sim", "internal/check", "internal/vfs"},
 
+	"examples/internal/demo": {"client"},
+	"examples/images":        {"client", "examples/internal/demo"},
+	"examples/redpacket":     {"client", "examples/internal/demo"},
+
 	"test/compat": {},
 	"test/bench":  {"client"},
 }
