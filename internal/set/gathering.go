@@ -84,6 +84,8 @@ func (g *gathering) take(a *Answer, n int) {
 // the driver's goroutine with those that were found; the error is ErrLost if no replica has the others, ErrUnsure if not
 // all could be asked. What was found is kept here too.
 func (r *Replica) FetchMessages(now Now, refs []store.Ref, done func(found []store.Message, err error)) {
+	seen := store.RefSet{}
+	refs = slices.DeleteFunc(slices.Clone(refs), func(ref store.Ref) bool { return !seen.Add(ref) })
 	for _, ref := range refs {
 		r.suspect(ref.Index)
 	}

@@ -367,11 +367,11 @@ func (r *Replica) pullWindow() {
 		n++
 	}
 	var want []store.Run
-	committed := r.committed()
+	committed, seen := r.committed(), store.RefSet{}
 	r.pullJob(Reader, func() error {
 		for _, s := range p.spans[:n] {
 			err := p.live.Each(s.lo, s.hi, func(run store.Run) error {
-				want = missingRuns(st, run, committed, want)
+				want = missingRuns(st, run, committed, seen, want)
 				return nil
 			})
 			if err != nil {
@@ -382,12 +382,13 @@ func (r *Replica) pullWindow() {
 	}, func(Now) { p.spans, p.want = p.spans[n:], want })
 }
 
-// missingRuns appends the parts of a run that no file has.
-func missingRuns(st *store.Store, run store.Run, committed uint64, out []store.Run) []store.Run {
+// missingRuns appends the parts of a run that no file has and nobody has seen missing before.
+func missingRuns(st *store.Store, run store.Run, committed uint64, seen store.RefSet, out []store.Run) []store.Run {
 	each := run.Bytes / uint32(max(run.N, 1))
 	begin := -1
 	for i := range int(run.N) + 1 {
-		missing := i < int(run.N) && !st.Has(store.Ref{Index: run.Index, Slot: run.Slot + uint16(i)}, committed)
+		ref := store.Ref{Index: run.Index, Slot: run.Slot + uint16(i)}
+		missing := i < int(run.N) && !st.Has(ref, committed) && seen.Add(ref)
 		if missing && begin < 0 {
 			begin = i
 		}

@@ -162,7 +162,7 @@ func (s *Store) Rewrite(d Damage, live Live, fetch func([]Ref) ([]Message, error
 	if p == nil || p.hi > s.NewestIndex()+1 {
 		return nil, nil // it is gone, or too new; the next search finds it again
 	}
-	c := &copying{s: s, fetch: fetch, throttle: throttle, lost: func(ref Ref) { lost = append(lost, ref) }}
+	c := &copying{s: s, fetch: fetch, throttle: throttle, seen: RefSet{}, lost: func(ref Ref) { lost = append(lost, ref) }}
 	defer c.abort()
 	group := []*piece{p}
 	if err := live.Each(p.lo, p.hi, func(run Run) error { return c.run(group, run) }); err != nil {
@@ -192,15 +192,15 @@ func (s *Store) RewriteManifest() error { return s.change(nil, nil, func(*manife
 // missingBatch bounds how many references Missing keeps in memory.
 const missingBatch = 1 << 16
 
-// Missing calls f for every living message, as of the newest image, that no file here has by its tables.
+// Missing calls f for every living message, as of the newest image, that no file here has by its tables; once for each.
 func (s *Store) Missing(live Live, throttle func(bytes int) error, f func(Ref) error) error {
-	count := 0
+	count, seen := 0, RefSet{}
 	return live.Each(0, s.NewestIndex()+1, func(run Run) error {
 		if mutant.On(mutant.EmptyLiveSet) {
 			return nil
 		}
 		for i := range run.N {
-			if ref := (Ref{Index: run.Index, Slot: run.Slot + i}); !s.Has(ref, ref.Index) {
+			if ref := (Ref{Index: run.Index, Slot: run.Slot + i}); !s.Has(ref, ref.Index) && seen.Add(ref) {
 				if err := f(ref); err != nil {
 					return err
 				}

@@ -258,7 +258,7 @@ func (w *scale) of(p *piece) uint64 {
 // read. What cannot be read comes from fetch; without one, or if that does not have it either, the error is a
 // *segment.DamageError and everything stays as it is.
 func (s *Store) rewrite(group []*piece, live Live, fetch func([]Ref) ([]Message, error), throttle func(int) error) error {
-	c := &copying{s: s, fetch: fetch, throttle: throttle}
+	c := &copying{s: s, fetch: fetch, throttle: throttle, seen: RefSet{}}
 	defer c.abort()
 	// Two pieces of a group may have a gap between them that another file covers; its messages are not theirs.
 	lo, hi := bounds(group)
@@ -288,7 +288,7 @@ func covers(group []*piece, index uint64) bool {
 // written again and again.
 func (s *Store) worthwhile(group []*piece, live Live) (bool, error) {
 	var have, alive int64
-	segments := false
+	segments, seen := false, RefSet{}
 	for _, p := range group {
 		have += p.payload()
 		segments = segments || p.segment != nil
@@ -296,7 +296,7 @@ func (s *Store) worthwhile(group []*piece, live Live) (bool, error) {
 	lo, hi := bounds(group)
 	err := live.Each(lo, hi, func(run Run) error {
 		if covers(group, run.Index) {
-			alive += int64(run.Bytes)
+			alive += int64(run.Bytes) * int64(seen.fresh(run)) / int64(run.N)
 		}
 		return nil
 	})
@@ -310,6 +310,7 @@ type copying struct {
 	throttle func(int) error
 	w        *archive.Writer
 	files    []archive.Info
+	seen     RefSet    // what was copied, or could not be
 	lost     func(Ref) // is told of messages nobody has; nil: such a message ends the rewrite
 	pending  int       // bytes copied since the last call of throttle
 	skipped  bool      // of a mutant
@@ -321,6 +322,9 @@ func (c *copying) run(group []*piece, run Run) error {
 	}
 	for i := range run.N {
 		ref := Ref{Index: run.Index, Slot: run.Slot + i}
+		if !c.seen.Add(ref) {
+			continue
+		}
 		if mutant.On(mutant.CompactionDropsLive) && !c.skipped {
 			c.skipped = true
 			continue

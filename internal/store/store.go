@@ -74,7 +74,8 @@ type Live interface {
 	// Weigh calls f for stretches of the log that together hold every live message: about so many bytes of them are in the
 	// entries [lo, hi).
 	Weigh(f func(lo, hi, bytes uint64)) error
-	// Each calls f for the live messages stored in the entries [lo, hi), queue by queue, in the order of the queue.
+	// Each calls f for the live messages stored in the entries [lo, hi), queue by queue, in the order of the queue; for one
+	// that several queues refer to as often.
 	Each(lo, hi uint64, f func(Run) error) error
 }
 
