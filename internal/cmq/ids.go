@@ -10,14 +10,14 @@ import (
 type NodeID uint64
 
 // SetID is the number of a set (one raft group). Set 0 is the controller; data sets start at 1.
-// Eleven bits are used, because the number is part of every message id.
+// Twelve bits are used, because the number is part of every message id.
 type SetID uint16
 
 // ControllerSet is the set that replicates the metadata.
 const ControllerSet SetID = 0
 
-// MaxSetID is the largest set number: the message id has 11 bits for it.
-const MaxSetID SetID = 1<<11 - 1
+// MaxSetID is the largest set number: the message id has 12 bits for it.
+const MaxSetID SetID = 1<<12 - 1
 
 // QueueID is the number of one incarnation of a queue. A queue that is deleted and created again under
 // the same name has another QueueID, so nothing of the old one can appear in the new one.
@@ -47,13 +47,12 @@ func (s ShardID) Ordinal() uint8 { return uint8(s & (MaxShards - 1)) }
 
 // MsgID identifies a message for ever: where it was first stored.
 //
-//	 63  62     52 51                          12 11         0
-//	+---+---------+------------------------------+------------+
-//	| 0 | set (11)| raft index (40)              | slot (12)  |
-//	+---+---------+------------------------------+------------+
+//	 63        52 51                          12 11         0
+//	+------------+------------------------------+------------+
+//	| set (12)   | raft index (40)              | slot (12)  |
+//	+------------+------------------------------+------------+
 //
-// The highest bit is 0 because clients read ids as signed numbers. The id stays with the message when it moves to another
-// queue or set.
+// The id stays with the message when it moves to another queue or set.
 type MsgID uint64
 
 // MaxSlots is how many messages one raft entry can carry.

@@ -17,6 +17,8 @@ type Result struct {
 	dead    bool              // they are the head of the dead list, not deliveries
 	trouble []trouble         // what Fill could not read
 	tries   int               // of Mend
+
+	published bool // they are a subscription's
 }
 
 // trouble is a message that could not be read here.
@@ -63,8 +65,15 @@ func sizeOf(req *cmq.Request) int {
 	if req.Kind == cmq.KindQueries {
 		n += 10 * maxAsks
 	}
+	each := 32
+	if p := req.Publication; p != nil {
+		for _, tag := range p.Tags {
+			each += len(tag) + 1
+		}
+		each += len(p.RoutingKey)
+	}
 	for _, b := range req.Bodies {
-		n += len(b) + 32
+		n += len(b) + each
 	}
 	return n
 }

@@ -87,12 +87,16 @@ func (m *Machine) read(r *Result, places []int) {
 var errNotHeld = errors.New("no reference")
 
 // put completes a message of the reply. It was sent when it got its position: what was prepared is sent when it is
-// committed.
+// committed. What it was published with is told only by a subscription: consumers of a queue have no use for it.
 func (m *Machine) put(r *Result, i int, ref store.Ref, sent int64, msg *store.Message) {
 	out := &r.Reply.Messages[i]
-	out.Enqueued = at(sent)
-	if out.ID, out.Body, out.Source = command.Letter(msg.Origin, msg.Body); out.ID == 0 {
+	properties, body := command.Unseal(msg.Origin, msg.Body)
+	out.Body, out.ID, out.Source, out.Enqueued = body, properties.ID, properties.Source, at(sent)
+	if out.ID == 0 {
 		out.ID = m.id(ref)
+	}
+	if r.published {
+		out.Publication = properties.Publication
 	}
 }
 

@@ -306,6 +306,10 @@ func (m *Machine) settle(index, term uint64, batch command.Header) {
 
 // afterApply lets the leader look again at every shard the entry touched.
 func (m *Machine) afterApply() {
+	for i := range m.out.Placed {
+		s := m.shard(m.out.Placed[i].Shard)
+		s.marksAt = min(s.marksAt, m.firstExpiry(s.id, m.b.Time()))
+	}
 	for _, id := range m.out.Touched {
 		s := m.shard(id)
 		m.feed(s)

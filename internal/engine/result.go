@@ -12,6 +12,7 @@ import (
 type Stats struct {
 	Sent, Received, Deleted, Released, Empty, Busy atomic.Uint64
 
+	Published   atomic.Uint64 // messages published to topics, each once
 	Repeated    atomic.Uint64 // messages of producer sessions that were sent again and were stored already
 	Full        atomic.Uint64 // requests refused because a disk is full
 	Mended      atomic.Uint64 // messages that could not be read here and came from another replica
@@ -32,6 +33,8 @@ func (m *Machine) complete(c *Call, index uint64, r *broker.Result) {
 			s.sends -= int64(len(c.req.Bodies))
 		}
 		m.completeSend(c, index, r)
+	case cmq.KindPublish:
+		m.completePublish(c, index, r)
 	case cmq.KindPrepare:
 		m.completeSend(c, index, r)
 	case cmq.KindDecide:
@@ -80,6 +83,21 @@ func (m *Machine) completeSend(c *Call, index uint64, r *broker.Result) {
 	} else {
 		m.stats.Sent.Add(uint64(r.N))
 	}
+	m.stored(c, index, r)
+}
+
+func (m *Machine) completePublish(c *Call, index uint64, r *broker.Result) {
+	delete(m.shards, c.req.Shard) // a topic has no shard, so nobody else looks at the view
+	if r.Err != nil {
+		c.refuse(r.Err)
+		return
+	}
+	m.stats.Published.Add(uint64(r.N))
+	m.stored(c, index, r)
+}
+
+// stored answers with the ids of messages that were stored.
+func (m *Machine) stored(c *Call, index uint64, r *broker.Result) {
 	ids := make([]cmq.MsgID, r.N)
 	for i := range ids {
 		ids[i] = cmq.NewMsgID(m.cfg.Set, index, r.FirstSlot+uint16(i))
@@ -105,7 +123,7 @@ func (m *Machine) completeReceive(c *Call, r *broker.Result) {
 }
 
 func (m *Machine) deliver(c *Call, deliveries []broker.Delivery) {
-	res := &Result{shard: c.req.Shard, at: make([]command.LaneSeq, len(deliveries))}
+	res := &Result{shard: c.req.Shard, at: make([]command.LaneSeq, len(deliveries)), published: m.b.Subscriber(c.req.Shard) != nil}
 	res.Reply.Messages = make([]cmq.Message, len(deliveries))
 	for i := range deliveries {
 		d := &deliveries[i]

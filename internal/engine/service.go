@@ -29,7 +29,7 @@ func (s *Service) Start(req *cmq.Request, done func(*cmq.Reply, error)) cmq.Pend
 	t := &task{s: s, req: req, done: done}
 	exec := s.Loop.Exec
 	switch req.Kind {
-	case cmq.KindSend, cmq.KindPrepare, cmq.KindDelete, cmq.KindRelock:
+	case cmq.KindSend, cmq.KindPrepare, cmq.KindPublish, cmq.KindDelete, cmq.KindRelock:
 		exec = s.Loop.ExecForNextEntry
 	}
 	if !exec(t.submit) {

@@ -207,12 +207,6 @@ func (m *Machine) unpark(c *Call) {
 // housekeep sets the alarm for the next moment at which time alone changes the shard: a message reaches its
 // retention, leaves the rewind window, becomes too old, or a lock ends that may send it to the dead-letter queue.
 func (m *Machine) housekeep(s *shard) {
-	for i := range m.out.Placed {
-		if p := &m.out.Placed[i]; p.Shard == s.id {
-			s.marksAt = min(s.marksAt, m.firstExpiry(s.id, m.b.Time()))
-			break
-		}
-	}
 	at, soonest := s.marksAt, max(m.now+1, s.swept+sweepInterval)
 	if m.b.Landing(s.id) {
 		at, soonest = m.now, m.now+1 // until all is carried out, each batch goes on with it

@@ -10,7 +10,7 @@ import (
 // a receive makes the log longer and nothing smaller.
 func (m *Machine) refuses(kind cmq.Kind) bool {
 	switch kind {
-	case cmq.KindSend, cmq.KindPrepare:
+	case cmq.KindSend, cmq.KindPrepare, cmq.KindPublish:
 		return m.space >= set.SpaceSoft
 	case cmq.KindReceive, cmq.KindTransfer, cmq.KindRewind:
 		return m.space >= set.SpaceHard

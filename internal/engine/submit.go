@@ -47,7 +47,7 @@ func (m *Machine) Submit(now int64, req *cmq.Request, done func(*Result, error))
 		m.status(c)
 	case cmq.KindDeadList:
 		m.deadList(c)
-	case cmq.KindPrepare, cmq.KindOpenSession, cmq.KindRelease, cmq.KindRelock, cmq.KindRewind, cmq.KindClear, cmq.KindOpenShard, cmq.KindSetShard, cmq.KindDropShard,
+	case cmq.KindPrepare, cmq.KindPublish, cmq.KindOpenSession, cmq.KindRelease, cmq.KindRelock, cmq.KindRewind, cmq.KindClear, cmq.KindOpenShard, cmq.KindSetShard, cmq.KindDropShard,
 		cmq.KindTransfer, cmq.KindForget:
 		m.enqueue(c)
 	default:
@@ -115,6 +115,11 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 		op.Kind, op.Handles = command.Delete, req.Handles
 	case cmq.KindRelease:
 		op.Kind, op.Handles = command.Release, req.Handles
+	case cmq.KindPublish:
+		op.Kind, op.Bodies = command.Publish, req.Bodies
+		if req.Publication != nil {
+			op.Publication = *req.Publication
+		}
 	case cmq.KindPrepare:
 		op.Kind, op.Bodies, op.Interval, op.Origin = command.Prepare, req.Bodies, req.Interval.Milliseconds(), req.Origin
 	case cmq.KindOpenSession:
@@ -128,9 +133,9 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 	case cmq.KindClear:
 		op.Kind = command.Clear
 	case cmq.KindOpenShard:
-		op.Kind, op.Version, op.Attributes = command.Open, req.Version, req.Attributes
+		op.Kind, op.Version, op.Attributes, op.Subscriber = command.Open, req.Version, req.Attributes, req.Subscriber
 	case cmq.KindSetShard:
-		op.Kind, op.Version, op.Attributes = command.Set, req.Version, req.Attributes
+		op.Kind, op.Version, op.Attributes, op.Subscriber = command.Set, req.Version, req.Attributes, req.Subscriber
 		s.marksAt = 0
 	case cmq.KindDropShard:
 		op.Kind = command.Drop
@@ -267,6 +272,7 @@ func (m *Machine) deadList(c *Call) {
 	}
 	number, dead := m.b.DeadHead(c.req.Shard, c.req.Max)
 	r := &Result{Reply: cmq.Reply{Queue: a.DeadLetter.Queue, Number: number, Base: number}, shard: c.req.Shard, dead: true}
+	r.published = m.b.Subscriber(r.shard) != nil
 	r.at, r.Reply.Messages = make([]command.LaneSeq, len(dead)), make([]cmq.Message, len(dead))
 	for i := range dead {
 		r.at[i], r.Reply.Messages[i].DequeueCount = dead[i].LaneSeq, dead[i].Count

@@ -49,6 +49,9 @@ type Body struct {
 	OK     bool   `json:"ok"` // its checksum is right
 	ID     string `json:"id"`
 	Died   string `json:"diedIn,omitempty"` // of a dead letter: the queue it came from
+	// Of a published message.
+	Tags       []string `json:"tags,omitempty"`
+	RoutingKey string   `json:"routingKey,omitempty"`
 	// Only if they were asked for: the body, as it is if it is text, else in base64.
 	Text  string `json:"body,omitempty"`
 	Bytes []byte `json:"bodyBase64,omitempty"`
@@ -330,12 +333,15 @@ func (e *entries) body(data []byte, index uint64, slot uint16, b *command.Batch)
 	if err != nil {
 		return body
 	}
-	id, sent, source := command.Letter(m.Origin, m.Body)
-	if body.Length = len(sent); id != 0 {
-		body.ID = id.String()
+	properties, sent := command.Unseal(m.Origin, m.Body)
+	if body.Length = len(sent); properties.ID != 0 {
+		body.ID = properties.ID.String()
 	}
-	if source != nil {
-		body.Died = e.name(source.Queue.Shard(0))
+	if properties.Source != nil {
+		body.Died = e.name(properties.Source.Queue.Shard(0))
+	}
+	if p := properties.Publication; p != nil {
+		body.Tags, body.RoutingKey = p.Tags, p.RoutingKey
 	}
 	switch {
 	case !e.Body:
@@ -364,7 +370,8 @@ func (o *Operation) text() string {
 var kindNames = map[command.Kind]string{
 	command.Send: "send", command.Receive: "receive", command.Delete: "delete", command.Release: "release", command.Rewind: "rewind",
 	command.Clear: "clear", command.Expire: "expire", command.Open: "open", command.Set: "set", command.Drop: "drop",
-	command.Transfer: "transfer", command.Forget: "forget",
+	command.Transfer: "transfer", command.Forget: "forget", command.Relock: "relock", command.Prepare: "prepare",
+	command.Decide: "decide", command.Ask: "ask", command.OpenSession: "open session", command.Publish: "publish",
 }
 
 func kindName(k command.Kind) string {
@@ -377,12 +384,16 @@ func kindName(k command.Kind) string {
 // countOf is how many things an operation is about, 0 if that says nothing.
 func countOf(op *command.Op) int {
 	switch op.Kind {
-	case command.Send, command.Transfer:
+	case command.Send, command.Transfer, command.Prepare, command.Publish:
 		return op.N
 	case command.Receive:
 		return op.Max
-	case command.Delete, command.Release:
+	case command.Delete, command.Release, command.Relock:
 		return len(op.Handles)
+	case command.Decide:
+		return len(op.Decisions)
+	case command.Ask:
+		return len(op.IDs)
 	case command.Rewind:
 		return len(op.To)
 	case command.Expire:

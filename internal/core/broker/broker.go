@@ -27,11 +27,12 @@ type Broker struct {
 	time    int64  // cluster time of the last batch, Unix milliseconds
 	sum     uint64 // of everything applied
 
-	shards  map[cmq.ShardID]*shard // for finding
-	order   btree.Set[cmq.ShardID] // the same, for walking
-	dropped btree.Set[cmq.ShardID] // a late Open must not bring one back
-	dead    btree.Set[cmq.ShardID] // shards with messages for a dead-letter queue; follows from shards
-	held    int64                  // prepared messages in all shards; follows from shards
+	shards  map[cmq.ShardID]*shard        // for finding
+	order   btree.Set[cmq.ShardID]        // the same, for walking
+	dropped btree.Set[cmq.ShardID]        // a late Open must not bring one back
+	topics  map[cmq.ShardID]subscriptions // subscriptions by topic; follows from shards
+	dead    btree.Set[cmq.ShardID]        // shards with messages for a dead-letter queue or to be forwarded; follows from shards
+	held    int64                         // prepared messages in all shards; follows from shards
 
 	warm   [warmShards]cmq.ShardID // shards that keep memory to be faster; 0: none
 	warmed int                     // place of the next one
@@ -44,11 +45,12 @@ type Broker struct {
 
 type shard struct {
 	queue.Shard
-	version  uint64     // of the attributes
-	arrivals *[]arrival // by from; nil: none
-	touched  uint64     // index of the last batch that listed it in Output.Touched
-	warm     bool       // it is in Broker.warm
-	saved    uint64     // number of the last snapshot that has it; that of the newest for shards made since
+	version  uint64      // of the attributes
+	sub      *subscriber // nil: it is a queue's
+	arrivals *[]arrival  // by from; nil: none
+	touched  uint64      // index of the last batch that listed it in Output.Touched
+	warm     bool        // it is in Broker.warm
+	saved    uint64      // number of the last snapshot that has it; that of the newest for shards made since
 }
 
 // arrival says how far the dead messages of another shard have arrived here.
@@ -59,7 +61,7 @@ type arrival struct {
 
 // New makes the empty state of a set.
 func New(set cmq.SetID, o Options) *Broker {
-	return &Broker{set: set, options: o, shards: make(map[cmq.ShardID]*shard)}
+	return &Broker{set: set, options: o, shards: make(map[cmq.ShardID]*shard), topics: make(map[cmq.ShardID]subscriptions)}
 }
 
 // Index is the raft index of the last batch applied.
@@ -116,28 +118,38 @@ func (b *Broker) apply(batch *command.Batch, op *command.Op, out *Output) error 
 	case command.Drop:
 		b.drop(op.Shard, out)
 		return nil
+	case command.Publish:
+		b.publish(op, r, out)
+		return nil
 	}
 	s := b.shards[op.Shard]
 	if s == nil {
 		r.Err = cmq.ErrQueueNotExist
 		return nil
 	}
-	b.save(op.Shard, s)
+	known := true
+	b.touch(op.Shard, s, out, func() { known = b.change(s, batch, op, r, out) })
+	if !known {
+		return fmt.Errorf("BUG: batch %d has an operation of unknown kind %d", b.index, op.Kind)
+	}
+	return nil
+}
+
+// touch lets change change the shard, with all that has to come before and after.
+func (b *Broker) touch(id cmq.ShardID, s *shard, out *Output, change func()) {
+	b.save(id, s)
 	hadDead := s.Dead() > 0
 	if s.touched != b.index {
 		s.touched = b.index
-		out.Touched = append(out.Touched, op.Shard)
+		out.Touched = append(out.Touched, id)
 		s.Settle(b.time)
 	}
 	held := s.HeldCount()
-	if !b.change(s, batch, op, r, out) {
-		return fmt.Errorf("BUG: batch %d has an operation of unknown kind %d", b.index, op.Kind)
-	}
+	change()
 	if hasDead := s.Dead() > 0; hasDead != hadDead {
-		b.list(op.Shard, hasDead)
+		b.list(id, hasDead)
 	}
 	b.held += s.HeldCount() - held
-	return nil
 }
 
 // warmShards is how many shards keep the memory of their last use. A shard that is used again and again must not
@@ -188,7 +200,7 @@ func (b *Broker) change(s *shard, batch *command.Batch, op *command.Op, r *Resul
 	case command.Set:
 		if op.Version > s.version {
 			s.version = op.Version
-			s.Set(op.Attributes)
+			s.adjust(op)
 		}
 	case command.Transfer:
 		b.transfer(s, op, r, out)
@@ -319,10 +331,26 @@ func (b *Broker) open(op *command.Op) {
 	if b.shards[op.Shard] != nil || b.dropped.Contains(op.Shard) {
 		return
 	}
-	b.shards[op.Shard] = &shard{
-		Shard: queue.New(op.Shard.Ordinal(), op.Attributes), version: op.Version, saved: b.snapshots,
+	b.insert(op.Shard, &shard{
+		Shard: queue.New(op.Shard.Ordinal(), op.Attributes), version: op.Version, sub: newSubscriber(op.Subscriber), saved: b.snapshots,
+	})
+}
+
+// insert puts a shard where it can be found.
+func (b *Broker) insert(id cmq.ShardID, s *shard) {
+	b.shards[id] = s
+	b.order.Insert(id)
+	b.subscribe(id, s)
+}
+
+// adjust changes the attributes, and what a subscription asks for.
+func (s *shard) adjust(op *command.Op) {
+	s.change(op.Subscriber)
+	if s.forwards() {
+		s.Adjust(op.Attributes)
+	} else {
+		s.Set(op.Attributes)
 	}
-	b.order.Insert(op.Shard)
 }
 
 // drop ends a shard, and the id for good, even if the shard never was.
@@ -335,6 +363,7 @@ func (b *Broker) drop(id cmq.ShardID, out *Output) {
 	b.save(id, s)
 	b.held -= s.HeldCount()
 	delete(b.shards, id)
+	b.unsubscribe(id, s)
 	b.order.Delete(id)
 	b.dead.Delete(id)
 	out.Dropped = append(out.Dropped, id)

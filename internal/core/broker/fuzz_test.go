@@ -39,7 +39,7 @@ func (d *dice) number() uint64 {
 
 func (d *dice) op() command.Op {
 	op := command.Op{
-		Kind: command.Kind(1 + d.roll(17)), Shard: cmq.ShardID(d.roll(3)),
+		Kind: command.Kind(1 + d.roll(18)), Shard: cmq.ShardID(d.roll(5)),
 		Version: d.number(), Number: d.number(), From: cmq.ShardID(d.roll(2)), Base: d.number(),
 		Delay: int64(d.number()), Lock: int64(d.number()), Max: int(d.number()), Interval: int64(d.number()),
 		Session: cmq.Session{ID: uint64(d.roll(3)), Epoch: d.number(), Number: d.number(), Acked: d.number()},
@@ -60,8 +60,22 @@ func (d *dice) op() command.Op {
 			Queue: cmq.QueueID(d.roll(2)), Policy: d.roll(3), MaxReceiveCount: d.roll(4), MaxTimeToLive: time.Duration(d.number()),
 		},
 	}
+	if op.Publication = (cmq.Publication{Tags: d.tags(), RoutingKey: d.key()}); d.roll(3) == 2 {
+		op.Subscriber = &cmq.Subscriber{
+			Topic: cmq.ShardID(d.roll(5)), Filter: cmq.FilterType(d.roll(4)), Tags: d.tags(), Keys: []string{d.key()}, Forward: d.roll(2) == 1,
+		}
+	}
 	return op
 }
+
+func (d *dice) tags() (tags []string) {
+	for range d.roll(3) {
+		tags = append(tags, string(rune('a'+d.roll(3))))
+	}
+	return tags
+}
+
+func (d *dice) key() string { return []string{"", "#", "a", "a.b", "*.b", "#.b.#"}[d.roll(6)] }
 
 // ask asks everything and fails on counters that cannot be.
 func ask(t *testing.T, b *Broker) {

@@ -34,6 +34,7 @@ func TestHistoriesAgreeWithModel(t *testing.T) {
 		{"dead by age", list(attributes(age), attributes(older))},
 		{"transactions", list(attributes(transactions))},
 		{"sessions", list(attributes(none))},
+		{"topics", list(attributes(none), attributes(receives))},
 		{"dead by age with rewind", list(attributes(age, rewind))},
 		{"changing", list(attributes(none), attributes(rewind), attributes(receives), attributes(age, rewind), attributes(older, rewind), attributes(transactions, rewind))},
 	} {
@@ -103,13 +104,41 @@ func newHistory(t *rapid.T, a *rapid.Generator[cmq.ShardAttributes]) *history {
 	}
 }
 
-var shardIDs = []cmq.ShardID{cmq.QueueID(1).Shard(0), cmq.QueueID(1).Shard(1), cmq.QueueID(2).Shard(0)}
+var shardIDs = []cmq.ShardID{
+	cmq.QueueID(1).Shard(0), cmq.QueueID(1).Shard(1), cmq.QueueID(2).Shard(0),
+	cmq.SubscriptionID(3).Shard(), cmq.SubscriptionID(4).Shard(), cmq.SubscriptionID(5).Shard(),
+}
+
+// topicID has two subscriptions by tags, of which the second forwards, and otherTopic has one by keys.
+const (
+	topicID    = cmq.TopicID(6)
+	otherTopic = cmq.TopicID(7)
+)
+
+// subscriber draws what a shard is opened or set with: nil for a queue's, and now and then for any.
+func (h *history) subscriber(id cmq.ShardID) *cmq.Subscriber {
+	if id.Queue() < 3 || rapid.IntRange(0, 9).Draw(h.T, "no subscriber") == 9 {
+		return nil
+	}
+	s := &cmq.Subscriber{Topic: topicID.Shard(), Filter: cmq.FilterTags, Forward: id == shardIDs[4]}
+	s.Tags = rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 2).Draw(h.T, "tags")
+	if id == shardIDs[5] {
+		s.Topic, s.Filter = otherTopic.Shard(), cmq.FilterKeys
+		s.Keys = rapid.SliceOfN(rapid.SampledFrom([]string{"#", "a.#", "*.b", "c"}), 0, 2).Draw(h.T, "keys")
+	}
+	return s
+}
 
 func (h *history) play() {
 	var first []command.Op
-	for _, id := range shardIDs[:2] {
+	for i, id := range shardIDs {
+		if i == 2 {
+			continue // opened on the way, or never
+		}
 		h.version++
-		first = append(first, command.Op{Kind: command.Open, Shard: id, Version: h.version, Attributes: h.attributes.Draw(h.T, "attributes")})
+		first = append(first, command.Op{
+			Kind: command.Open, Shard: id, Version: h.version, Attributes: h.attributes.Draw(h.T, "attributes"), Subscriber: h.subscriber(id),
+		})
 	}
 	h.step(first)
 	for range rapid.IntRange(10, 60).Draw(h.T, "steps") {
@@ -128,13 +157,15 @@ func (h *history) play() {
 
 // op draws one operation.
 func (h *history) op() command.Op {
-	op := command.Op{Shard: rapid.SampledFrom([]cmq.ShardID{shardIDs[0], shardIDs[0], shardIDs[0], shardIDs[1], shardIDs[2]}).Draw(h.T, "shard")}
+	op := command.Op{Shard: rapid.SampledFrom([]cmq.ShardID{
+		shardIDs[0], shardIDs[0], shardIDs[0], shardIDs[0], shardIDs[1], shardIDs[2], shardIDs[3], shardIDs[3], shardIDs[4], shardIDs[5],
+	}).Draw(h.T, "shard")}
 	op.Kind = rapid.SampledFrom([]command.Kind{
 		command.Send, command.Send, command.Send, command.Receive, command.Receive, command.Receive, command.Receive,
 		command.Delete, command.Delete, command.Delete, command.Release, command.Rewind, command.Clear, command.Expire,
 		command.Expire, command.Open, command.Set, command.Drop, command.Transfer, command.Forget,
 		command.Relock, command.Prepare, command.Prepare, command.Decide, command.Ask,
-		command.OpenSession,
+		command.OpenSession, command.Publish, command.Publish, command.Publish,
 	}).Draw(h.T, "kind")
 	number := func(name string) uint64 { return rapid.Uint64Range(0, 25).Draw(h.T, name) }
 	switch op.Kind {
@@ -174,6 +205,12 @@ func (h *history) op() command.Op {
 		h.version++
 		op.Version = h.version - rapid.SampledFrom([]uint64{0, 0, 0, 1}).Draw(h.T, "stale")
 		op.Attributes = h.attributes.Draw(h.T, "attributes")
+		op.Subscriber = h.subscriber(op.Shard)
+	case command.Publish:
+		op.Shard = rapid.SampledFrom([]cmq.TopicID{topicID, topicID, otherTopic, 8}).Draw(h.T, "topic").Shard()
+		op.Bodies = bodies(rapid.IntRange(0, 3).Draw(h.T, "n"))
+		op.Publication.Tags = rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "d"}), 0, 2).Draw(h.T, "message tags")
+		op.Publication.RoutingKey = rapid.SampledFrom([]string{"", "a", "a.b", ".b", "c", "d"}).Draw(h.T, "routing key")
 	case command.Drop, command.Clear: // rare, or nothing else would ever be seen
 		if rapid.IntRange(0, 3).Draw(h.T, "really") > 0 {
 			op.Kind = command.Expire
@@ -316,6 +353,9 @@ func (h *history) compare() {
 		h.compareLive(asked, id, s)
 		h.compareHeld(asked, id, s)
 		h.comparePrepared(asked, id, s, now)
+		if got := asked.Subscriber(id); !cmp.Equal(got, s.sub, cmpopts.EquateEmpty()) {
+			h.Fatalf("subscriber %+v, model %+v", got, s.sub)
+		}
 	}
 	held := 0
 	for _, s := range h.m.shards {

@@ -15,15 +15,17 @@ import (
 // The image of the whole state. Numbers have the variable-length form of encoding/binary; ids are written
 // as the distance to the one before:
 //
-//	magic "cmqi", version 4, set, index, time, sum (8 bytes, little endian)
+//	magic "cmqi", version 5, set, index, time, sum (8 bytes, little endian)
 //	n, n × id                                      dropped shards
-//	n, n × (id, version, n × (from, next), shard)  shards; the last part is queue's
+//	n, n × shard                                   shards
+//
+//	shard  id, version, subscriber (as in an operation), n, n × (from, next), and what queue writes of it
 //
 // The file that holds it has a checksum of its own. Replicas that applied the same batches write the same
 // bytes, so the digest of the state is the SHA-256 of the image.
 const (
 	imageMagic   = "cmqi"
-	imageVersion = 4
+	imageVersion = 5
 )
 
 var errImage = errors.New("image of a set is damaged")
@@ -87,6 +89,7 @@ func (s *shard) appendImage(buf []byte) []byte { return s.AppendImage(s.appendRe
 // appendRest appends the part that is not queue's.
 func (s *shard) appendRest(buf []byte) []byte {
 	buf = binary.AppendUvarint(buf, s.version)
+	buf = command.AppendSubscriber(buf, s.subscriber())
 	buf = binary.AppendUvarint(buf, uint64(len(s.from())))
 	for _, a := range s.from() {
 		buf = binary.AppendUvarint(buf, uint64(a.from))
@@ -114,8 +117,7 @@ func Decode(set cmq.SetID, image []byte, o Options) (*Broker, error) {
 			b.dead.Insert(id)
 		}
 		b.held += s.HeldCount()
-		b.shards[id] = s
-		b.order.Insert(id)
+		b.insert(id, s)
 		return nil
 	})
 	if err != nil {
@@ -195,7 +197,7 @@ func readID(r *command.Reader, last cmq.ShardID, i int) cmq.ShardID {
 }
 
 func readShard(r *command.Reader, id cmq.ShardID, h *head) (*shard, error) {
-	s := &shard{version: r.Uvarint()}
+	s := &shard{version: r.Uvarint(), sub: newSubscriber(command.ReadSubscriber(r))}
 	var list []arrival
 	for n := r.Count(2); n > 0; n-- {
 		a := arrival{from: cmq.ShardID(r.Uvarint()), next: r.Uvarint()}

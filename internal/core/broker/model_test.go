@@ -42,6 +42,7 @@ type modelShard struct {
 	index    uint64
 	a        cmq.ShardAttributes
 	version  uint64
+	sub      *cmq.Subscriber // nil: a queue's
 	messages []*message
 	lanes    map[int64]*modelLane
 	sent     uint64
@@ -85,9 +86,11 @@ func (m *model) apply(now int64, op command.Op, first uint16) (Result, []Placed)
 		m.dropped[op.Shard] = true
 		delete(m.shards, op.Shard)
 		return r, nil
+	case op.Kind == command.Publish:
+		return m.publish(op, first, r)
 	case op.Kind == command.Open && s == nil && !m.dropped[op.Shard]:
 		m.shards[op.Shard] = &modelShard{
-			id: op.Shard, a: op.Attributes, version: op.Version,
+			id: op.Shard, a: op.Attributes, version: op.Version, sub: op.Subscriber,
 			lanes: map[int64]*modelLane{0: {}}, arrived: map[cmq.ShardID]uint64{},
 		}
 		return r, nil
@@ -442,13 +445,19 @@ func (s *modelShard) age(lane int64) {
 func (s *modelShard) set(op command.Op) {
 	was := s.a
 	s.a, s.version = op.Attributes, op.Version
+	if s.sub != nil && op.Subscriber != nil {
+		changed := *op.Subscriber
+		changed.Topic, changed.Forward = s.sub.Topic, s.sub.Forward
+		s.sub = &changed
+	}
+	forwards := s.sub != nil && s.sub.Forward
 	if was.DeadLetter != s.a.DeadLetter {
 		for _, l := range s.lanes {
 			l.age = 0
 		}
 	}
 	s.each(func(m *message) {
-		if m.state == dead && s.a.DeadLetter.Queue == 0 {
+		if m.state == dead && s.a.DeadLetter.Queue == 0 && !forwards {
 			m.state = returned
 		}
 		if m.state == deleted && s.a.Rewind == 0 {

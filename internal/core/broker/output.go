@@ -15,8 +15,8 @@ type Result struct {
 	Shard      cmq.ShardID
 	Err        *cmq.Error   // the operation as a whole was refused and changed nothing
 	Index      uint64       // Send: the entry that has the messages, if the send is a repetition; 0: this one
-	FirstSlot  uint16       // Send, Prepare, Transfer: slot of the first message stored
-	N          int          // Send, Prepare, Transfer: how many were stored, in consecutive slots
+	FirstSlot  uint16       // Send, Prepare, Transfer, Publish: slot of the first message stored
+	N          int          // Send, Prepare, Transfer, Publish: how many were stored, in consecutive slots
 	Deliveries []Delivery   // Receive
 	Errors     []*cmq.Error // Delete, Release, Relock, Decide: one for each handle or decision, nil: done
 	Queries    []cmq.Query  // Ask: those that were due
@@ -24,7 +24,8 @@ type Result struct {
 }
 
 // Placed says where new messages were put: N messages from the slot of the entry on are the positions from
-// Seq on. The entry is that of this batch unless a message was prepared before and is committed now. Positions of one lane only grow, but those of a delayed lane need not begin at 0.
+// Seq on. The entry is that of this batch unless a message was prepared before and is committed now. Positions of one lane
+// only grow, but those of a delayed lane need not begin at 0. A published message is placed in several shards.
 type Placed struct {
 	Shard cmq.ShardID
 	Lane  int64

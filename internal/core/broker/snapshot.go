@@ -66,7 +66,7 @@ func (b *Broker) save(id cmq.ShardID, s *shard) {
 
 func (s *shard) freeze() *shard {
 	arrivals := slices.Clone(s.from())
-	return &shard{Shard: s.Freeze(), version: s.version, arrivals: &arrivals}
+	return &shard{Shard: s.Freeze(), version: s.version, sub: s.sub, arrivals: &arrivals}
 }
 
 // Step goes on with the image: it writes shards until about limit bytes are written, and reports whether the image is

@@ -26,7 +26,7 @@ import (
 //	 …  slot table            20 for each body:
 //	                           0  offset among the bodies  4
 //	                           4  length                   4
-//	                           8  origin                   8   message id it was born with; 0: born here; see source.go
+//	                           8  origin                   8   what it has beside its body, see properties.go
 //	                          16  check                    4   CRC32C of body, then bytes 0 to 15
 //	 …  bodies
 //
@@ -171,4 +171,7 @@ func (o *Ops) Next(op *Op) bool {
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
-func slotCheck(body, slot []byte) uint32 { return crc32.Update(checksum(body), castagnoli, slot[:16]) }
+func slotCheck(body, slot []byte) uint32 { return endCheck(checksum(body), slot) }
+
+// endCheck is the check of a slot, of which that of the body is known.
+func endCheck(body uint32, slot []byte) uint32 { return crc32.Update(body, castagnoli, slot[:16]) }

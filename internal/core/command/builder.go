@@ -2,6 +2,7 @@ package command
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 
 	"github.com/opencmq/cmq/internal/cmq"
 )
@@ -13,8 +14,13 @@ type Builder struct {
 	ops    []byte
 	count  int
 	bytes  int // of all bodies
-	bodies [][]byte
-	origin []uint64 // as long as bodies
+	bodies []sealed
+}
+
+// sealed is a message with its properties.
+type sealed struct {
+	origin     uint64
+	head, body []byte
 }
 
 // NewBuilder makes an empty builder, ready for Reset.
@@ -25,7 +31,7 @@ func (b *Builder) Reset(proposer, number uint64) {
 	clear(b.bodies)
 	*b = Builder{
 		header: Header{Proposer: proposer, Number: number},
-		ops:    b.ops[:0], bodies: b.bodies[:0], origin: b.origin[:0],
+		ops:    b.ops[:0], bodies: b.bodies[:0],
 	}
 }
 
@@ -43,9 +49,17 @@ func (b *Builder) Ops() int { return b.count }
 // Fits reports whether the batch has slots and bytes left for op. An empty batch takes any operation with
 // up to cmq.MaxSlots bodies that together are shorter than MaxBytes.
 func (b *Builder) Fits(op *Op) bool {
-	size := b.Size() + 128 + 10*(len(op.Handles)+len(op.IDs)) + sourceSize*len(op.Sources) + 11*len(op.Decisions) + 20*len(op.To) + 40*len(op.Marks)
+	size := b.Size() + 128 + 10*(len(op.Handles)+len(op.IDs)) + 11*len(op.Decisions) + 20*len(op.To) + 40*len(op.Marks)
+	each := slotSize + fixedBytes
+	if op.Kind == Publish {
+		size += publicationSize(&op.Publication)
+		each += publicationSize(&op.Publication)
+	}
+	if op.Subscriber != nil {
+		size += textBytes(op.Subscriber.Tags, op.Subscriber.Keys)
+	}
 	for _, body := range op.Bodies {
-		size += len(body) + slotSize
+		size += len(body) + each
 	}
 	return len(b.bodies)+len(op.Bodies) <= cmq.MaxSlots && size <= MaxBytes
 }
@@ -56,20 +70,18 @@ func (b *Builder) Add(op Op) (first uint16) {
 	if !b.Fits(&op) || op.Kind == 0 || op.Kind >= kinds || op.Kind == Transfer && !paired(&op) {
 		panic("BUG: operation does not fit into the batch")
 	}
-	if op.Kind != Send && op.Kind != Transfer && op.Kind != Prepare {
+	if op.Kind != Send && op.Kind != Transfer && op.Kind != Prepare && op.Kind != Publish {
 		op.Bodies = nil
 	}
 	first = uint16(len(b.bodies))
 	b.ops = appendOp(b.ops, &op)
 	b.count++
 	for i, body := range op.Bodies {
-		origin := uint64(0)
-		if op.Kind == Transfer {
-			origin, body = letter(&op, i)
-		}
-		b.bodies = append(b.bodies, body)
-		b.bytes += len(body)
-		b.origin = append(b.origin, origin)
+		p := propertiesOf(&op, i)
+		m := sealed{body: body}
+		m.origin, m.head = p.seal()
+		b.bodies = append(b.bodies, m)
+		b.bytes += len(m.head) + len(body)
 	}
 	return first
 }
@@ -80,19 +92,20 @@ func (b *Builder) Finish(time int64) []byte {
 	d := make([]byte, headerSize, b.Size())
 	d = append(d, b.ops...)
 	offset := uint32(0)
-	for i, body := range b.bodies {
-		at := len(d)
+	for i := range b.bodies {
+		m, at := &b.bodies[i], len(d)
+		length := uint32(len(m.head) + len(m.body))
 		d = binary.LittleEndian.AppendUint32(d, offset)
-		d = binary.LittleEndian.AppendUint32(d, uint32(len(body)))
-		d = binary.LittleEndian.AppendUint64(d, b.origin[i])
-		d = binary.LittleEndian.AppendUint32(d, slotCheck(body, d[at:]))
-		offset += uint32(len(body))
+		d = binary.LittleEndian.AppendUint32(d, length)
+		d = binary.LittleEndian.AppendUint64(d, m.origin)
+		d = binary.LittleEndian.AppendUint32(d, endCheck(crc32.Update(checksum(m.head), castagnoli, m.body), d[at:]))
+		offset += length
 	}
 	check := checksum(d[headerSize:])
 	b.header.Time = time
 	b.writeHeader(d[:headerSize], check)
-	for _, body := range b.bodies {
-		d = append(d, body...)
+	for i := range b.bodies {
+		d = append(append(d, b.bodies[i].head...), b.bodies[i].body...)
 	}
 	return d
 }

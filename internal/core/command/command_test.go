@@ -27,7 +27,9 @@ func everyOp() []Op {
 		{Kind: Rewind, Shard: shard, To: []LaneSeq{{0, 5}, {1 << 41, 6}}},
 		{Kind: Clear, Shard: shard},
 		{Kind: Expire, Shard: shard, Marks: []Mark{{1, 2, 3, 4}, {-5, 6, 7, 1<<64 - 1}}},
-		{Kind: Open, Shard: shard, Version: 19, Attributes: attributes},
+		{Kind: Open, Shard: shard, Version: 19, Attributes: attributes, Subscriber: &cmq.Subscriber{
+			Topic: 45 << 7, Filter: cmq.FilterKeys, Tags: []string{"tag", "订单"}, Keys: []string{"a.*", "#"}, Forward: true,
+		}},
 		{Kind: Set, Shard: shard, Version: 20, Attributes: attributes},
 		{Kind: Drop, Shard: shard},
 		{Kind: Transfer, Shard: shard, From: 21, Base: 22, Number: 23, IDs: []cmq.MsgID{24, 25}, Sources: []cmq.Source{{Queue: 1 << 56, Enqueued: time.UnixMilli(43), DequeueCount: 44}, {}}, Bodies: [][]byte{[]byte("dd"), []byte("e")}},
@@ -37,8 +39,16 @@ func everyOp() []Op {
 		{Kind: Decide, Shard: shard, Decisions: []cmq.Decision{{ID: 1 << 62, Commit: true}, {ID: 34}}},
 		{Kind: Ask, Shard: shard, IDs: []cmq.MsgID{35, 1 << 63}},
 		{Kind: OpenSession, Shard: shard, Session: cmq.Session{ID: 1<<64 - 1}},
+		{Kind: Publish, Shard: shard, Publication: cmq.Publication{Tags: []string{"x", "订单"}, RoutingKey: "a.b"}, Bodies: [][]byte{[]byte("gg"), {}}},
 	}
 }
+
+// What the properties of everyOp's Transfer take: what there is, id, source; and those of its Publish: what there is, two
+// tags, the routing key.
+const (
+	deadBytes        = 1 + 8 + 20
+	publicationBytes = 1 + 1 + 2 + 7 + 4
+)
 
 func encode(ops []Op) []byte {
 	b := NewBuilder()
@@ -58,7 +68,7 @@ func TestBatchGivesBackEveryOperation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Header != (Header{31, 32, 33}) || b.Count != len(ops) || b.Slots != 6 {
+	if b.Header != (Header{31, 32, 33}) || b.Count != len(ops) || b.Slots != 8 {
 		t.Fatalf("%+v", b)
 	}
 	it, slot := b.Ops(), 0
@@ -85,55 +95,17 @@ func TestBatchGivesBackEveryOperation(t *testing.T) {
 func TestReadMessage(t *testing.T) {
 	data := encode(everyOp())
 	for slot, want := range []Stored{
-		{0, 33, []byte("a")}, {0, 33, []byte{}}, {0, 33, []byte("ccc")}, {24, 33, []byte("dd")}, {25, 33, []byte("e")}, {0, 33, []byte("f")},
+		{0, 33, []byte("a")}, {0, 33, []byte{}}, {0, 33, []byte("ccc")}, {described, 33, []byte("dd")}, {described, 33, []byte("e")}, {0, 33, []byte("f")},
+		{described, 33, []byte("gg")}, {described, 33, []byte{}},
 	} {
 		got, err := ReadMessage(data, uint16(slot))
-		id, body, source := Letter(got.Origin, got.Body)
-		if err != nil || id != cmq.MsgID(want.Origin) || got.Time != want.Time || !bytes.Equal(body, want.Body) || (source != nil) != (id != 0) {
+		_, body := Unseal(got.Origin, got.Body)
+		if err != nil || got.Origin != want.Origin || got.Time != want.Time || !bytes.Equal(body, want.Body) {
 			t.Errorf("slot %d: %+v, %v", slot, got, err)
 		}
 	}
-	if _, err := ReadMessage(data, 6); !errors.Is(err, ErrDamaged) {
+	if _, err := ReadMessage(data, 8); !errors.Is(err, ErrDamaged) {
 		t.Error(err)
-	}
-}
-
-func TestLetter(t *testing.T) {
-	sources := []cmq.Source{
-		{Queue: 1 << 56, Enqueued: time.UnixMilli(1 << 41), DequeueCount: 1<<32 - 1},
-		{Queue: 1, Enqueued: time.UnixMilli(0)},
-	}
-	bodies := [][]byte{[]byte("body"), {}}
-	for name, op := range map[string]Op{
-		"ids and sources": {IDs: []cmq.MsgID{1<<63 - 1, 2}, Sources: sources},
-		"ids":             {IDs: []cmq.MsgID{1<<63 - 1, 2}},
-		"sources":         {Sources: sources},
-		"neither":         {},
-	} {
-		op.Kind, op.Bodies = Transfer, bodies
-		data := encode([]Op{op})
-		for i := range bodies {
-			got, err := ReadMessage(data, uint16(i))
-			if err != nil {
-				t.Fatal(name, err)
-			}
-			id, body, source := Letter(got.Origin, got.Body)
-			if !bytes.Equal(body, bodies[i]) || len(op.IDs) > 0 && id != op.IDs[i] || len(op.IDs) == 0 && id != 0 {
-				t.Errorf("%s: message %d is %d %q", name, i, id, body)
-			}
-			if (source != nil) != (len(op.Sources) > 0) || source != nil && *source != sources[i] {
-				t.Errorf("%s: source of message %d is %+v", name, i, source)
-			}
-			if cost := len(got.Body) - len(body); cost > 0 != (source != nil) {
-				t.Errorf("%s: message %d takes %d bytes more", name, i, cost)
-			}
-		}
-	}
-	if string(bodies[0]) != "body" {
-		t.Errorf("the caller's body became %q", bodies[0])
-	}
-	if id, body, source := Letter(withSource|7, make([]byte, sourceSize-1)); id != 7 || len(body) != sourceSize-1 || source != nil {
-		t.Error("a source is found where none fits")
 	}
 }
 
@@ -194,7 +166,7 @@ func TestBodyBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := [...]uint32{b.BodyBytes(0, 3), b.BodyBytes(2, 2), b.BodyBytes(4, 2), b.BodyBytes(4, 0)}; got != [...]uint32{4, 5 + sourceSize, 2 + sourceSize, 0} {
+	if got := [...]uint32{b.BodyBytes(0, 3), b.BodyBytes(2, 2), b.BodyBytes(4, 2), b.BodyBytes(4, 0), b.BodyBytes(6, 1)}; got != [...]uint32{4, 5 + deadBytes, 2 + deadBytes, 0, 2 + publicationBytes} {
 		t.Error(got)
 	}
 }
@@ -209,7 +181,7 @@ func TestBuilderCounts(t *testing.T) {
 			}
 			b.Add(op)
 		}
-		if size := b.Size(); b.Slots() != 6 || len(b.Finish(3)) != size {
+		if size := b.Size(); b.Slots() != 8 || len(b.Finish(3)) != size {
 			t.Fatalf("round %d: %d slots, size %d", round, b.Slots(), size)
 		}
 	}
@@ -255,7 +227,7 @@ func TestNegativeDurationsBecomeZero(t *testing.T) {
 // TestEveryFlippedBitIsFound: in the operations and the slot table by Parse, in a body by ReadMessage.
 func TestEveryFlippedBitIsFound(t *testing.T) {
 	data := encode(everyOp())
-	bodies := 8 + 2*sourceSize // bytes at the end
+	bodies := 8 + 2 + 2*deadBytes + 2*publicationBytes // bytes at the end
 	for at := range data {
 		for bit := range 8 {
 			data[at] ^= 1 << bit
@@ -277,7 +249,7 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 }
 
 func anyDamaged(data []byte) bool {
-	for slot := range uint16(6) {
+	for slot := range uint16(8) {
 		if _, err := ReadMessage(data, slot); errors.Is(err, ErrDamaged) {
 			return true
 		}
@@ -333,7 +305,7 @@ func repair(data []byte) []byte {
 	}
 	data = bytes.Clone(data)
 	copy(data, magic)
-	b := Builder{bodies: make([][]byte, int(data[6]))}
+	b := Builder{bodies: make([]sealed, int(data[6]))}
 	b.header = Header{Proposer: 1, Number: 2, Time: 3}
 	b.count = int(data[32])
 	table := len(b.bodies) * slotSize

@@ -16,7 +16,7 @@ import (
 //	Delete, Release   n, n × handle
 //	Rewind            n, n × (lane, seq)
 //	Expire            n, n × (lane, low, floor, age)
-//	Open, Set         version, attributes
+//	Open, Set         version, attributes, subscriber
 //	Transfer          from, base, number, n
 //	Forget            number
 //	Relock            lock, n, n × handle
@@ -24,8 +24,12 @@ import (
 //	Decide            n, n × (id, 1: commit, 0: roll back)
 //	Ask               n, n × id
 //	OpenSession       id of the session
+//	Publish           publication, n
 //
 //	session           id; unless that is 0: epoch, number, acked
+//	subscriber        0: none; or 1, topic, filter, n, n × tag, n, n × binding key, 1: forward, else 0
+//	publication       n, n × tag, routing key
+//	tag, key          length, bytes
 func appendOp(b []byte, op *Op) []byte {
 	b = append(b, byte(op.Kind))
 	b = binary.AppendUvarint(b, uint64(op.Shard))
@@ -51,6 +55,7 @@ func appendOp(b []byte, op *Op) []byte {
 	case Open, Set:
 		b = binary.AppendUvarint(b, op.Version)
 		b = AppendAttributes(b, &op.Attributes)
+		b = AppendSubscriber(b, op.Subscriber)
 	case Transfer:
 		b = binary.AppendUvarint(b, uint64(op.From))
 		b = binary.AppendUvarint(b, op.Base)
@@ -65,6 +70,9 @@ func appendOp(b []byte, op *Op) []byte {
 		b = binary.AppendUvarint(b, uint64(len(op.Bodies)))
 	case OpenSession:
 		b = binary.AppendUvarint(b, op.Session.ID)
+	case Publish:
+		b = appendPublication(b, &op.Publication)
+		b = binary.AppendUvarint(b, uint64(len(op.Bodies)))
 	case Decide:
 		b = appendDecisions(b, op.Decisions)
 	case Ask:
@@ -192,6 +200,7 @@ func readOp(r *Reader, op *Op) {
 	case Open, Set:
 		op.Version = r.Uvarint()
 		op.Attributes = ReadAttributes(r)
+		op.Subscriber = ReadSubscriber(r)
 	case Transfer:
 		op.From = cmq.ShardID(r.Uvarint())
 		op.Base = r.Uvarint()
@@ -213,6 +222,9 @@ func readOp(r *Reader, op *Op) {
 		}
 	case OpenSession:
 		op.Session = cmq.Session{ID: r.Uvarint()}
+	case Publish:
+		op.Publication = readPublication(r)
+		op.N = readBodies(r)
 	case Clear, Drop:
 	default:
 		r.Fail()

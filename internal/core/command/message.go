@@ -7,9 +7,9 @@ import (
 
 // Stored is one message as it lies in a batch.
 type Stored struct {
-	Origin uint64 // 0: it was sent to its shard; otherwise it came from another one, see Letter
+	Origin uint64 // what it has beside its body; see Unseal
 	Time   int64  // when the batch was made: the message's send time, Unix milliseconds
-	Body   []byte // as it is stored; of a message with an Origin see Letter
+	Body   []byte // as it is stored; see Unseal
 }
 
 // Payload is a batch that lies somewhere else, for example in a file.
@@ -103,7 +103,7 @@ func open(time int64, s []byte, slot uint16, body []byte) (Stored, error) {
 	return Stored{Origin: binary.LittleEndian.Uint64(s[8:]), Time: time, Body: body}, nil
 }
 
-// BodyBytes is how long the bodies in n slots from slot on are together, as they are stored.
+// BodyBytes is how long the bodies in n slots from slot on are together, with their properties.
 func (b *Batch) BodyBytes(slot uint16, n int) (total uint32) {
 	for i := int(slot); i < int(slot)+n; i++ {
 		total += binary.LittleEndian.Uint32(b.table[i*slotSize+4:])

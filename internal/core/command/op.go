@@ -14,8 +14,8 @@ const (
 	Rewind                      // To
 	Clear                       //
 	Expire                      // Marks; none: only ended locks are carried out
-	Open                        // Version, Attributes
-	Set                         // Version, Attributes
+	Open                        // Version, Attributes, Subscriber
+	Set                         // Version, Attributes, Subscriber
 	Drop                        //
 	Transfer                    // From, Base, Number, IDs, Sources, Bodies
 	Forget                      // Number
@@ -24,6 +24,7 @@ const (
 	Decide                      // Decisions
 	Ask                         // IDs
 	OpenSession                 // Session.ID
+	Publish                     // Publication, Bodies; Shard is a topic's
 	kinds
 )
 
@@ -44,6 +45,7 @@ type Op struct {
 
 	Version    uint64
 	Attributes cmq.ShardAttributes
+	Subscriber *cmq.Subscriber // nil: the shard is a queue's; once read it is never changed
 
 	From    cmq.ShardID  // the shard whose dead messages arrive
 	Base    uint64       // every number below it is settled at From: arrived, expired or taken back
@@ -55,6 +57,8 @@ type Op struct {
 	Origin    cmq.Origin
 	Decisions []cmq.Decision
 	Session   cmq.Session
+
+	Publication cmq.Publication
 
 	First uint16 // slot of the first body
 	N     int    // how many bodies, in consecutive slots

@@ -63,6 +63,14 @@ func (r *Reader) Bool() bool {
 	return v == 1
 }
 
+// Text reads what AppendText wrote.
+func (r *Reader) Text() string {
+	n := r.Count(1)
+	text := string(r.rest[:n])
+	r.rest = r.rest[n:]
+	return text
+}
+
 // Fixed64 reads a number of eight bytes, little endian.
 func (r *Reader) Fixed64() uint64 {
 	if len(r.rest) < 8 {
@@ -71,6 +79,17 @@ func (r *Reader) Fixed64() uint64 {
 	}
 	v := binary.LittleEndian.Uint64(r.rest)
 	r.rest = r.rest[8:]
+	return v
+}
+
+// Fixed32 reads a number of four bytes, little endian.
+func (r *Reader) Fixed32() uint32 {
+	if len(r.rest) < 4 {
+		r.Fail()
+		return 0
+	}
+	v := binary.LittleEndian.Uint32(r.rest)
+	r.rest = r.rest[4:]
 	return v
 }
 
@@ -89,6 +108,11 @@ func AppendBool(b []byte, v bool) []byte {
 		return append(b, 1)
 	}
 	return append(b, 0)
+}
+
+// AppendText writes a text behind its length.
+func AppendText(b []byte, text string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
 }
 
 // AppendInt writes a signed number, which is cheap when it is not negative.

@@ -24,6 +24,20 @@ func (s *Shard) Arrive(n int) (seq uint64) {
 	return s.place(0, uint64(n))
 }
 
+// Publish stores n messages that were published to the topic of which this is a subscription, whatever MaxMsgHeapNum
+// says: one subscription that does not get rid of its messages must not keep them from the others.
+func (s *Shard) Publish(n int) (seq uint64) {
+	return s.place(0, uint64(n))
+}
+
+// Forward stores n messages as Publish does and lets them, and all else in the main lane that was not received, wait for
+// another queue, as dead ones do.
+func (s *Shard) Forward(n int) (seq uint64) {
+	seq = s.place(0, uint64(n))
+	s.pass(&s.main, s.main.tail)
+	return seq
+}
+
 // place appends n messages to a lane, which is made if it is not there.
 func (s *Shard) place(due int64, n uint64) (seq uint64) {
 	first := s.sent

@@ -130,8 +130,14 @@ func (s *Shard) raiseFloor(l *lane, floor uint64) {
 func (s *Shard) bury(l *lane) {
 	s.returned.below(l.due, l.age, s.die)
 	before := l.pending()
-	for l.cursor < l.age {
-		upto := l.age
+	s.pass(l, l.age)
+	s.changed(l, before)
+}
+
+// pass moves what lies between the cursor of a lane and limit to the dead ones.
+func (s *Shard) pass(l *lane, limit uint64) {
+	for l.cursor < limit {
+		upto := limit
 		if skip := l.skip(); len(skip.list) > 0 {
 			upto = min(upto, skip.list[0].lo)
 		}
@@ -140,22 +146,26 @@ func (s *Shard) bury(l *lane) {
 		l.enlist(l.cursor, n)
 		l.seek(upto)
 	}
-	s.changed(l, before)
 }
 
 // Set changes the attributes. Without a dead-letter policy the dead ones that still wait become receivable
 // again. What can be rewound is dropped when Rewind becomes 0; when it ceases to be 0, what was deleted
 // until then stays deleted.
 func (s *Shard) Set(a cmq.ShardAttributes) {
+	s.Adjust(a)
+	if a.DeadLetter.Queue == 0 {
+		s.revive()
+	}
+}
+
+// Adjust is Set for a shard whose messages wait for another queue without a dead-letter policy, see Forward.
+func (s *Shard) Adjust(a cmq.ShardAttributes) {
 	old := s.Attributes()
 	s.adopt(a)
 	if old.DeadLetter != a.DeadLetter {
 		for _, l := range s.opened() {
 			l.age = l.low
 		}
-	}
-	if a.DeadLetter.Queue == 0 {
-		s.revive()
 	}
 	switch {
 	case old.Rewind <= 0 && a.Rewind > 0:

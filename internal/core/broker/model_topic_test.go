@@ -1,0 +1,76 @@
+package broker
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/command"
+)
+
+// Topics in the reference model: all shards are looked at for every message published.
+
+// publish gives the messages to every subscription of the topic that wants them.
+func (m *model) publish(op command.Op, first uint16, r Result) (Result, []Placed) {
+	var placed []Placed
+	r.Err = cmq.ErrNoSubscription
+	for _, id := range m.ids() {
+		s := m.shards[id]
+		if s.sub == nil || s.sub.Topic != op.Shard {
+			continue
+		}
+		if !wants(s.sub, op.Publication) {
+			if r.Err == cmq.ErrNoSubscription {
+				r.Err = cmq.ErrNoMatch
+			}
+			continue
+		}
+		r.Err, r.FirstSlot, r.N = nil, first, len(op.Bodies)
+		s.settle(m.time)
+		placed = append(placed, s.place(0, first, len(op.Bodies))...)
+		if s.sub.Forward {
+			s.each(func(m *message) {
+				if m.lane == 0 && m.state == fresh {
+					m.count, m.first = 0, 0
+					s.die(m)
+				}
+			})
+		}
+	}
+	return r, placed
+}
+
+func (m *model) ids() (ids []cmq.ShardID) {
+	for id := range m.shards {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// wants is the table of http-api.md 4.1.
+func wants(s *cmq.Subscriber, p cmq.Publication) bool {
+	if s.Filter == cmq.FilterKeys {
+		return slices.ContainsFunc(s.Keys, func(key string) bool { return bound(wordsOf(key), wordsOf(p.RoutingKey)) })
+	}
+	return len(s.Tags) == 0 || slices.ContainsFunc(s.Tags, func(tag string) bool { return slices.Contains(p.Tags, tag) })
+}
+
+func wordsOf(key string) []string {
+	if key == "" {
+		return nil
+	}
+	return strings.Split(key, ".")
+}
+
+func bound(binding, key []string) bool {
+	switch {
+	case len(binding) == 0:
+		return len(key) == 0
+	case binding[0] == "#":
+		return bound(binding[1:], key) || len(key) > 0 && bound(binding, key[1:])
+	case len(key) == 0 || binding[0] != key[0] && (binding[0] != "*" || key[0] == ""):
+		return false
+	}
+	return bound(binding[1:], key[1:])
+}

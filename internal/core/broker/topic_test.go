@@ -1,0 +1,217 @@
+package broker
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/command"
+)
+
+// topicRig has a topic and makes subscriptions of it.
+type topicRig struct{ *rig }
+
+const theTopic = cmq.TopicID(50)
+
+func newTopicRig(t *testing.T) topicRig { return topicRig{newRig(t)} }
+
+// subscribe opens the shard of a subscription by tags.
+func (r topicRig) subscribe(id cmq.SubscriptionID, change func(*cmq.Subscriber, *cmq.ShardAttributes)) cmq.ShardID {
+	r.t.Helper()
+	q := cmq.DefaultQueueAttributes()
+	a, s := q.ShardAttributes(), cmq.Subscriber{Topic: theTopic.Shard(), Filter: cmq.FilterTags}
+	if change != nil {
+		change(&s, &a)
+	}
+	r.one(start, command.Op{Kind: command.Open, Shard: id.Shard(), Version: 1, Attributes: a, Subscriber: &s})
+	return id.Shard()
+}
+
+func tagged(tags ...string) func(*cmq.Subscriber, *cmq.ShardAttributes) {
+	return func(s *cmq.Subscriber, _ *cmq.ShardAttributes) { s.Tags = tags }
+}
+
+func forward(s *cmq.Subscriber, _ *cmq.ShardAttributes) { s.Forward = true }
+
+func (r topicRig) publish(n int, tags ...string) Result {
+	r.t.Helper()
+	return r.one(start, command.Op{Kind: command.Publish, Shard: theTopic.Shard(), Bodies: bodies(n), Publication: cmq.Publication{Tags: tags}})
+}
+
+// published wants that the messages are placed in just these shards, which all refer to the same slots.
+func (r topicRig) published(n int, tags []string, want ...cmq.ShardID) {
+	r.t.Helper()
+	res := r.publish(n, tags...)
+	if res.Err != nil || res.N != n {
+		r.t.Fatalf("publish: %+v", res)
+	}
+	var got []cmq.ShardID
+	for _, p := range r.out.Placed {
+		got = append(got, p.Shard)
+		if p.Index != 0 || p.Slot != res.FirstSlot || p.N != n {
+			r.t.Fatalf("placed %+v, stored %+v", p, res)
+		}
+	}
+	if !slices.Equal(got, want) {
+		r.t.Fatalf("placed in %v, want %v", got, want)
+	}
+}
+
+func (r topicRig) refused(want *cmq.Error, tags ...string) {
+	r.t.Helper()
+	if res := r.publish(1, tags...); res.Err != want || res.N != 0 || len(r.out.Placed)+len(r.out.Touched) > 0 {
+		r.t.Fatalf("%+v, placed %+v, touched %v; want %v", res, r.out.Placed, r.out.Touched, want)
+	}
+}
+
+func (r topicRig) receive(id cmq.ShardID, max int) []Delivery {
+	r.t.Helper()
+	return r.one(start, command.Op{Kind: command.Receive, Shard: id, Max: max}).Deliveries
+}
+
+func TestPublishIsPlacedWhereItIsWanted(t *testing.T) {
+	r := newTopicRig(t)
+	b := r.subscribe(9, tagged("x", "y"))
+	a := r.subscribe(2, tagged("x"))
+	c := r.subscribe(200, tagged())
+	r.published(3, []string{"y"}, b, c)
+	r.published(1, []string{"x"}, a, b, c)
+	r.published(2, nil, c)
+	if n := len(r.receive(a, 16)); n != 1 {
+		t.Errorf("%d messages for a, want 1", n)
+	}
+	if n := len(r.receive(c, 16)); n != 6 {
+		t.Errorf("%d messages for c, want 6", n)
+	}
+}
+
+func TestPublishThatNobodyWantsIsStoredNowhere(t *testing.T) {
+	r := newTopicRig(t)
+	r.refused(cmq.ErrNoSubscription, "x")
+	r.one(start, command.Op{Kind: command.Open, Shard: theTopic.Shard() + 1, Version: 1}) // a queue beside it changes nothing
+	r.refused(cmq.ErrNoSubscription, "x")
+	id := r.subscribe(2, tagged("y"))
+	r.refused(cmq.ErrNoMatch, "x")
+	r.published(1, []string{"y"}, id)
+	r.one(start, command.Op{Kind: command.Drop, Shard: id})
+	r.refused(cmq.ErrNoSubscription, "y")
+	r.subscribe(2, tagged("y")) // the id never comes back
+	r.refused(cmq.ErrNoSubscription, "y")
+}
+
+func TestTopicsDoNotMix(t *testing.T) {
+	r := newTopicRig(t)
+	id := r.subscribe(2, nil)
+	r.subscribe(3, func(s *cmq.Subscriber, _ *cmq.ShardAttributes) { s.Topic = cmq.TopicID(51).Shard() })
+	r.published(1, nil, id)
+}
+
+func TestFullSubscriptionDoesNotKeepMessagesFromOthers(t *testing.T) {
+	r := newTopicRig(t)
+	full := r.subscribe(2, func(_ *cmq.Subscriber, a *cmq.ShardAttributes) { a.MaxMsgHeapNum = 1 })
+	other := r.subscribe(3, nil)
+	r.published(5, nil, full, other)
+	r.published(1, nil, full, other)
+}
+
+func TestSetChangesWhatASubscriptionAsksFor(t *testing.T) {
+	r := newTopicRig(t)
+	id := r.subscribe(2, tagged("x"))
+	set := func(version uint64, s *cmq.Subscriber) {
+		r.one(start, command.Op{Kind: command.Set, Shard: id, Version: version, Subscriber: s})
+	}
+	set(2, &cmq.Subscriber{Topic: 1, Filter: cmq.FilterTags, Tags: []string{"y"}, Forward: true})
+	r.refused(cmq.ErrNoMatch, "x")
+	r.published(1, []string{"y"}, id)
+	if n := len(r.receive(id, 1)); n != 1 {
+		t.Error("it forwards now")
+	}
+	set(2, &cmq.Subscriber{Filter: cmq.FilterTags, Tags: []string{"z"}}) // not newer
+	set(3, nil)
+	r.published(1, []string{"y"}, id)
+}
+
+func TestQueueDoesNotBecomeASubscription(t *testing.T) {
+	r := newTopicRig(t)
+	queue := cmq.QueueID(4).Shard(0)
+	r.one(start, command.Op{Kind: command.Open, Shard: queue, Version: 1})
+	r.one(start, command.Op{Kind: command.Set, Shard: queue, Version: 2, Subscriber: &cmq.Subscriber{Topic: theTopic.Shard()}})
+	r.refused(cmq.ErrNoSubscription)
+	if r.b.Subscriber(queue) != nil || r.b.Subscriber(99) != nil {
+		t.Error("it has a subscriber")
+	}
+}
+
+func TestForwardWaitsForAnotherQueueFromTheStart(t *testing.T) {
+	r := newTopicRig(t)
+	id := r.subscribe(2, forward)
+	r.published(3, nil, id)
+	if got := r.receive(id, 16); len(got) > 0 {
+		t.Fatalf("received %v", got)
+	}
+	dead := func(first uint64, want ...uint64) {
+		t.Helper()
+		number, at := r.b.DeadHead(id, 10)
+		var got []uint64
+		for _, p := range at {
+			got = append(got, p.Seq)
+		}
+		if number != first || !slices.Equal(got, want) {
+			t.Fatalf("from %d: %v, want %d: %v", number, got, first, want)
+		}
+	}
+	dead(0, 0, 1, 2)
+	r.one(start, command.Op{Kind: command.Set, Shard: id, Version: 2, Subscriber: &cmq.Subscriber{}})
+	dead(0, 0, 1, 2) // without a dead-letter policy, and yet they wait
+	r.published(1, nil, id)
+	r.one(start, command.Op{Kind: command.Forget, Shard: id, Number: 2})
+	dead(2, 2, 3)
+	r.one(start, command.Op{Kind: command.Expire, Shard: id, Marks: []command.Mark{{Low: 3}}})
+	dead(3, 3)
+	listed := 0
+	r.b.WithDead(func(cmq.ShardID) bool { listed++; return true })
+	if listed != 1 {
+		t.Errorf("%d shards have something to forward", listed)
+	}
+	st, _ := r.b.Status(id, start)
+	if got := counts(st); got != [4]int64{0, 1, 0, 0} {
+		t.Errorf("counters %v", got)
+	}
+}
+
+func TestSubscriptionsSurviveAnImage(t *testing.T) {
+	r := newTopicRig(t)
+	a, b := r.subscribe(2, tagged("x")), r.subscribe(3, forward)
+	gone := r.subscribe(4, nil)
+	r.one(start, command.Op{Kind: command.Drop, Shard: gone})
+	restored, err := Decode(7, r.b.Encode(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.b = restored
+	r.published(1, []string{"x"}, a, b)
+	if got := *r.b.Subscriber(a); got.Topic != theTopic.Shard() || got.Filter != cmq.FilterTags || !slices.Equal(got.Tags, []string{"x"}) || got.Forward {
+		t.Errorf("%+v", got)
+	}
+	if _, at := r.b.DeadHead(b, 1); len(at) != 1 {
+		t.Error("it does not forward any more")
+	}
+}
+
+// TestPublishTouchesEverySubscription: locks that ended by then are carried out, and a snapshot has what was before.
+func TestPublishTouchesEverySubscription(t *testing.T) {
+	r := newTopicRig(t)
+	a, b := r.subscribe(2, nil), r.subscribe(3, forward)
+	r.published(1, nil, a, b)
+	before := r.b.Encode()
+	snapshot := r.b.Snapshot()
+	r.published(1, nil, a, b)
+	if !slices.Equal(r.out.Touched, []cmq.ShardID{a, b}) {
+		t.Errorf("touched %v", r.out.Touched)
+	}
+	for !snapshot.Step(1) {
+	}
+	if got := slices.Concat(snapshot.Parts()...); !slices.Equal(got, before) {
+		t.Error("the snapshot has what came later")
+	}
+}

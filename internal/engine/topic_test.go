@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/set"
+)
+
+const (
+	topic   = cmq.TopicID(20)
+	pushed  = cmq.SubscriptionID(21)
+	outbox  = cmq.SubscriptionID(22)
+	picky   = cmq.SubscriptionID(23)
+	retains = 86400 * time.Second
+)
+
+// subscribe opens subscriptions: one that is received from, one that forwards, and one that wants only messages with a tag.
+func (r *rig) subscribe() {
+	r.t.Helper()
+	for id, s := range map[cmq.SubscriptionID]cmq.Subscriber{pushed: {}, outbox: {Forward: true}, picky: {Tags: []string{"rare"}}} {
+		s.Topic, s.Filter = topic.Shard(), cmq.FilterTags
+		require.Nil(r.t, r.do(&cmq.Request{
+			Kind: cmq.KindOpenShard, Shard: id.Shard(), Version: 1, Subscriber: &s,
+			Attributes: cmq.ShardAttributes{VisibilityTimeout: 30 * time.Second, MsgRetention: retains},
+		}).Err)
+	}
+}
+
+func (r *rig) publish(p cmq.Publication, bodies ...string) *cmq.Reply {
+	req := &cmq.Request{Kind: cmq.KindPublish, Shard: topic.Shard(), Publication: &p}
+	for _, b := range bodies {
+		req.Bodies = append(req.Bodies, []byte(b))
+	}
+	return r.do(req)
+}
+
+func (r *rig) receiveFrom(id cmq.SubscriptionID, max int) []cmq.Message {
+	return r.do(&cmq.Request{Kind: cmq.KindReceive, Shard: id.Shard(), Max: max}).Messages
+}
+
+func TestPublish(t *testing.T) {
+	r := newRig(t)
+	r.subscribe()
+	p := cmq.Publication{Tags: []string{"a", "订单"}, RoutingKey: "x.y"}
+	reply := r.publish(p, "one", "")
+	require.Nil(t, reply.Err)
+	require.Len(t, reply.IDs, 2)
+	require.Equal(t, cmq.SetID(3), reply.IDs[0].Set())
+	require.EqualValues(t, 2, r.m.Stats().Published.Load())
+	require.Zero(t, r.m.Stats().Sent.Load())
+
+	msgs := r.receiveFrom(pushed, 16)
+	require.Equal(t, []string{"one", ""}, bodies(msgs))
+	for i := range msgs {
+		require.Equal(t, reply.IDs[i], msgs[i].ID)
+		require.Equal(t, &p, msgs[i].Publication)
+		require.Equal(t, start, msgs[i].Enqueued.UnixMilli())
+	}
+	require.Empty(t, r.receiveFrom(picky, 16))
+	require.Empty(t, r.receiveFrom(outbox, 16))
+	require.Contains(t, r.dead, outbox.Shard(), "what is to be forwarded is announced")
+	list := r.do(&cmq.Request{Kind: cmq.KindDeadList, Shard: outbox.Shard(), Max: 16})
+	require.Equal(t, []string{"one", ""}, bodies(list.Messages))
+	require.Equal(t, reply.IDs[1], list.Messages[1].ID)
+	require.Zero(t, list.Queue, "its endpoint is looked up elsewhere")
+	require.NotContains(t, r.m.shards, topic.Shard(), "a topic has no view")
+}
+
+func TestPublishIsRefused(t *testing.T) {
+	r := newRig(t)
+	require.Equal(t, cmq.ErrNoSubscription, r.publish(cmq.Publication{}, "a").Err)
+	r.do(&cmq.Request{
+		Kind: cmq.KindOpenShard, Shard: picky.Shard(), Version: 1,
+		Subscriber: &cmq.Subscriber{Topic: topic.Shard(), Filter: cmq.FilterTags, Tags: []string{"rare"}},
+	})
+	require.Equal(t, cmq.ErrNoMatch, r.publish(cmq.Publication{Tags: []string{"a"}}, "a").Err)
+	require.Empty(t, r.live(), "nothing is stored that somebody needs")
+	r.m.SetSpace(set.SpaceSoft)
+	require.Equal(t, cmq.ErrDiskFull, r.publish(cmq.Publication{Tags: []string{"rare"}}, "a").Err)
+	require.Zero(t, r.m.Stats().Published.Load())
+}
+
+// TestPollOfASubscriptionIsWokenByAPublish: dispatch waits for messages with long polls, as clients do.
+func TestPollOfASubscriptionIsWokenByAPublish(t *testing.T) {
+	r := newRig(t)
+	r.subscribe()
+	poll, _ := r.submit(&cmq.Request{Kind: cmq.KindReceive, Shard: pushed.Shard(), Max: 1, Wait: time.Minute})
+	require.Zero(t, poll.n)
+	r.publish(cmq.Publication{}, "a")
+	require.Equal(t, 1, poll.n)
+	require.Equal(t, []string{"a"}, bodies(poll.got.Reply.Messages))
+}
+
+// TestBodyLivesAsLongAsSomebodyNeedsIt: one slot that several shards refer to.
+func TestBodyLivesAsLongAsSomebodyNeedsIt(t *testing.T) {
+	r := newRig(t)
+	r.subscribe()
+	live := func(want ...string) {
+		t.Helper()
+		got := map[string]bool{}
+		for _, stored := range r.live() {
+			got[stored[len(stored)-1:]] = true // behind the properties
+		}
+		require.Len(t, got, len(want))
+		for _, body := range want {
+			require.Contains(t, got, body)
+		}
+	}
+	for i := range 3 {
+		require.Nil(t, r.publish(cmq.Publication{}, fmt.Sprint(i)).Err)
+	}
+	live("0", "1", "2")
+	for _, msg := range r.receiveFrom(pushed, 3) {
+		r.do(&cmq.Request{Kind: cmq.KindDelete, Shard: pushed.Shard(), Handles: []cmq.Handle{msg.Handle}})
+	}
+	live("0", "1", "2")
+	r.do(&cmq.Request{Kind: cmq.KindForget, Shard: outbox.Shard(), Number: 2})
+	live("2")
+	r.restart()
+	live("2")
+	r.do(&cmq.Request{Kind: cmq.KindDropShard, Shard: outbox.Shard()})
+	live()
+}
+
+// TestWhatNobodyTakesExpires, in the outbox too, without traffic.
+func TestWhatNobodyTakesExpires(t *testing.T) {
+	r := newRig(t)
+	r.subscribe()
+	r.publish(cmq.Publication{Tags: []string{"rare"}}, "a")
+	r.pass(retains - time.Second)
+	require.NotEmpty(t, r.live())
+	r.pass(2 * time.Second)
+	require.Empty(t, r.live())
+	require.Empty(t, r.do(&cmq.Request{Kind: cmq.KindDeadList, Shard: outbox.Shard(), Max: 1}).Messages)
+	require.Empty(t, r.receiveFrom(picky, 1))
+}
+
+// TestDeadLetterOfASubscriptionIsABody: what it was published with stays behind.
+func TestDeadLetterOfASubscriptionIsABody(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	r.do(&cmq.Request{
+		Kind: cmq.KindOpenShard, Shard: pushed.Shard(), Version: 1,
+		Attributes: cmq.ShardAttributes{
+			VisibilityTimeout: time.Second, MsgRetention: retains,
+			DeadLetter: cmq.DeadLetterPolicy{Queue: testShard.Queue(), Policy: cmq.PolicyReceives, MaxReceiveCount: 1},
+		},
+		Subscriber: &cmq.Subscriber{Topic: topic.Shard(), Filter: cmq.FilterTags},
+	})
+	ids := r.publish(cmq.Publication{Tags: []string{"a"}}, "a").IDs
+	require.Len(t, r.receiveFrom(pushed, 1), 1)
+	r.pass(2 * time.Second)
+	list := r.do(&cmq.Request{Kind: cmq.KindDeadList, Shard: pushed.Shard(), Max: 1})
+	require.Equal(t, testShard.Queue(), list.Queue)
+	require.Nil(t, r.do(&cmq.Request{
+		Kind: cmq.KindTransfer, From: pushed.Shard(), Base: list.Base, Number: list.Number,
+		IDs: []cmq.MsgID{list.Messages[0].ID}, Bodies: [][]byte{list.Messages[0].Body},
+	}).Err)
+	got := r.receive(1)
+	require.Equal(t, []string{"a"}, bodies(got))
+	require.Equal(t, ids[0], got[0].ID)
+	require.Nil(t, got[0].Publication)
+}
