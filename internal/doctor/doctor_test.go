@@ -278,6 +278,10 @@ func TestFindingsOfARunningNode(t *testing.T) {
 		"in repair": {"", "", func(_ *adminapi.State, t *adminapi.Set) {
 			t.Leading, t.Leader, t.Repair = false, 2, &adminapi.Repair{Lost: 3, Vote: true, End: true, Image: true}
 		}, Error, "3 entries cannot be read, no image of the state can be read, term and vote are in doubt, the log may have lost its end", "neither votes"},
+		"in repair of a wrong state": {"", "", func(_ *adminapi.State, t *adminapi.Set) {
+			t.Leading, t.Leader, t.Repair = false, 2, &adminapi.Repair{State: true}
+		}, Error, "the state is not that of most replicas", "neither votes"},
+		"wrong state":      {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.WrongStates = 2 }, Error, "2 times", "memory or processor"},
 		"sends refused":    {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Full, t.Replicas[0].Full = 1, 1 }, Error, "sends are refused", "fullest disk"},
 		"receives refused": {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Full = 2 }, Error, "sends and receives are refused", ""},
 		"damage": {"", "", func(_ *adminapi.State, t *adminapi.Set) {

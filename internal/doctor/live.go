@@ -145,6 +145,9 @@ func lacks(r *adminapi.Repair) string {
 	if r.Image {
 		parts = append(parts, "no image of the state can be read")
 	}
+	if r.State {
+		parts = append(parts, "the state is not that of most replicas")
+	}
 	if r.Vote {
 		parts = append(parts, "term and vote are in doubt")
 	}
@@ -184,6 +187,11 @@ func judgeData(subject string, t *adminapi.Set) (list []Finding) {
 	if t.Quarantined > 0 {
 		list = append(list, Finding{Error, subject, fmt.Sprintf("%s deleted since the start because no replica could give %s", count(int(t.Quarantined), "message was", "messages were"), itThem(t.Quarantined)),
 			"These messages are lost.", "The node's log has queue and id of each. Check the disks of all nodes of the set."})
+	}
+	if t.WrongStates > 0 {
+		list = append(list, Finding{Error, subject, fmt.Sprintf("since the start the state was not that of most replicas %s, and was replaced by theirs", count(int(t.WrongStates), "time", "times")),
+			"Nothing is lost. Replicas that carry out the same entries end alike, so memory or processor of this node are failing, or cmq has a bug; what clients were told by this node as leader before may have been wrong.",
+			"Keep the node's log and report it; test the memory of this node (memtest86+, edac-util)."})
 	}
 	if t.Mended > 0 || t.Scrub.Damaged > 0 && len(t.Damage) == 0 {
 		list = append(list, Finding{Warning, subject, fmt.Sprintf("since the start %d damaged places were found, and %s fetched from another replica", t.Scrub.Damaged, count(int(t.Mended), "message was", "messages were")),

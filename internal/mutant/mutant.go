@@ -32,6 +32,7 @@ const (
 	PreparedVisibleAfterLeaderChange
 	PreparedNotLive
 	SessionsNotInImage
+	StatesNotCompared
 	end
 )
 
@@ -104,6 +105,8 @@ func describe(id ID) description {
 		return description{"PreparedNotLive", "Messages that are not decided are taken for dead when files are rewritten."}
 	case SessionsNotInImage:
 		return description{"SessionsNotInImage", "An image forgets what producer sessions have sent."}
+	case StatesNotCompared:
+		return description{"StatesNotCompared", "A replica whose state is not that of the others goes on."}
 	}
 	return description{"None", "No deliberate bug."}
 }

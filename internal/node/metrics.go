@@ -29,7 +29,7 @@ type collector struct {
 	free, space, image            *prometheus.Desc
 	logBytes, archiveBytes        *prometheus.Desc
 	damage, scrubs                *prometheus.Desc
-	state                         *prometheus.Desc
+	state, wrong                  *prometheus.Desc
 	peerBytes, peerDrops, refused *prometheus.Desc
 	lost                          *prometheus.Desc
 }
@@ -81,6 +81,7 @@ func newCollector(n *Node) *collector {
 		damage:        perSet("cmq_damage_found_total", "Damaged places found in the files of this replica since the process started."),
 		scrubs:        perSet("cmq_scrub_passes_total", "How often all files of this replica have been read to find damage since the process started."),
 		state:         perSet("cmq_set_state", "What this replica is: 0 a normal one, 1 being filled, 2 in repair."),
+		wrong:         perSet("cmq_set_wrong_states_total", "How often the state of this replica was not that of most and was replaced by theirs, since the process started."),
 		peerBytes:     single("cmq_peer_bytes_total", "Bytes exchanged with other nodes.", "direction"),
 		peerDrops:     single("cmq_peer_dropped_total", "Messages and calls to other nodes dropped before sending."),
 		refused:       single("cmq_peer_refused_total", "Connections to the peer port refused: wrong cluster, unknown node or garbage."),
@@ -123,6 +124,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		c.collectSet(gauge, status, label)
 		counter(c.damage, status.Scrub.Damaged, label)
 		counter(c.scrubs, status.Scrub.Passes, label)
+		counter(c.wrong, status.WrongStates, label)
 		logBytes, archiveBytes := h.store.Size()
 		gauge(c.logBytes, float64(logBytes), label)
 		gauge(c.archiveBytes, float64(archiveBytes), label)

@@ -99,7 +99,7 @@ func (h *hosted) state(ctx context.Context) adminapi.Set {
 		Set: h.id, Voters: h.voters, Leader: s.Leader, Leading: s.Leading, Fetching: s.Fetching,
 		Term: s.Term, First: s.First, Last: s.Last, Committed: s.Committed, Applied: s.Applied, Image: s.ImageIndex,
 		LogBytes: logBytes, ArchiveBytes: archiveBytes, Full: int(s.Space), Replicas: []adminapi.Replica{},
-		Scrub: adminapi.Scrub{Passes: s.Scrub.Passes, Damaged: s.Scrub.Damaged},
+		Scrub: adminapi.Scrub{Passes: s.Scrub.Passes, Damaged: s.Scrub.Damaged}, WrongStates: s.WrongStates,
 	}
 	for _, d := range h.store.Damage() {
 		out.Damage = append(out.Damage, adminapi.Damage{File: d.File, Offset: d.Offset, Kind: d.Kind.String(), Why: d.Why})
@@ -113,7 +113,7 @@ func (h *hosted) state(ctx context.Context) adminapi.Set {
 		addReport(&out, &report)
 	}
 	if s.Repairing {
-		out.Repair = &adminapi.Repair{Vote: report.Amnesia, End: report.Open, Image: report.ImageLost, Lost: report.Lost}
+		out.Repair = &adminapi.Repair{Vote: report.Amnesia, End: report.Open, Image: report.ImageLost, State: report.WrongState, Lost: report.Lost}
 	}
 	return out
 }

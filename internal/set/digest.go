@@ -6,12 +6,19 @@ import (
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/mutant"
 )
 
 const (
-	// digestEvery is at which indexes replicas compare their states.
+	// digestEvery is at which indexes replicas compare their states without being asked.
 	digestEvery = 1000
-	// digestsKept is for how many of those indexes sums are remembered: a replica that far behind the others is not
+	// digestPause is after what time the leader has them compared at one more index, if there were fewer entries: a wrong state
+	// is found within seconds also where little happens.
+	digestPause = 2 * time.Second
+	// sumsKept is of how many of its latest entries a replica knows the sums: when the leader's choice arrives it is behind
+	// that index, or ahead by what was committed meanwhile.
+	sumsKept = 1024
+	// digestsKept is for how many indexes the sums of all are remembered: a replica that far behind the others is not
 	// compared until it has caught up.
 	digestsKept = 64
 	// digestRepeat is how often the newest sum is told again, because messages get lost.
@@ -22,20 +29,41 @@ const (
 // one whose sum is not that of a majority of the voters is fenced: it does not take part until it has the state of
 // another. If there is no majority although everybody's sum is known, nobody knows who is right, and all stop.
 type digests struct {
-	sums  map[uint64]map[cmq.NodeID]uint64 // by index; the own sum too
-	own   uint64                           // newest index with an own sum
-	told  time.Duration
-	mixed uint64 // newest index at which others differ, already logged
+	recent [sumsKept]Digest                 // own sums of the latest entries, by index modulo its length
+	sums   map[uint64]map[cmq.NodeID]uint64 // of the indexes that are compared; the own sum too, once that entry is applied
+	own    uint64                           // newest of them with an own sum
+	told   time.Duration
+	chosen time.Duration // when the leader last chose an index
+	mixed  uint64        // newest index at which others differ, already logged
+	fenced uint64        // how often this replica was the wrong one
 }
 
-// applied notes the own sum when its index has come.
+// applied notes the own sum of an entry, and that its index has come if it is one that is compared.
 func (d *digests) applied(r *Replica, index uint64) {
-	if index%digestEvery != 0 {
-		return
+	sum := r.machine.Digest()
+	d.recent[index%sumsKept] = Digest{index, sum}
+	if _, asked := d.sums[index]; asked || index%digestEvery == 0 {
+		d.take(r, index, sum)
 	}
-	d.own = index
-	d.note(index, r.id, r.machine.Digest())
-	d.told = 0
+}
+
+// take notes the own sum of an index that is compared; it is told at the next tick.
+func (d *digests) take(r *Replica, index, sum uint64) {
+	d.note(index, r.id, sum)
+	if index > d.own {
+		d.own, d.told = index, 0
+	}
+}
+
+// sum is the own sum after an entry, if it is known: of one of the latest, or of the state as it is.
+func (d *digests) sum(r *Replica, index uint64) (uint64, bool) {
+	if s := d.recent[index%sumsKept]; s.Index == index && index > 0 {
+		return s.Sum, true
+	}
+	if index == r.applied && index > 0 {
+		return r.machine.Digest(), true
+	}
+	return 0, false
 }
 
 func (d *digests) note(index uint64, from cmq.NodeID, sum uint64) {
@@ -57,29 +85,50 @@ func (d *digests) note(index uint64, from cmq.NodeID, sum uint64) {
 	}
 }
 
-// tick tells the others the newest own sum, at once and then now and again until theirs are known.
+// tick chooses an index if it is time, and tells the others the newest own sum, at once and then now and again until theirs
+// are known.
 func (d *digests) tick(r *Replica, now Now) {
+	d.choose(r, now)
 	if d.own == 0 || d.told != 0 && (now.Mono-d.told < digestRepeat || len(d.sums[d.own]) > len(r.others())) {
 		return
 	}
 	again := d.told != 0
 	d.told = now.Mono
 	for _, id := range r.others() {
-		r.envelopes = append(r.envelopes, r.envelope(now, id, Message{Digest: &Digest{Index: d.own, Sum: d.sums[d.own][r.id]}}))
+		d.tell(r, now, id, d.own)
 	}
 	d.compare(r, now, d.own, again)
 }
 
-// heard takes the sum of another replica. One that tells an older sum than the newest does not know ours of that index; it
-// is told again.
+// choose has the states compared at the index that the leader has got to.
+func (d *digests) choose(r *Replica, now Now) {
+	if !r.leading || r.applied <= d.own || now.Mono-d.chosen < digestPause {
+		return
+	}
+	d.chosen = now.Mono
+	if sum, ok := d.sum(r, r.applied); ok {
+		d.take(r, r.applied, sum)
+	}
+}
+
+func (d *digests) tell(r *Replica, now Now, to cmq.NodeID, index uint64) {
+	r.envelopes = append(r.envelopes, r.envelope(now, to, Message{Digest: &Digest{Index: index, Sum: d.sums[index][r.id]}}))
+}
+
+// heard takes the sum of another replica, and finds the own one of that index. One that tells an older sum than the newest
+// does not know ours of that index; it is told again.
 func (d *digests) heard(r *Replica, now Now, from cmq.NodeID, m Digest) {
-	if m.Index%digestEvery != 0 || m.Index+digestsKept*digestEvery < d.own || m.Index > d.own+digestsKept*digestEvery {
+	const far = digestsKept * digestEvery
+	if m.Index == 0 || m.Index+far < r.applied || m.Index > r.applied+far {
 		return
 	}
 	_, known := d.sums[m.Index][from]
 	d.note(m.Index, from, m.Sum)
-	if sum, ok := d.sums[m.Index][r.id]; ok && !known && m.Index < d.own {
-		r.envelopes = append(r.envelopes, r.envelope(now, from, Message{Digest: &Digest{Index: m.Index, Sum: sum}}))
+	if sum, ok := d.sum(r, m.Index); ok {
+		d.take(r, m.Index, sum)
+	}
+	if _, ok := d.sums[m.Index][r.id]; ok && !known && m.Index < d.own {
+		d.tell(r, now, from, m.Index)
 	}
 	d.compare(r, now, m.Index, false)
 }
@@ -88,7 +137,7 @@ func (d *digests) heard(r *Replica, now Now, from cmq.NodeID, m Digest) {
 func (d *digests) compare(r *Replica, now Now, index uint64, late bool) {
 	at := d.sums[index]
 	own, ok := at[r.id]
-	if !ok || r.rn == nil {
+	if !ok || r.rn == nil || mutant.On(mutant.StatesNotCompared) {
 		return
 	}
 	voters := r.conf.GetVoters()
@@ -131,5 +180,5 @@ func (d *digests) forget(self cmq.NodeID) {
 	for _, at := range d.sums {
 		delete(at, self)
 	}
-	d.own = 0
+	d.recent, d.own = [sumsKept]Digest{}, 0
 }

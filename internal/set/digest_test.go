@@ -1,6 +1,7 @@
 package set
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,7 +39,6 @@ func TestLeaderWithAnotherStateIsFenced(t *testing.T) {
 	}
 	c.tick(2)
 	require.Equal(t, 1, l.r.generation, "it was fenced")
-	l.m.bent = 0
 	c.tick(1400)
 	require.Nil(t, l.r.repair)
 	require.NotEqual(t, l.id, c.leader().id)
@@ -102,4 +102,78 @@ func TestDifferenceWithoutAMajorityIsWaitedOut(t *testing.T) {
 	c.tick(100)
 	require.Equal(t, 1, c.members[2].r.generation, "now it is known who is wrong")
 	require.Zero(t, l.r.generation)
+}
+
+// Where little happens nobody waits for a thousand entries: the leader has the states compared every two seconds.
+func TestWrongStateIsFoundWithinSeconds(t *testing.T) {
+	for id := cmq.NodeID(1); id <= 3; id++ {
+		t.Run(fmt.Sprintf("node %d", id), func(t *testing.T) {
+			c := newTrio(t)
+			l := c.elect(1)
+			c.fillUp(l, 20)
+			c.tick(100)
+			require.Zero(t, c.members[id].r.generation)
+			bad := c.members[id]
+			bad.m.entries[3] = "dead and wrong"
+			c.propose(l, "dead")
+			found := int((digestPause + 4*TickInterval) / TickInterval)
+			c.tick(found)
+			require.Equal(t, 1, bad.r.generation, "it is fenced")
+			require.EqualValues(t, 1, bad.r.Status(c.clock()).WrongStates)
+			c.tick(200)
+			require.Nil(t, bad.r.repair)
+			require.NoError(t, bad.err)
+			for _, m := range c.members {
+				require.Equal(t, bad.m.entries, m.m.entries)
+				require.LessOrEqual(t, m.r.generation, 1)
+			}
+			require.EqualValues(t, 1, bad.r.Status(c.clock()).WrongStates, "once and for all")
+			c.whole()
+		})
+	}
+}
+
+// A replica with a wrong state that is restarted makes it again from its own image, and is found again.
+func TestWrongStateOutlivesARestartAndIsFound(t *testing.T) {
+	c := smallImages(t)
+	l := c.elect(1)
+	c.fillUp(l, 100)
+	bad := c.members[3]
+	bad.m.entries[3] = "dead and wrong"
+	c.cut[[2]cmq.NodeID{3, 1}], c.cut[[2]cmq.NodeID{3, 2}] = true, true // nobody hears of it yet
+	c.lose = func(_ cmq.NodeID, e Envelope) bool { return e.Digest != nil }
+	c.fillUp(l, 100)
+	bad.r.checkpoint.want(2)
+	c.tick(40)
+	require.Zero(t, bad.r.generation)
+	c.crash(3)
+	c.lose = nil
+	clear(c.cut)
+	c.boot(3)
+	require.Contains(t, bad.m.entries, "dead and wrong")
+	c.propose(l, "dead")
+	c.tick(100)
+	require.Equal(t, 1, bad.r.generation, "it is fenced")
+	c.tick(400)
+	require.Nil(t, bad.r.repair)
+	require.NotContains(t, bad.m.entries, "dead and wrong")
+	c.whole()
+}
+
+// The sums of the latest entries are known when the leader's choice arrives late, and asked for when it arrives early.
+func TestChoiceOfTheLeaderIsComparedByThoseWhoLag(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.fillUp(l, 20)
+	c.tick(50)
+	c.hold[3] = true // it gets entries, and applies none of them
+	c.propose(l, "dead", "dead", "dead")
+	c.tick(50)
+	lag := c.members[3]
+	require.Less(t, lag.r.applied, l.r.applied)
+	require.NotContains(t, lag.r.digests.sums[l.r.digests.own], cmq.NodeID(3))
+	c.hold[3] = false
+	c.tick(2)
+	require.Contains(t, l.r.digests.sums[l.r.digests.own], cmq.NodeID(3))
+	require.Len(t, lag.r.digests.sums[l.r.digests.own], 3)
 }

@@ -44,6 +44,7 @@ type repair struct {
 	wounds   []wound      // of segments[0]; nil: not looked for yet
 	looked   bool         // wounds were looked for
 	reseed   uint64       // not 0: an image at this index or behind is needed
+	wrong    bool         // because the state is not that of the others
 	from     []cmq.NodeID // who may give it; nil: anybody
 	voted    map[cmq.NodeID]uint64
 	tries    int
@@ -109,7 +110,8 @@ func (r *Replica) lost(err *segment.DamageError) {
 // fence is breakDown for a state that is not that of the majority.
 func (r *Replica) fence(_ Now, index uint64, majority []cmq.NodeID) {
 	r.digests.forget(r.id)
-	r.breakDown(fmt.Errorf("the state differs from that of nodes %v at index %d", majority, index), &repair{reseed: index, from: majority})
+	r.digests.fenced++
+	r.breakDown(fmt.Errorf("the state differs from that of nodes %v at index %d", majority, index), &repair{reseed: index, wrong: true, from: majority})
 }
 
 // misses is breakDown for a log without an entry that this replica acknowledged: an older copy of the directory was put back,
@@ -414,7 +416,7 @@ func (r *Replica) reseeded(now Now) {
 	g.hard.Commit = max(g.hard.Commit, index)
 	r.startInstall(now, g)
 	r.checkpoint.want(2)
-	p.reseed, p.from, p.segments, p.wounds, p.looked, p.endTerm = 0, nil, nil, nil, false, 0
+	p.reseed, p.wrong, p.from, p.segments, p.wounds, p.looked, p.endTerm = 0, false, nil, nil, nil, false, 0
 }
 
 // remember finds a term that is surely behind every vote this replica has given: behind every term that it or another voter

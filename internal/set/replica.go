@@ -137,6 +137,7 @@ type Status struct {
 	Repairing        bool  // something is lost and being asked for: no vote, no acknowledgement
 	Space            Space // of the set, as far as this replica knows
 	Scrub            ScrubStats
+	WrongStates      uint64 // how often this replica's state was not that of most, since the start
 	ImageIndex       uint64
 	UnappliedEntries uint64
 }
@@ -254,7 +255,7 @@ func (r *Replica) Status(now Now) Status {
 		Set: r.set, Leader: r.leader, Leading: r.leading, Term: r.term,
 		Committed: commit, Applied: r.applied,
 		First: r.storage.log().FirstIndex(), Last: r.last, Time: r.clock.at(now),
-		Fetching: r.pull != nil, Repairing: r.repair != nil, Space: r.disks.worst(r, now), Scrub: r.scrub.stats,
+		Fetching: r.pull != nil, Repairing: r.repair != nil, Space: r.disks.worst(r, now), Scrub: r.scrub.stats, WrongStates: r.digests.fenced,
 		ImageIndex: r.storage.image.Index, UnappliedEntries: commit - r.applied,
 	}
 }

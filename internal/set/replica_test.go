@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"hash/fnv"
+	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -36,7 +36,7 @@ type list struct {
 	closed  bool
 	now     int64
 	space   Space
-	bent    uint64 // what makes the digest of this replica wrong
+	bent    uint64 // what makes the state of this replica wrong
 	coding  []byte
 	slices  int
 }
@@ -74,10 +74,14 @@ func (l *list) Due(int64)        {}
 func (l *list) Time() int64      { return 0 }
 func (l *list) SetSpace(s Space) { l.space = s }
 func (l *list) Digest() uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write(l.encode())
-	return h.Sum64() + l.bent
+	sum := l.bent
+	for i, e := range l.entries {
+		sum = (sum^maphash.String(hashSeed, e))*0x9E3779B97F4A7C15 + l.indexes[i]
+	}
+	return sum
 }
+
+var hashSeed = maphash.MakeSeed()
 
 func (l *list) encode() []byte {
 	var b []byte
@@ -96,7 +100,7 @@ func (l *list) TakeImage() ImageJob {
 }
 
 func (l *list) Restore(index uint64, image []byte, _ []reflog.File) error {
-	l.entries, l.indexes, l.index, l.coding = nil, nil, index, nil
+	l.entries, l.indexes, l.index, l.coding, l.bent = nil, nil, index, nil, 0
 	for len(image) > 0 {
 		at, k := binary.Uvarint(image)
 		image = image[k:]

@@ -22,6 +22,7 @@ type Report struct {
 
 	// In repair: what is lost.
 	Amnesia, Open, ImageLost bool
+	WrongState               bool   // nothing is lost, but the state is not that of most replicas
 	Lost                     uint64 // entries
 }
 
@@ -51,7 +52,7 @@ func (r *Replica) Report(now Now) Report {
 	slices.Sort(out.Voters)
 	out.Peers = r.peerReports(now)
 	if p := r.repair; p != nil {
-		out.Amnesia, out.Open, out.ImageLost = p.amnesia, p.open, p.reseed != 0
+		out.Amnesia, out.Open, out.ImageLost, out.WrongState = p.amnesia, p.open, p.reseed != 0 && !p.wrong, p.wrong
 		for _, h := range r.storage.log().Holes() {
 			out.Lost += h.Hi - h.Lo
 		}

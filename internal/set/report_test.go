@@ -30,8 +30,22 @@ func TestReport(t *testing.T) {
 	m := c.members[2]
 	r = m.r.Report(c.clock())
 	require.GreaterOrEqual(t, r.Lost, uint64(6)) // and what is in doubt with them
-	require.False(t, r.Amnesia || r.Open || r.ImageLost)
+	require.False(t, r.Amnesia || r.Open || r.ImageLost || r.WrongState)
 	for _, p := range r.Peers {
 		require.Empty(t, p.State, "no leader, no progress")
 	}
+}
+
+func TestReportOfAWrongState(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.fillUp(l, 10)
+	c.lose = func(_ cmq.NodeID, e Envelope) bool { return e.Ask != nil } // it cannot be given another
+	c.members[3].m.bent = 1
+	c.propose(l, "dead")
+	c.tick(100)
+	r := c.members[3].r.Report(c.clock())
+	require.True(t, r.WrongState)
+	require.False(t, r.Amnesia || r.Open || r.ImageLost)
+	require.Zero(t, r.Lost)
 }

@@ -132,7 +132,7 @@ func (w *world) maybeFinish() {
 			return
 		}
 	}
-	if !w.oracle.caughtUp() || !w.healed() {
+	if !w.oracle.caughtUp() || !w.healed() || w.lostWay() != "" {
 		w.after(50*time.Millisecond, w.maybeFinish)
 		return
 	}

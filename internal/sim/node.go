@@ -69,6 +69,7 @@ type replica struct {
 	care    line          // of jobs of class Maintenance
 	wakeAt  time.Duration // the wake-up that is planned, by the monotonic clock
 	wasWarm bool
+	stray   bool // it goes astray with one of the next entries
 }
 
 func newNode(w *world, id cmq.NodeID) *node {
@@ -400,7 +401,7 @@ type machine struct {
 
 // Apply implements set.Machine.
 func (m *machine) Apply(index, term uint64, data []byte) {
-	m.Machine.Apply(index, term, data)
+	m.Machine.Apply(index, term, m.p.bend(data))
 	m.p.node.w.oracle.applied(m.p, index, term, data)
 }
 

@@ -130,6 +130,9 @@ func (o *oracle) applied(p *replica, index, term uint64, data []byte) {
 
 // state compares the state after an index with the other replicas'.
 func (o *oracle) state(p *replica, index uint64) {
+	if p.astray() {
+		return
+	}
 	t := o.sets[p.set]
 	d := fmt.Sprint(p.m.Broker().Digest())
 	if old, ok := t.digests[index]; !ok {

@@ -28,6 +28,7 @@ func storageKinds() []fault {
 		{name: "descriptors", lo: 2 * s, hi: 8 * s, strike: (*fault).descriptors},
 		{name: "readonly", lo: 4 * s, hi: 12 * s, strike: (*fault).readOnly},
 		{name: "inodes", lo: 3 * s, hi: 9 * s, strike: (*fault).inodes},
+		{name: "astray", lo: 3 * s, hi: 9 * s, strike: (*fault).astray},
 	}
 	for i := range list {
 		list[i].group = storageGroup

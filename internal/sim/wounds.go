@@ -219,12 +219,15 @@ func (w *world) missing(n *node) string {
 			return fmt.Sprintf("set %d: %s", p.set, s)
 		}
 	}
-	return ""
+	return w.lostWay()
 }
 
 func (p *replica) missing() (what string) {
 	st := p.r.Status(p.node.now())
+	p.stray = p.stray && p.node.w.phase == loading // later there may be no entry for it any more
 	switch {
+	case p.stray:
+		return "it has yet to go astray"
 	case st.Repairing:
 		return "it is in repair"
 	case st.Fetching:

@@ -98,6 +98,7 @@ type Set struct {
 	Replicas    []Replica `json:"replicas"`                          // the others
 
 	Scrub       Scrub  `json:"scrub"`
+	WrongStates uint64 `json:"wrongStates"` // how often the state was not that of most replicas and was replaced, since the start
 	Mended      uint64 `json:"mended"`      // messages that could not be read here and came from another replica, since the start
 	Quarantined uint64 `json:"quarantined"` // messages deleted because no replica could give them, since the start
 	Refused     uint64 `json:"refused"`     // requests refused because too much was waiting, since the start
@@ -108,6 +109,7 @@ type Repair struct {
 	Vote  bool   `json:"vote"`  // term and vote are in doubt
 	End   bool   `json:"end"`   // the log may have lost its end
 	Image bool   `json:"image"` // no image can be read
+	State bool   `json:"state"` // the state is not that of most replicas
 	Lost  uint64 `json:"lost"`  // entries that cannot be read
 }
 
