@@ -58,10 +58,7 @@ func (f *Fake) Subscribe(_ context.Context, owner, topicName, name string, setti
 			return cmq.ErrSubscriptionLimit
 		}
 		s := &subscription{Subscription: cmq.Subscription{ID: cmq.SubscriptionID(f.lastID + 1), Topic: t.ID, Name: name, Owner: owner,
-			Protocol: *settings.Protocol, Endpoint: *settings.Endpoint, Strategy: cmq.ExponentialRetry, Format: cmq.FormatJSON, Created: f.Clock.Now()}}
-		if s.Protocol == cmq.ProtocolQueue {
-			s.Format = cmq.FormatSimplified
-		}
+			Strategy: cmq.ExponentialRetry, Format: settings.Protocol.DefaultFormat(), Created: f.Clock.Now()}}
 		if err := f.setSubscription(t, s, settings); err != nil {
 			return err
 		}
@@ -74,33 +71,16 @@ func (f *Fake) Subscribe(_ context.Context, owner, topicName, name string, setti
 }
 
 func (f *Fake) setSubscription(t *topic, s *subscription, c cmq.SubscriptionSettings) error {
-	changed := s.Subscription
-	put(&changed.Strategy, c.Strategy)
-	put(&changed.Format, c.Format)
-	put(&changed.Tags, c.Tags)
-	put(&changed.Keys, c.Keys)
-	p := &changed.Push
-	put(&p.Secret, c.Secret)
-	if c.Rate != nil {
-		p.Rate = int(*c.Rate)
-	}
-	if c.Concurrency != nil {
-		p.Concurrency = int(*c.Concurrency)
-	}
-	put(&p.Ordered, c.Ordered)
-	put(&p.Paused, c.Paused)
-	put(&p.CA, c.CA)
-	put(&p.Agent, c.Agent)
-	if c.DeadLetter != nil {
-		p.DeadLetter, p.DeadLetterName = 0, ""
-		if *c.DeadLetter != "" {
-			q, err := f.find(s.Owner, *c.DeadLetter)
-			if err != nil {
-				return cmq.ErrDeadLetterNotExist
-			}
-			p.DeadLetter, p.DeadLetterName = q.ID, q.Name
+	var dead cmq.QueueID
+	if c.DeadLetter != nil && *c.DeadLetter != "" {
+		q, err := f.find(s.Owner, *c.DeadLetter)
+		if err != nil {
+			return cmq.ErrDeadLetterNotExist
 		}
+		dead = q.ID
 	}
+	changed := s.Subscription
+	c.Apply(&changed, dead)
 	if t.Filter == cmq.FilterKeys && len(changed.Keys) == 0 {
 		return cmq.ErrBindingKey
 	}
@@ -126,10 +106,20 @@ func (f *Fake) ListSubscriptions(_ context.Context, owner, topicName, search str
 func (f *Fake) SubscriptionAttributes(_ context.Context, owner, topicName, name string) (copied *cmq.Subscription, messages int64, err error) {
 	err = f.onSubscription(access.GetSubscriptionAttributes, owner, topicName, name, func(_ *topic, s *subscription) error {
 		value := s.Subscription
+		value.Push.DeadLetterName = f.nameOf(s.Push.DeadLetter)
 		copied, messages = &value, s.waiting
 		return nil
 	})
 	return copied, messages, err
+}
+
+func (f *Fake) nameOf(id cmq.QueueID) string {
+	for _, q := range f.queues {
+		if q.ID == id {
+			return q.Name
+		}
+	}
+	return ""
 }
 
 // SetSubscriptionAttributes changes a subscription.

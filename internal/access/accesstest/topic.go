@@ -3,7 +3,6 @@ package accesstest
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/opencmq/cmq/internal/access"
 	"github.com/opencmq/cmq/internal/cmq"
@@ -59,27 +58,17 @@ func (f *Fake) CreateTopic(_ context.Context, owner, name string, s cmq.TopicSet
 	f.lastID++
 	t := &topic{Topic: cmq.Topic{ID: cmq.TopicID(f.lastID), Name: name, Owner: owner, Filter: cmq.FilterTags,
 		MaxMsgSize: 65536, MsgRetention: cmq.DefaultTopicRetention, Created: f.Clock.Now()}}
-	put(&t.Filter, s.Filter)
+	if s.Filter != nil {
+		t.Filter = *s.Filter
+	}
 	f.setTopic(t, s)
 	f.topics = append(f.topics, t)
 	return t.ID, nil
 }
 
 func (f *Fake) setTopic(t *topic, s cmq.TopicSettings) {
-	if s.MaxMsgSize != nil {
-		t.MaxMsgSize = int(*s.MaxMsgSize)
-	}
-	if s.MsgRetentionSeconds != nil {
-		t.MsgRetention = time.Duration(*s.MsgRetentionSeconds) * time.Second
-	}
-	put(&t.Trace, s.Trace)
+	s.Apply(&t.Topic)
 	t.Modified = f.Clock.Now()
-}
-
-func put[T any](to, from *T) {
-	if from != nil {
-		*to = *from
-	}
 }
 
 // ListTopics lists topics.

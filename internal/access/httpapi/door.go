@@ -25,6 +25,10 @@ type Config struct {
 	Clock   func() time.Time // time.Now; only for the window of time stamps
 	Logger  *slog.Logger     // slog.Default
 
+	// Endpoint refuses a URL that this server never delivers to, as far as the URL itself shows it; nil: any. What an agent
+	// delivers to is not asked about: it is in another network.
+	Endpoint func(url string) error
+
 	Hosts      []string      // further hosts clients may sign, see auth.Config.Aliases
 	Window     time.Duration // of time stamps, see auth.Config.Window; 0 is no default but means not checked
 	AppIDOwner string        // see auth.Config.AppIDOwner

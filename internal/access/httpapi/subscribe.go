@@ -20,6 +20,9 @@ func (c *call) subscribe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.checkTarget(protocol, endpoint, &settings); err != nil {
+		return err
+	}
 	settings.Protocol, settings.Endpoint = &protocol, &endpoint
 	id, err := c.topics().Subscribe(ctx, c.owner, topic, name, settings)
 	if err != nil {
@@ -65,6 +68,18 @@ func (c *call) target() (protocol cmq.Protocol, endpoint string, err error) {
 		return "", "", refusal
 	}
 	return protocol, string(to), nil
+}
+
+// checkTarget asks whether the server would deliver there.
+func (c *call) checkTarget(protocol cmq.Protocol, endpoint string, s *cmq.SubscriptionSettings) error {
+	allow := c.door.config.Endpoint
+	if allow == nil || protocol != cmq.ProtocolHTTP && protocol != cmq.ProtocolFunction || s.Agent != nil && *s.Agent != "" {
+		return nil
+	}
+	if allow(endpoint) != nil {
+		return cmq.ErrEndpoint // not why: that would tell about the server's network
+	}
+	return nil
 }
 
 // subscriptionSettings reads the attributes that Subscribe and SetSubscriptionAttributes have in common. Clients send

@@ -293,6 +293,27 @@ func TestTopicEdges(t *testing.T) {
 	r.ok("SetTopicAttributes", "topicName=t0")
 }
 
+// TestEndpointNotAllowed: the server says which URLs it never delivers to, and is asked about those it would deliver to
+// itself.
+func TestEndpointNotAllowed(t *testing.T) {
+	r := newRig(t, func(c *Config) {
+		c.Endpoint = func(url string) error {
+			if strings.Contains(url, "127.0.0.1") {
+				return errors.New("127.0.0.1:7670 is an address of this cluster")
+			}
+			return nil
+		}
+	})
+	r.ok("CreateTopic", "topicName=t")
+	for _, protocol := range []string{"http", "function"} {
+		r.want(r.do("Subscribe", subscribing("t", "protocol="+protocol, "endpoint=http://127.0.0.1:7670/")...), refusal("4000", "(10630)illegal endpoint"))
+		r.want(r.do("Subscribe", subscribing("t", "protocol="+protocol, "endpoint=http://127.0.0.1:7670/", "agent=")...), refusal("4000", "(10630)illegal endpoint"))
+		r.ok("Subscribe", subscribing("t", "subscriptionName=agent-"+protocol, "protocol="+protocol, "endpoint=http://127.0.0.1:7670/", "agent=east")...)
+		r.ok("Subscribe", subscribing("t", "subscriptionName=far-"+protocol, "protocol="+protocol, "endpoint=http://192.0.2.1/")...)
+	}
+	r.ok("Subscribe", subscribing("t", "protocol=mail", "endpoint=a@127.0.0.1")...)
+}
+
 // TestTopicFailures: limits, and what is the server's fault.
 func TestTopicFailures(t *testing.T) {
 	r := newRig(t)
