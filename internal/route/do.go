@@ -243,7 +243,7 @@ func (s *search) unasked() bool {
 //   - A Receive that was carried out unseen has hidden its messages until their locks end, as one whose reply
 //     the client did not get.
 //
-// A Send of a session is stored once, however often it is put. Any other, or a Prepare, would double messages, an
+// A Send of a session is stored once, however often it is put. Any other, a Prepare or a Publish would double messages, an
 // OpenSession fence off the session that the first attempt opened, a late Clear or Rewind undo what came after its answer, and a Meta
 // command may be refused because of itself.
 func repeatable(req *cmq.Request) bool {

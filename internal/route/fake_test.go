@@ -238,6 +238,9 @@ func (n *node) carryOut(ctx context.Context, set cmq.SetID, req *cmq.Request) (*
 		}
 		return &cmq.Reply{}, nil
 	}
+	if req.Kind == cmq.KindPublish {
+		return c.publish(set, req), nil
+	}
 	s := c.shards[req.Shard]
 	if s == nil {
 		return &cmq.Reply{Err: cmq.ErrQueueNotExist}, nil

@@ -156,3 +156,31 @@ func (c *cluster) alterSubscription(owner, topic, name string, change func(t *ta
 	c.change(func(t *table) { change(t, slices.Index(t.subs, old), &s) })
 	return of, &s, nil
 }
+
+// publish puts the messages into every shard of the topic that has no tags, or one of theirs.
+func (c *cluster) publish(set cmq.SetID, req *cmq.Request) *cmq.Reply {
+	reply := &cmq.Reply{Err: cmq.ErrNoSubscription}
+	for _, s := range c.shards {
+		if s.sub == nil || s.sub.Topic != req.Shard {
+			continue
+		}
+		wanted := func(tag string) bool { return slices.Contains(s.sub.Tags, tag) }
+		if len(s.sub.Tags) > 0 && !slices.ContainsFunc(req.Publication.Tags, wanted) {
+			if len(reply.IDs) == 0 {
+				reply.Err = cmq.ErrNoMatch
+			}
+			continue
+		}
+		reply.Err = nil
+		if reply.IDs == nil {
+			for range req.Bodies {
+				c.nextID++
+				reply.IDs = append(reply.IDs, cmq.NewMsgID(set, c.nextID, 0))
+			}
+		}
+		for i, body := range req.Bodies {
+			s.active = append(s.active, cmq.Message{ID: reply.IDs[i], Body: body})
+		}
+	}
+	return reply
+}
