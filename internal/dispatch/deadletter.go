@@ -1,10 +1,13 @@
 // Package dispatch carries out, on a set's leader, what the replicated state says must happen elsewhere: messages that
-// are due for their dead-letter queue are moved there.
+// are due for their dead-letter queue are moved there, and so are those that a topic's subscription has for its queue.
 //
 // What must happen is always visible in the state and found again from there: a notice may be lost or doubled when
 // leadership moves. The move is a copy and two commands: the dead-letter queue takes each message once, because it
 // remembers per source the next number it wants; only then does the source forget it. The copy carries along what the
 // message was in the source: consumers of the dead-letter queue are told.
+//
+// The shard of a subscription that delivers to a queue has everything on its dead list from the start, so that each
+// message arrives once. There it is a message as any other: nobody is told where it was before.
 //
 //	source                     dispatch                         dead-letter queue
 //	dead list, numbered ─────► read from number n ────────────► accept n, n+1, …; skip what it has
@@ -38,11 +41,12 @@ const (
 // Do carries out a request at the leader of a set, wherever that is.
 type Do func(ctx context.Context, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error)
 
-// Target says on which set the shard of a dead-letter queue lives that takes what comes from source; false if
-// the queue is not known.
+// Target says on which set the shard of a dead-letter queue lives that takes what comes from source; for queue 0, the
+// shard of the queue that the subscription delivers to whose shard source is. False: not now, because the queue is not
+// known or the subscription is paused.
 type Target func(ctx context.Context, queue cmq.QueueID, source cmq.ShardID) (cmq.SetID, cmq.ShardID, bool)
 
-// Mover moves dead messages to their dead-letter queues. Notices may come from any goroutine.
+// Mover moves messages from dead lists to their queues. Notices may come from any goroutine.
 type Mover struct {
 	do     Do
 	target Target
@@ -155,7 +159,7 @@ func (m *Mover) step(set cmq.SetID, shard cmq.ShardID) (more bool, err error) {
 	return true, err
 }
 
-var errNoTarget = errors.New("the dead-letter queue is not known")
+var errNoTarget = errors.New("the queue is not known, or nothing is to be delivered to it now")
 
 func transfer(from, to cmq.ShardID, dead *cmq.Reply) *cmq.Request {
 	req := &cmq.Request{Kind: cmq.KindTransfer, Shard: to, From: from, Base: dead.Base, Number: dead.Number}
@@ -167,7 +171,9 @@ func transfer(from, to cmq.ShardID, dead *cmq.Reply) *cmq.Request {
 		}
 		req.Bodies = append(req.Bodies, msg.Body)
 		req.IDs = append(req.IDs, msg.ID)
-		req.Sources = append(req.Sources, cmq.Source{Queue: from.Queue(), Enqueued: msg.Enqueued, DequeueCount: msg.DequeueCount})
+		if dead.Queue != 0 {
+			req.Sources = append(req.Sources, cmq.Source{Queue: from.Queue(), Enqueued: msg.Enqueued, DequeueCount: msg.DequeueCount})
+		}
 	}
 	return req
 }

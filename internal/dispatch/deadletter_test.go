@@ -22,6 +22,7 @@ const (
 // sets is both ends of the move, as small as can be: a dead list and a queue that takes each number once.
 type sets struct {
 	mu      sync.Mutex
+	outbox  bool     // of a subscription; otherwise dead letters of a queue
 	dead    []string // numbers from base on
 	base    uint64
 	arrived []string
@@ -54,6 +55,9 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 	switch req.Kind {
 	case cmq.KindDeadList:
 		r := &cmq.Reply{Queue: 22, Number: s.base, Base: s.base}
+		if s.outbox {
+			r.Queue = 0
+		}
 		for i := range min(len(s.dead), req.Max) {
 			number := s.base + uint64(i)
 			r.Messages = append(r.Messages, cmq.Message{ID: cmq.MsgID(number), Body: []byte(s.dead[i]), Enqueued: time.Unix(int64(number), 0), DequeueCount: int(number)})
@@ -64,7 +68,9 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 		for i, b := range req.Bodies {
 			if req.Number+uint64(i) == s.next {
 				s.arrived = append(s.arrived, string(b))
-				s.sources = append(s.sources, req.Sources[i])
+				if len(req.Sources) > 0 {
+					s.sources = append(s.sources, req.Sources[i])
+				}
 				s.next++
 			}
 		}
@@ -105,6 +111,18 @@ func TestMovesEverythingInOrder(t *testing.T) {
 		for i, from := range s.sources {
 			require.Equal(t, cmq.Source{Queue: source.Queue(), Enqueued: time.Unix(int64(5+i), 0), DequeueCount: 5 + i}, from)
 		}
+	})
+}
+
+func TestWhatWasPublishedDidNotDieAnywhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sets{outbox: true, dead: many(40)}
+		m := s.mover(always)
+		defer m.Close()
+		m.Notify(1, source)
+		synctest.Wait()
+		require.Equal(t, many(40), s.arrived)
+		require.Empty(t, s.sources)
 	})
 }
 

@@ -133,7 +133,7 @@ func (n *Node) start() (err error) {
 	if n.lock, err = datadir.Claim(n.fs, n.opt.DataDir, datadir.Identity{Cluster: n.opt.Cluster, Node: n.opt.ID}); err != nil {
 		return err
 	}
-	n.mover = dispatch.NewMover(n.do, n.deadLetterTarget, n.log)
+	n.mover = dispatch.NewMover(n.do, n.target, n.log)
 	n.meta = controller.NewMeta(controller.MetaConfig{Board: n.board, Do: n.do, Replica: n.replicaOf(cmq.ControllerSet)})
 	n.router = n.newRouter()
 	if err := n.openSets(); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/controller"
+	"github.com/opencmq/cmq/internal/core/meta"
 	"github.com/opencmq/cmq/internal/route"
 )
 
@@ -50,20 +51,34 @@ func (n *Node) leader(id cmq.SetID) cmq.NodeID {
 	return 0
 }
 
-// deadLetterTarget says which shard of a dead-letter queue takes what comes from source: always the same one, because
-// it remembers how far the source's messages have arrived.
-func (n *Node) deadLetterTarget(ctx context.Context, queue cmq.QueueID, source cmq.ShardID) (cmq.SetID, cmq.ShardID, bool) {
-	q := n.meta.Table().QueueByID(queue)
+// target says which shard takes what comes from the dead list of source (see dispatch.Target): always the same one of a
+// queue, because it remembers how far the source's messages have arrived.
+func (n *Node) target(ctx context.Context, queue cmq.QueueID, source cmq.ShardID) (cmq.SetID, cmq.ShardID, bool) {
+	q, paused := takes(n.meta.Table(), queue, source)
+	if q == nil && !paused && n.meta.Sync(ctx) == nil {
+		q, _ = takes(n.meta.Table(), queue, source)
+	}
 	if q == nil {
-		if n.meta.Sync(ctx) != nil {
-			return 0, 0, false
-		}
-		if q = n.meta.Table().QueueByID(queue); q == nil {
-			return 0, 0, false
-		}
+		return 0, 0, false
 	}
 	s := q.Shards[0]
 	return s.Set, s.ID, true
+}
+
+// takes finds the queue with the number, or, if that is 0, the one that the subscription delivers to. Its name is looked up
+// each time: it may be made after the subscription, or anew.
+func takes(table *meta.Table, queue cmq.QueueID, source cmq.ShardID) (q *cmq.Queue, paused bool) {
+	if queue != 0 {
+		return table.QueueByID(queue), false
+	}
+	switch sub := table.SubscriptionByShard(source); {
+	case sub == nil:
+		return nil, false
+	case sub.Push.Paused:
+		return nil, true
+	default:
+		return table.Queue(sub.Owner, sub.Endpoint), false
+	}
 }
 
 // self is this node with the addresses it advertises now.
