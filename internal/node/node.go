@@ -145,6 +145,7 @@ func (n *Node) start() (err error) {
 	n.wg.Go(n.balance)
 	n.wg.Go(n.watchSpace)
 	n.wg.Go(n.returnMemory)
+	boundGarbage(n.ctx, mostGarbage)
 	n.wg.Go(n.register)
 	n.wg.Go(n.followPeers)
 	if !n.replicaOf(cmq.ControllerSet) {
