@@ -83,6 +83,7 @@ var mayImport = map[string][]string{
 
 	"examples/internal/demo": {"client"},
 	"examples/images":        {"client", "examples/internal/demo"},
+	"examples/orders":        {"client", "examples/internal/demo"},
 	"examples/redpacket":     {"client", "examples/internal/demo"},
 
 	"test/compat": {},

@@ -76,7 +76,12 @@ func (d *Demo) MakeQueue(ctx context.Context, name string, s client.Settings) (*
 	if _, err := d.CreateQueue(ctx, name, s); err != nil {
 		return nil, err
 	}
-	d.cleanup = append(d.cleanup, func(ctx context.Context) error { return d.DeleteQueue(ctx, name) })
+	d.cleanup = append(d.cleanup, func(ctx context.Context) error {
+		if err := d.DeleteQueue(ctx, name); !errors.Is(err, client.ErrQueueNotExist) {
+			return err
+		}
+		return nil // the scenario has deleted it
+	})
 	return d.Queue(name), nil
 }
 
