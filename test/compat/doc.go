@@ -7,7 +7,7 @@
 //     description of what they do;
 //   - the TCP protocol with the habits of the official Java client: it asks for a route, logs in when it must, has many
 //     polls open on one connection, repeats what was not answered;
-//   - and every documented error of the queue API that can be provoked from outside.
+//   - and every documented error of the API that can be provoked from outside.
 //
 // It holds only tests. They build the binary themselves; the first needs node and npm.
 package compat

@@ -17,7 +17,15 @@ type sdkRequest struct {
 	MsgBodies     []*string `name:"msgBody"`
 	ReceiptHandle *string   `name:"receiptHandle"`
 	NumOfMsg      *uint64   `name:"numOfMsg"`
+	PollingWait   *uint64   `name:"pollingWaitSeconds"`
 	RewindSeconds *int64    `name:"rewindSeconds"`
+
+	TopicName        *string   `name:"topicName"`
+	SubscriptionName *string   `name:"subscriptionName"`
+	Protocol         *string   `name:"protocol"`
+	Endpoint         *string   `name:"endpoint"`
+	FilterTags       []*string `name:"filterTag"`
+	MsgTags          []*string `name:"msgTag"`
 }
 
 type sdkResponse struct {
@@ -61,6 +69,17 @@ func TestTencentGoSDK(t *testing.T) {
 			if batch := send("BatchReceiveMessage", sdkRequest{NumOfMsg: &number}); len(batch.MsgInfoList) != 2 || batch.MsgInfoList[0].Body != body || batch.MsgInfoList[1].Body != name {
 				t.Errorf("batch: %+v", batch)
 			}
+
+			protocol, tag := "queue", "a, b"
+			send("CreateTopic", sdkRequest{TopicName: &name})
+			send("Subscribe", sdkRequest{TopicName: &name, SubscriptionName: &name, Protocol: &protocol, Endpoint: &name, FilterTags: []*string{&name, &tag}})
+			id = send("PublishMessage", sdkRequest{TopicName: &name, MsgBody: &body, MsgTags: []*string{&tag}}).MsgID
+			got = send("ReceiveMessage", sdkRequest{PollingWait: &number})
+			if got.Body != body || got.MsgID != id || id == "" {
+				t.Errorf("published %q as %s, received %+v", body, id, got)
+			}
+			send("Unsubscribe", sdkRequest{TopicName: &name, SubscriptionName: &name})
+			send("DeleteTopic", sdkRequest{TopicName: &name})
 			send("DeleteQueue", sdkRequest{})
 		})
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestNodeSDK runs the published package cmq-sdk with all its calls for queues. It is installed as the lock file
+// TestNodeSDK runs the published package cmq-sdk with all its calls. It is installed as the lock file
 // says, into npm/node_modules, which git does not see.
 func TestNodeSDK(t *testing.T) {
 	install := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
@@ -15,11 +15,13 @@ func TestNodeSDK(t *testing.T) {
 		t.Fatalf("this test needs node and npm: npm ci: %v\n%s", err, output)
 	}
 	onBoth(t, func(t *testing.T, addresses []string) {
-		node := exec.Command("node", "queue.js")
-		node.Dir = "npm"
-		node.Env = append(os.Environ(), "CMQ_ADDRESS="+addresses[len(addresses)-1], "CMQ_SECRET_ID="+secretID, "CMQ_SECRET_KEY="+secretKey)
-		if output, err := node.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, output)
+		for _, program := range []string{"queue.js", "topic.js"} {
+			node := exec.Command("node", program)
+			node.Dir = "npm"
+			node.Env = append(os.Environ(), "CMQ_ADDRESS="+addresses[len(addresses)-1], "CMQ_SECRET_ID="+secretID, "CMQ_SECRET_KEY="+secretKey)
+			if output, err := node.CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v\n%s", program, err, output)
+			}
 		}
 	})
 }

@@ -79,6 +79,18 @@ type answer struct {
 		QueueID   string `json:"queueId"`
 		QueueName string `json:"queueName"`
 	} `json:"queueList"`
+	TopicID   string `json:"topicId"`
+	TopicList []struct {
+		TopicID   string `json:"topicId"`
+		TopicName string `json:"topicName"`
+	} `json:"topicList"`
+	SubscriptionID   string `json:"subscriptionId"`
+	SubscriptionList []struct {
+		ID       string `json:"subscriptionId"`
+		Name     string `json:"subscriptionName"`
+		Protocol string `json:"protocol"`
+		Endpoint string `json:"endpoint"`
+	} `json:"subscriptionList"`
 	MsgID   string `json:"msgId"`
 	MsgList []struct {
 		MsgID string `json:"msgId"`

@@ -29,7 +29,7 @@ func route(t *testing.T, c *client, queue string) []string {
 func TestWire(t *testing.T) {
 	onBoth(t, func(t *testing.T, addresses []string) {
 		for name, test := range map[string]func(t *testing.T, c *client, doors []string, q string){
-			"life": wireLife, "repeats": wireRepeats, "subscription": wireSubscription, "times": wireTimes, "gone": wireGone, "wrong": wireWrong, "transactions": wireTransactions, "source": wireDeadLetter,
+			"life": wireLife, "repeats": wireRepeats, "subscription": wireSubscription, "times": wireTimes, "gone": wireGone, "wrong": wireWrong, "transactions": wireTransactions, "source": wireDeadLetter, "publishes": wirePublishes,
 		} {
 			t.Run(name, func(t *testing.T) {
 				c := newClient(t, shapes()[0], addresses)
@@ -93,7 +93,6 @@ func wireLife(t *testing.T, c *client, doors []string, q string) {
 		w.send("none", "x").is(t, 10100, "queue is not existed, or deleted")
 		w.send(q, "").is(t, 10120, "message body can't be empty")
 		w.send(q, string(make([]byte, 65537))).is(t, 10230, "exceed maximum message size")
-		w.call(wirePublish, 208, protobuf(1, "jt", 2, "x")).is(t, 10600, "topic is not existed, or deleted")
 		w.call(wireSend, 200, protobuf(1, q, 2, "x", 4, 1, 5, 5000)).is(t, 10790, "transaction message is not supported")
 		w.call(wireHeartbeat, 0, nil).is(t, 0, "")
 	}

@@ -58,7 +58,7 @@ type pulled struct {
 const (
 	wireAuth, wireSend, wireBatchSend, wireReceive, wireBatchReceive = 1020, 1021, 1022, 1023, 1024
 	wireDelete, wireBatchDelete, wirePublish, wireHeartbeat          = 1025, 1026, 1027, 1040
-	wireConfirm, wireQuery                                           = 1041, 1042
+	wireBatchPublish, wireConfirm, wireQuery                         = 1028, 1041, 1042
 )
 
 func dialWire(t testing.TB, address string) *wire {
