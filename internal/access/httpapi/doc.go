@@ -1,5 +1,5 @@
 // Package httpapi is the HTTP door: CMQ's API 2.0 as its published clients speak it. It parses a request,
-// verifies its signature, calls the Backend and renders the answer; it decides nothing about queues.
+// verifies its signature, calls the Backend and renders the answer; it decides nothing about queues and topics.
 //
 // A Door is a plain http.Handler: it accepts every path, exactly as sent. Answers always have the status 200
 // and a JSON body; whether the call worked is in its field "code".
