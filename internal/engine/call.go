@@ -36,7 +36,7 @@ func (r *Result) Unread() bool { return len(r.at) > 0 }
 // Call is one request on its way through the engine.
 type Call struct {
 	req    *cmq.Request
-	done   func(*Result, error)
+	done   taker       // nil: nobody waits, or it has the outcome
 	until  int64       // cluster time until which a receive may wait; 0: not at all
 	op     int         // place among the operations of its entry
 	size   int         // bytes it will take in an entry, about
@@ -49,11 +49,19 @@ type Call struct {
 	asked  bool // it has been through the log, or past it, and only its answer is missing
 }
 
+// taker takes the outcome of a call, once.
+type taker interface{ answered(*Result, error) }
+
+// takerFunc is a function as taker.
+type takerFunc func(*Result, error)
+
+func (f takerFunc) answered(r *Result, err error) { f(r, err) }
+
 func (c *Call) finish(r *Result, err error) {
 	if c.done != nil {
 		done := c.done
 		c.done = nil
-		done(r, err)
+		done.answered(r, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +130,7 @@ func (r *rig) rest() {
 func (r *rig) cut() []byte {
 	data := r.m.Cut(r.now, 512<<10)
 	if data != nil {
+		data = slices.Clone(data)
 		r.held = append(r.held, data)
 	}
 	return data

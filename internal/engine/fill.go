@@ -234,14 +234,14 @@ func (m *Machine) quarantine(r *Result, t *trouble) bool {
 		req.Handles = []cmq.Handle{r.Reply.Messages[t.i].Handle}
 	}
 	id := m.id(t.ref)
-	m.enqueue(&Call{req: req, size: sizeOf(req), done: func(res *Result, err error) {
+	m.enqueue(&Call{req: req, size: sizeOf(req), done: takerFunc(func(res *Result, err error) {
 		if err != nil || len(res.Reply.Errors) > 0 && res.Reply.Errors[0] != nil {
 			return // not this time; whoever receives it next finds the same
 		}
 		m.stats.Quarantined.Add(1)
 		m.cfg.Logger.Error("a message is damaged on every replica and was deleted",
 			"set", m.cfg.Set, "queue", r.shard.Queue(), "shard", r.shard, "msg_id", id, "index", t.ref.Index, "slot", t.ref.Slot, "err", t.err)
-	}})
+	})})
 	return true
 }
 

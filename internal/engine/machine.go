@@ -71,6 +71,7 @@ type Machine struct {
 	term    uint64
 	now     int64 // cluster time of the newest input on the leader
 	builder *command.Builder
+	entry   []byte // what Cut gave last
 	number  uint64 // of the newest entry cut
 	queue   []*Call
 	queued  int // bytes in queue
@@ -175,12 +176,15 @@ func (m *Machine) Due(now int64) {
 	m.alarms.due(m.now)
 }
 
+// keptEntry is the largest buffer of an entry that is kept for the next: that of any but a very large message.
+const keptEntry = 1 << 20
+
 // Cut implements set.Machine.
 func (m *Machine) Cut(now int64, limit int) []byte {
 	m.now = max(m.now, now)
 	m.number++
 	m.builder.Reset(uint64(m.cfg.Node), m.number)
-	var calls []*Call
+	calls := make([]*Call, 0, len(m.queue))
 	n := 0
 	for ; n < len(m.queue); n++ {
 		c := m.queue[n]
@@ -201,7 +205,11 @@ func (m *Machine) Cut(now int64, limit int) []byte {
 		return nil
 	}
 	m.pending = append(m.pending, cut{number: m.number, term: m.term, calls: calls})
-	return m.builder.Finish(m.now)
+	if cap(m.entry) > keptEntry {
+		m.entry = nil
+	}
+	m.entry = m.builder.Append(m.entry[:0], m.now)
+	return m.entry
 }
 
 // add puts the call's operation into the entry, behind the housekeeping its shard needs first. It reports whether the

@@ -98,11 +98,22 @@ func (m *Machine) completePublish(c *Call, index uint64, r *broker.Result) {
 
 // stored answers with the ids of messages that were stored.
 func (m *Machine) stored(c *Call, index uint64, r *broker.Result) {
-	ids := make([]cmq.MsgID, r.N)
+	res := new(oneID)
+	ids := res.id[:]
+	if r.N > 1 {
+		ids = make([]cmq.MsgID, r.N)
+	}
 	for i := range ids {
 		ids[i] = cmq.NewMsgID(m.cfg.Set, index, r.FirstSlot+uint16(i))
 	}
-	c.finish(&Result{Reply: cmq.Reply{IDs: ids}}, nil)
+	res.Reply.IDs = ids[:r.N]
+	c.finish(&res.Result, nil)
+}
+
+// oneID is a result with room for the one id that most sends have.
+type oneID struct {
+	Result
+	id [1]cmq.MsgID
 }
 
 func (m *Machine) completeReceive(c *Call, r *broker.Result) {

@@ -1,13 +1,16 @@
 package engine
 
-import "github.com/opencmq/cmq/internal/cmq"
+import (
+	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/set"
+)
 
 // Loop is the goroutine that drives the machine's replica.
 type Loop interface {
 	// Exec runs call on the loop with the cluster time; false if the loop has ended.
-	Exec(call func(now int64)) bool
+	Exec(call set.Timed) bool
 	// ExecForNextEntry may put off a call that can have no effect before the next entry is cut.
-	ExecForNextEntry(call func(now int64)) bool
+	ExecForNextEntry(call set.Timed) bool
 }
 
 // Service is a machine as callers on other goroutines see it.
@@ -32,7 +35,7 @@ func (s *Service) Start(req *cmq.Request, done func(*cmq.Reply, error)) cmq.Pend
 	case cmq.KindSend, cmq.KindPrepare, cmq.KindPublish, cmq.KindDelete, cmq.KindRelock:
 		exec = s.Loop.ExecForNextEntry
 	}
-	if !exec(t.submit) {
+	if !exec(t) {
 		t.finish(nil, cmq.ErrStopping)
 	}
 	return t

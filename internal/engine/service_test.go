@@ -9,13 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/set"
 )
 
 // bench is a rig under a Service. Calls wait until turn, as they wait for a real loop; readers run in between.
 type bench struct {
 	*rig
 	s     *Service
-	calls []func(now int64)
+	calls []set.Timed
 	ended bool
 }
 
@@ -26,21 +27,21 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-func (b *bench) Exec(call func(now int64)) bool {
+func (b *bench) Exec(call set.Timed) bool {
 	if !b.ended {
 		b.calls = append(b.calls, call)
 	}
 	return !b.ended
 }
 
-func (b *bench) ExecForNextEntry(call func(now int64)) bool { return b.Exec(call) }
+func (b *bench) ExecForNextEntry(call set.Timed) bool { return b.Exec(call) }
 
 // take runs the calls that wait, but no entry.
 func (b *bench) take() {
 	for len(b.calls) > 0 {
 		call := b.calls[0]
 		b.calls = b.calls[1:]
-		call(b.now)
+		call.Run(b.now)
 	}
 }
 
@@ -208,5 +209,5 @@ func TestReadersPileUp(t *testing.T) {
 // slowLoop does something whenever it is called.
 type slowLoop struct{ call func() }
 
-func (l *slowLoop) Exec(func(now int64)) bool             { l.call(); return true }
-func (l *slowLoop) ExecForNextEntry(func(now int64)) bool { l.call(); return true }
+func (l *slowLoop) Exec(set.Timed) bool             { l.call(); return true }
+func (l *slowLoop) ExecForNextEntry(set.Timed) bool { l.call(); return true }

@@ -15,20 +15,31 @@ const kindSweep cmq.Kind = 255
 // Submit takes a request on the leader. done is called exactly once, on the loop, possibly before Submit returns. now is
 // cluster time in milliseconds.
 func (m *Machine) Submit(now int64, req *cmq.Request, done func(*Result, error)) *Call {
-	c := &Call{req: req, done: done, size: sizeOf(req)}
+	c := new(Call)
+	if done == nil {
+		m.submit(now, c, req, nil)
+	} else {
+		m.submit(now, c, req, takerFunc(done))
+	}
+	return c
+}
+
+// submit is Submit with a call, still empty, of the caller's.
+func (m *Machine) submit(now int64, c *Call, req *cmq.Request, done taker) {
+	c.req, c.done, c.size = req, done, sizeOf(req)
 	if !m.leading {
 		c.finish(nil, &cmq.NotLeaderError{Set: m.cfg.Set})
-		return c
+		return
 	}
 	m.now = max(m.now, now)
 	if m.queued > maxQueued {
 		m.stats.Busy.Add(1)
 		c.finish(nil, cmq.ErrBusy)
-		return c
+		return
 	}
 	if m.refuses(req.Kind) {
 		m.refuseFull(c)
-		return c
+		return
 	}
 	switch req.Kind {
 	case cmq.KindReceive:
@@ -53,7 +64,6 @@ func (m *Machine) Submit(now int64, req *cmq.Request, done func(*Result, error))
 	default:
 		c.refuse(cmq.ErrParameters)
 	}
-	return c
 }
 
 // Cancel says that nobody waits for the call any more. A parked poll ends with an empty result; a call that is on

@@ -6,16 +6,17 @@ import (
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/set"
 )
 
 // task is a request on its way through a Service.
 //
-//	Start ──► submit ──► (an entry) ──► answered ──┬──────────────────────► finish
-//	            ▲                                  └─► a reader: fill ──┬──► finish
-//	            │  nothing was left to read                             └─► mend ──► finish
-//	            └───────────────────────────────────────────────────────────┘
+//	Start ──► Run ──► (an entry) ──► answered ──┬──────────────────────► finish
+//	           ▲                                └─► a reader: fill ──┬──► finish
+//	           │  nothing was left to read                           └─► mend ──► finish
+//	           └─────────────────────────────────────────────────────────┘
 //
-// submit, answered and mend run on the loop. Whoever sets settled gives the answer; messages that come later are
+// Run, answered and mend run on the loop. Whoever sets settled gives the answer; messages that come later are
 // released.
 type task struct {
 	s       *Service
@@ -24,6 +25,7 @@ type task struct {
 	settled atomic.Bool
 
 	call  *Call // the newest; belongs to the loop
+	first Call  // room for the first one
 	until int64 // cluster time until which a receive waits
 	tries int
 }
@@ -31,12 +33,17 @@ type task struct {
 // maxEmpty is how often a receive is tried again whose messages had all gone, by the time they were read.
 const maxEmpty = 16
 
-func (t *task) submit(now int64) {
+// Run implements set.Timed: it hands the request to the machine.
+func (t *task) Run(now int64) {
 	if t.settled.Load() {
 		return
 	}
 	t.tries++
-	t.call = t.s.Machine.Submit(now, t.remaining(now), t.answered)
+	t.call = &t.first
+	if t.tries > 1 {
+		t.call = new(Call)
+	}
+	t.s.Machine.submit(now, t.call, t.remaining(now), t)
 }
 
 // remaining is the request with what is left of its wait.
@@ -53,6 +60,7 @@ func (t *task) remaining(now int64) *cmq.Request {
 	return &left
 }
 
+// answered implements taker.
 func (t *task) answered(r *Result, err error) {
 	switch {
 	case err != nil:
@@ -77,7 +85,7 @@ func (t *task) fill(r *Result) {
 	switch {
 	case whole:
 		t.complete(r)
-	case !t.s.Loop.Exec(func(int64) { t.s.Machine.Mend(r, func(err error) { t.mended(r, err) }) }):
+	case !t.s.Loop.Exec(set.TimedFunc(func(int64) { t.s.Machine.Mend(r, func(err error) { t.mended(r, err) }) })):
 		t.finish(nil, cmq.ErrStopping)
 	}
 }
@@ -93,7 +101,7 @@ func (t *task) mended(r *Result, err error) {
 // complete gives the answer, or tries again if none of the messages was left to read.
 func (t *task) complete(r *Result) {
 	if t.req.Kind == cmq.KindReceive && len(r.Reply.Messages) == 0 && t.tries < maxEmpty {
-		if !t.s.Loop.Exec(t.submit) {
+		if !t.s.Loop.Exec(t) {
 			t.finish(nil, cmq.ErrStopping)
 		}
 		return
@@ -115,11 +123,11 @@ func (t *task) Cancel() {
 		return
 	}
 	if t.req.Kind == cmq.KindReceive || t.req.Kind == cmq.KindQueries {
-		t.s.Loop.Exec(func(int64) {
+		t.s.Loop.Exec(set.TimedFunc(func(int64) {
 			if t.call != nil {
 				t.s.Machine.Cancel(t.call)
 			}
-		})
+		}))
 	}
 	t.done(nil, context.Canceled)
 }
@@ -142,5 +150,5 @@ func (t *task) undo(handles []cmq.Handle) {
 		return
 	}
 	undo := &cmq.Request{Kind: cmq.KindRelease, Shard: t.req.Shard, Handles: handles}
-	t.s.Loop.Exec(func(now int64) { t.s.Machine.Submit(now, undo, nil) })
+	t.s.Loop.Exec(set.TimedFunc(func(now int64) { t.s.Machine.Submit(now, undo, nil) }))
 }

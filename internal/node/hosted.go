@@ -86,14 +86,10 @@ func (n *Node) setDir(id cmq.SetID) string {
 }
 
 // Exec implements engine.Loop.
-func (h *hosted) Exec(call func(now int64)) bool {
-	return h.host.Exec(func(now set.Now) { call(h.replica.Time(now)) })
-}
+func (h *hosted) Exec(call set.Timed) bool { return h.host.ExecTimed(call) }
 
 // ExecForNextEntry implements engine.Loop.
-func (h *hosted) ExecForNextEntry(call func(now int64)) bool {
-	return h.host.ExecForNextEntry(func(now set.Now) { call(h.replica.Time(now)) })
-}
+func (h *hosted) ExecForNextEntry(call set.Timed) bool { return h.host.ExecForNextEntry(call) }
 
 // scrubRate is the rate for set.Config, where 0 is the default and a negative one none.
 func (n *Node) scrubRate() int {
@@ -140,6 +136,9 @@ func (n *Node) Start(id cmq.SetID, req *cmq.Request, done func(*cmq.Reply, error
 
 // hinted adds to the refusal of a replica that does not lead who does, if that is known.
 func (n *Node) hinted(h *hosted, err error) error {
+	if err == nil {
+		return nil // nearly always, and the look below costs memory
+	}
 	var nl *cmq.NotLeaderError
 	if errors.As(err, &nl) && nl.Leader == 0 {
 		if leader := h.host.Status().Leader; leader != n.opt.ID {

@@ -34,8 +34,9 @@ type Host struct {
 
 	mu     sync.Mutex
 	inbox  []input
-	peers  int  // messages of peers in inbox
-	flying bool // an entry of ours is on its way: the loop will turn without being told
+	spare  []input // empty; becomes the inbox when that is taken
+	peers  int     // messages of peers in inbox
+	flying bool    // an entry of ours is on its way: the loop will turn without being told
 	closed bool
 	wake   chan struct{}
 
@@ -51,10 +52,24 @@ type Host struct {
 
 // input is one thing the loop has to work on.
 type input struct {
-	from cmq.NodeID
-	msg  Message
-	call func(now Now)
+	from  cmq.NodeID
+	msg   Message
+	call  func(now Now)
+	timed Timed
 }
+
+// Timed is a call that wants to know the cluster time, in milliseconds. It is an interface so that a request can be the call
+// itself: there is one for each request, and a function would have to be made for it.
+type Timed interface{ Run(now int64) }
+
+// TimedFunc is a function as Timed.
+type TimedFunc func(now int64)
+
+// Run calls the function.
+func (f TimedFunc) Run(now int64) { f(now) }
+
+// keptInbox is the longest inbox whose memory is kept: a turn has about as many inputs as one entry has operations.
+const keptInbox = 4096
 
 // NewHost starts the goroutines. The Replica belongs to the Host from now on.
 func NewHost(r *Replica, cfg HostConfig) *Host {
@@ -99,19 +114,22 @@ func (h *Host) Deliver(from cmq.NodeID, m Message) {
 }
 
 // Exec runs call on the loop. It reports false, and does not run it, when the host is stopping.
-func (h *Host) Exec(call func(now Now)) bool { return h.enqueue(call, true) }
+func (h *Host) Exec(call func(now Now)) bool { return h.enqueue(input{call: call}, true) }
 
-// ExecForNextEntry is Exec for a call that can have no effect before the next entry is cut: while one is on its way the
+// ExecTimed is Exec.
+func (h *Host) ExecTimed(call Timed) bool { return h.enqueue(input{timed: call}, true) }
+
+// ExecForNextEntry is ExecTimed for a call that can have no effect before the next entry is cut: while one is on its way the
 // loop is not woken for it, so that all requests of that time cost one turn.
-func (h *Host) ExecForNextEntry(call func(now Now)) bool { return h.enqueue(call, false) }
+func (h *Host) ExecForNextEntry(call Timed) bool { return h.enqueue(input{timed: call}, false) }
 
-func (h *Host) enqueue(call func(now Now), wake bool) bool {
+func (h *Host) enqueue(in input, wake bool) bool {
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
 		return false
 	}
-	h.inbox = append(h.inbox, input{call: call})
+	h.inbox = append(h.inbox, in)
 	wake = wake || !h.flying
 	h.mu.Unlock()
 	if wake {
@@ -216,15 +234,33 @@ func (h *Host) loop(ctx context.Context) {
 func (h *Host) drain(now Now) {
 	h.mu.Lock()
 	inputs := h.inbox
-	h.inbox, h.peers = nil, 0
+	h.inbox, h.spare, h.peers = h.spare, nil, 0
 	h.mu.Unlock()
 	for i := range inputs {
-		if in := &inputs[i]; in.call != nil {
-			in.call(now)
-		} else {
+		if in := &inputs[i]; !in.run(h.r, now) {
 			h.r.Step(now, in.from, in.msg)
 		}
 	}
+	if cap(inputs) > keptInbox {
+		return
+	}
+	clear(inputs)
+	h.mu.Lock()
+	h.spare = inputs[:0]
+	h.mu.Unlock()
+}
+
+// run makes the call, if the input is one.
+func (in *input) run(r *Replica, now Now) bool {
+	switch {
+	case in.call != nil:
+		in.call(now)
+	case in.timed != nil:
+		in.timed.Run(r.Time(now))
+	default:
+		return false
+	}
+	return true
 }
 
 // close refuses further inputs and ends those the machine still holds.
@@ -236,9 +272,7 @@ func (h *Host) close() {
 	h.mu.Unlock()
 	now := h.now()
 	for i := range inputs {
-		if inputs[i].call != nil {
-			inputs[i].call(now)
-		}
+		inputs[i].run(h.r, now) // messages of peers are of no use any more
 	}
 	h.r.Close()
 }

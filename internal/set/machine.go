@@ -21,7 +21,8 @@ type Machine interface {
 
 	// Waiting is about how many bytes Cut would return; 0 means that there is nothing to cut.
 	Waiting() int
-	// Cut returns the next entry, at most about limit bytes, or nil. now is cluster time.
+	// Cut returns the next entry, at most about limit bytes, or nil. now is cluster time. The entry is good until the next
+	// Cut: raft makes a copy of what is proposed.
 	Cut(now int64, limit int) []byte
 	// Wake is the cluster time at which Waiting may change by the mere passing of time, 0 for never.
 	Wake() int64

@@ -3,6 +3,7 @@ package command
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 
 	"github.com/opencmq/cmq/internal/cmq"
 )
@@ -88,8 +89,11 @@ func (b *Builder) Add(op Op) (first uint16) {
 
 // Finish writes the batch, stamped with the cluster time in Unix milliseconds. The bytes are new and belong
 // to the caller; the builder can be Reset.
-func (b *Builder) Finish(time int64) []byte {
-	d := make([]byte, headerSize, b.Size())
+func (b *Builder) Finish(time int64) []byte { return b.Append(nil, time) }
+
+// Append is Finish into dst, which must be empty: its memory is used if that suffices.
+func (b *Builder) Append(dst []byte, time int64) []byte {
+	d := slices.Grow(dst, b.Size())[:headerSize]
 	d = append(d, b.ops...)
 	offset := uint32(0)
 	for i := range b.bodies {
