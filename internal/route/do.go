@@ -55,13 +55,14 @@ type outcome struct {
 }
 
 func (r *Router) search(set cmq.SetID, req *cmq.Request) *search {
-	s := new(search)
-	s.begin(r, set, req)
+	s := &search{req: *req}
+	s.begin(r, set)
 	return s
 }
 
-func (s *search) begin(r *Router, set cmq.SetID, req *cmq.Request) {
-	s.r, s.set, s.req, s.began = r, set, *req, time.Now()
+// begin makes a search of one that has only its request.
+func (s *search) begin(r *Router, set cmq.SetID) {
+	s.r, s.set, s.began = r, set, time.Now()
 	s.asked = s.few[:0]
 }
 
@@ -123,7 +124,7 @@ func (s *search) next() cmq.NodeID {
 // start puts the request to the chosen node.
 func (s *search) start(a *attempt, done func(*cmq.Reply, error)) cmq.Pending {
 	a.r, a.set, a.node, a.req, a.done = s.r, s.set, s.node, &s.req, done
-	if waits(&s.req) {
+	if again := s.rounds > 0 || len(s.asked) > 1; again && waits(&s.req) {
 		left := s.req
 		left.Wait = max(0, s.req.Wait-time.Since(s.began))
 		a.req = &left

@@ -7,13 +7,14 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-// flight is what started requests have in common.
+// flight is what started requests have in common. It is large, and there is one for each request of a door with many on one
+// connection: what is in it is there once.
 type flight struct {
 	r           *Router
 	owner, name string
 	call        call
 
-	first   search
+	first   search // its request is what is asked for
 	attempt attempt
 	opening opening
 
@@ -31,10 +32,10 @@ type call interface {
 	canceled()
 }
 
-// try makes the first attempt.
-func (f *flight) try(q *cmq.Queue, shards []cmq.Shard, req *cmq.Request) cmq.Pending {
-	req.Shard = shards[0].ID
-	f.first.begin(f.r, shards[0].Set, req)
+// try makes the first attempt, at the first of the shards.
+func (f *flight) try(q *cmq.Queue, shards []cmq.Shard) cmq.Pending {
+	f.first.req.Shard = shards[0].ID
+	f.first.begin(f.r, shards[0].Set)
 	f.opening = opening{queue: q, shards: shards, first: &f.first}
 	if f.first.next() == 0 {
 		return f.await(nil)

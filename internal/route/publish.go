@@ -65,25 +65,25 @@ func unpublishable(t *cmq.Topic, req *cmq.Request) error {
 
 // StartPublish is Publish without waiting, see cmq.Pending.
 func (r *Router) StartPublish(owner, topic string, bodies [][]byte, publication cmq.Publication, done func([]cmq.MsgID, error)) cmq.Pending {
-	req := cmq.Request{Kind: cmq.KindPublish, Bodies: bodies, Publication: &publication}
-	f := &publishing{flight: flight{r: r, owner: owner, name: topic}, req: req, done: done}
+	f := &publishing{flight: flight{r: r, owner: owner, name: topic}, done: done}
 	f.call = f
+	req := &f.first.req
+	req.Kind, req.Bodies, req.Publication = cmq.KindPublish, bodies, &publication
 	t := r.cfg.Meta.Table().Topic(owner, topic)
-	if t == nil || unpublishable(t, &req) != nil {
+	if t == nil || unpublishable(t, req) != nil {
 		return f.await(nil)
 	}
-	return f.try(nil, []cmq.Shard{{ID: t.ID.Shard(), Set: t.Set}}, &req)
+	return f.try(nil, []cmq.Shard{{ID: t.ID.Shard(), Set: t.Set}})
 }
 
 // publishing is a started Publish.
 type publishing struct {
 	flight
-	req  cmq.Request
 	done func([]cmq.MsgID, error)
 }
 
 func (f *publishing) goOn(ctx context.Context, o *opening) {
-	if ids, err := f.r.publish(ctx, o, f.owner, f.name, &f.req); f.end() {
+	if ids, err := f.r.publish(ctx, o, f.owner, f.name, &f.first.req); f.end() {
 		f.done(ids, err)
 	}
 }

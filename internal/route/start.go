@@ -51,17 +51,23 @@ func (o *opening) search(shard cmq.Shard) *search {
 
 // StartSend is Send without waiting, see cmq.Pending.
 func (r *Router) StartSend(owner, name string, bodies [][]byte, delay time.Duration, done func([]cmq.MsgID, error)) cmq.Pending {
-	return r.startStore(owner, name, cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay}, done)
+	f := r.newSending(owner, name, done)
+	f.first.req.Kind, f.first.req.Bodies, f.first.req.Delay = cmq.KindSend, bodies, delay
+	return f.start()
 }
 
 // StartPrepare is Prepare without waiting, see cmq.Pending.
 func (r *Router) StartPrepare(owner, name string, bodies [][]byte, interval time.Duration, conn uint64, done func([]cmq.MsgID, error)) cmq.Pending {
-	return r.startStore(owner, name, r.prepare(bodies, interval, conn), done)
+	f := r.newSending(owner, name, done)
+	f.first.req = r.prepare(bodies, interval, conn)
+	return f.start()
 }
 
 // StartSendOnce is SendOnce without waiting, see cmq.Pending.
 func (r *Router) StartSendOnce(owner, name string, bodies [][]byte, delay time.Duration, session cmq.Session, done func([]cmq.MsgID, error)) cmq.Pending {
-	return r.startStore(owner, name, cmq.Request{Kind: cmq.KindSend, Bodies: bodies, Delay: delay, Session: session}, done)
+	f := r.newSending(owner, name, done)
+	f.first.req.Kind, f.first.req.Bodies, f.first.req.Delay, f.first.req.Session = cmq.KindSend, bodies, delay, session
+	return f.start()
 }
 
 // StartOpenSession is OpenSession without waiting, see cmq.Pending. It costs a goroutine: a session has many messages.
@@ -71,14 +77,18 @@ func (r *Router) StartOpenSession(owner, name string, id uint64, done func(epoch
 	return f.await(nil)
 }
 
-func (r *Router) startStore(owner, name string, req cmq.Request, done func([]cmq.MsgID, error)) cmq.Pending {
-	f := &sending{flight: flight{r: r, owner: owner, name: name}, req: req, done: done}
+func (r *Router) newSending(owner, name string, done func([]cmq.MsgID, error)) *sending {
+	f := &sending{flight: flight{r: r, owner: owner, name: name}, done: done}
 	f.call = f
-	q := r.cfg.Meta.Table().Queue(owner, name)
-	if q == nil || len(q.Shards) == 0 || tooLarge(q, req.Bodies) {
+	return f
+}
+
+func (f *sending) start() cmq.Pending {
+	q := f.r.cfg.Meta.Table().Queue(f.owner, f.name)
+	if q == nil || len(q.Shards) == 0 || tooLarge(q, f.first.req.Bodies) {
 		return f.await(nil)
 	}
-	return f.try(q, r.takers(q, &req), &req)
+	return f.try(q, f.r.takers(q, &f.first.req))
 }
 
 // StartReceive is Receive without waiting, see cmq.Pending. The messages are locked for lock, or for the queue's
@@ -90,29 +100,31 @@ func (r *Router) StartReceive(owner, name string, most int, wait *time.Duration,
 	if q == nil || len(q.Shards) != 1 {
 		return f.await(nil)
 	}
-	return f.try(q, q.Shards, &cmq.Request{Kind: cmq.KindReceive, Max: most, Lock: lock, Wait: f.waitAt(q)})
+	req := &f.first.req
+	req.Kind, req.Max, req.Lock, req.Wait = cmq.KindReceive, most, lock, f.waitAt(q)
+	return f.try(q, q.Shards)
 }
 
 // StartDelete is Delete without waiting, see cmq.Pending. Handles of several shards cost a goroutine.
 func (r *Router) StartDelete(owner, name string, handles []cmq.Handle, done func([]*cmq.Error, error)) cmq.Pending {
-	return r.startHandles(owner, name, handles, cmq.Request{Kind: cmq.KindDelete}, done)
+	return r.startHandles(owner, name, handles, cmq.KindDelete, 0, done)
 }
 
 // StartRelock is Relock without waiting, like StartDelete.
 func (r *Router) StartRelock(owner, name string, handles []cmq.Handle, lock time.Duration, done func([]*cmq.Error, error)) cmq.Pending {
-	return r.startHandles(owner, name, handles, cmq.Request{Kind: cmq.KindRelock, Lock: lock}, done)
+	return r.startHandles(owner, name, handles, cmq.KindRelock, lock, done)
 }
 
-func (r *Router) startHandles(owner, name string, handles []cmq.Handle, req cmq.Request, done func([]*cmq.Error, error)) cmq.Pending {
-	f := &onHandles{flight: flight{r: r, owner: owner, name: name}, handles: handles, req: req, done: done}
+func (r *Router) startHandles(owner, name string, handles []cmq.Handle, kind cmq.Kind, lock time.Duration, done func([]*cmq.Error, error)) cmq.Pending {
+	f := &onHandles{flight: flight{r: r, owner: owner, name: name}, done: done}
 	f.call = f
+	f.first.req.Kind, f.first.req.Lock, f.first.req.Handles = kind, lock, handles
 	q := r.cfg.Meta.Table().Queue(owner, name)
 	shards := sameShard(q, handles)
 	if len(shards) == 0 {
 		return f.await(nil)
 	}
-	req.Handles = handles
-	return f.try(q, shards, &req)
+	return f.try(q, shards)
 }
 
 // StartConfirm is Confirm without waiting, see cmq.Pending. It costs a goroutine: decisions are rarer than messages.
@@ -131,7 +143,8 @@ func (r *Router) StartRelease(owner, name string, handles []cmq.Handle, done fun
 	if len(shards) == 0 {
 		return f.await(nil)
 	}
-	return f.try(q, shards, &cmq.Request{Kind: cmq.KindRelease, Handles: handles})
+	f.first.req.Kind, f.first.req.Handles = cmq.KindRelease, handles
+	return f.try(q, shards)
 }
 
 // sameShard is the shard that gave out all of the handles, if it is one.
@@ -155,12 +168,11 @@ func sameShard(q *cmq.Queue, handles []cmq.Handle) []cmq.Shard {
 // sending, receiving, onHandles and releasing are started requests.
 type sending struct {
 	flight
-	req  cmq.Request
 	done func([]cmq.MsgID, error)
 }
 
 func (f *sending) goOn(ctx context.Context, o *opening) {
-	if ids, err := f.r.store(ctx, o, f.owner, f.name, &f.req); f.end() {
+	if ids, err := f.r.store(ctx, o, f.owner, f.name, &f.first.req); f.end() {
 		f.done(ids, err)
 	}
 }
@@ -188,20 +200,18 @@ func (f *receiving) canceled()               { f.done(nil, context.Canceled) }
 
 type onHandles struct {
 	flight
-	handles []cmq.Handle
-	req     cmq.Request // without them
-	done    func([]*cmq.Error, error)
+	done func([]*cmq.Error, error)
 }
 
 func (f *onHandles) goOn(ctx context.Context, o *opening) {
-	if errs, err := f.r.onHandles(ctx, o, f.owner, f.name, f.handles, f.req); f.end() {
+	if errs, err := f.r.onHandles(ctx, o, f.owner, f.name, f.first.req.Handles, f.first.req); f.end() {
 		f.done(errs, err)
 	}
 }
 
 func (f *onHandles) answer(reply *cmq.Reply) {
-	if len(reply.Errors) != len(f.handles) {
-		f.done(nil, wrongCount(f.first.set, reply, f.handles))
+	if handles := f.first.req.Handles; len(reply.Errors) != len(handles) {
+		f.done(nil, wrongCount(f.first.set, reply, handles))
 		return
 	}
 	f.done(reply.Errors, nil)

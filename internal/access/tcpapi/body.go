@@ -2,6 +2,26 @@ package tcpapi
 
 // Views of the bodies that arrive. Strings and bytes alias the frame. has… tells whether a required field is there.
 
+// views has one view of each of the bodies that come most often, so that they cost no memory.
+type views struct {
+	send    sendView
+	receive receiveView
+	delete  deleteView
+}
+
+// deletes gives the view of a delete, empty but for the memory of its handles, unless that is large.
+func (v *views) deletes(batch bool) *deleteView {
+	handles := v.delete.handles[:0]
+	if cap(handles) > keptHandles {
+		handles = nil
+	}
+	v.delete = deleteView{batch: batch, handles: handles}
+	return &v.delete
+}
+
+// keptHandles is for how many handles a connection keeps memory.
+const keptHandles = 64
+
 // authView is a cmq_tcp_auth (199).
 type authView struct {
 	secretID, signature, clientID, method             []byte

@@ -29,6 +29,7 @@ type conn struct {
 	session   *auth.Session // nil: nobody has said who it is
 	attempts  int           // to say so that failed
 	envelope  envelope
+	views     views
 	queueName string    // the valid name that was used last
 	producer  uint64    // number for its prepared messages; 0: it has sent none
 	paced     time.Time // when the read deadline was set last
@@ -261,6 +262,7 @@ func (c *conn) handle(frame []byte, own bool) error {
 			e.own() // the Backend keeps bodies
 		}
 		c.send()
+		c.views.send = sendView{} // the connection does not keep bodies
 	case cmdReceive, cmdBatchReceive:
 		c.receive()
 	case cmdDelete, cmdBatchDelete:

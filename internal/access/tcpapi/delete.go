@@ -12,8 +12,8 @@ func (c *conn) delete() {
 		return
 	}
 	r := c.newRequest(access.DeleteMessage)
-	var v deleteView
-	refused := c.body(fieldDelete, "tcp_delete_msg", &v)
+	v := c.views.deletes(false)
+	refused := c.body(fieldDelete, "tcp_delete_msg", v)
 	if refused == nil {
 		r.name, refused = c.queue(v.queue, v.hasQueue)
 	}
@@ -44,8 +44,8 @@ func (r *request) deleted(errs []*cmq.Error, err error) {
 // batchDelete deletes what it can.
 func (c *conn) batchDelete() {
 	r := c.newRequest(access.BatchDeleteMessage)
-	v := deleteView{batch: true}
-	refused := c.body(fieldBatchDelete, "tcp_batch_delete_msg", &v)
+	v := c.views.deletes(true)
+	refused := c.body(fieldBatchDelete, "tcp_batch_delete_msg", v)
 	if refused == nil {
 		r.name, refused = c.queue(v.queue, v.hasQueue)
 	}

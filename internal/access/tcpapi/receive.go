@@ -44,7 +44,8 @@ var atOnce time.Duration
 
 // receive carries out commands 1023 and 1024.
 func (c *conn) receive() {
-	v := receiveView{batch: c.envelope.cmd == cmdBatchReceive}
+	v := &c.views.receive
+	*v = receiveView{batch: c.envelope.cmd == cmdBatchReceive}
 	action := access.ReceiveMessage
 	if v.batch {
 		action = access.BatchReceiveMessage
@@ -52,7 +53,7 @@ func (c *conn) receive() {
 	r := c.newRequest(action)
 	r.oneWay = false // whoever receives wants to know what
 	r.poll = &poll{batch: v.batch, num: 1}
-	if refused := c.checkReceive(r, &v); refused != nil {
+	if refused := c.checkReceive(r, v); refused != nil {
 		r.plain(refused)
 		return
 	}

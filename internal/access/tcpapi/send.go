@@ -10,14 +10,15 @@ import (
 // send carries out commands 1021 and 1022.
 func (c *conn) send() {
 	var r *request
-	v := sendView{batch: c.envelope.cmd == cmdBatchSend}
+	v := &c.views.send
+	*v = sendView{batch: c.envelope.cmd == cmdBatchSend} // its bodies are the Backend's to keep
 	if v.batch {
 		r = c.newRequest(access.BatchSendMessage)
 	} else {
 		r = c.newRequest(access.SendMessage)
 		v.bodies = r.body[:0]
 	}
-	if refused := c.checkSend(r, &v); refused != nil {
+	if refused := c.checkSend(r, v); refused != nil {
 		r.plain(refused)
 		return
 	}
@@ -25,7 +26,7 @@ func (c *conn) send() {
 		return
 	}
 	if v.transaction != 0 {
-		c.prepare(r, &v)
+		c.prepare(r, v)
 		return
 	}
 	delay := time.Duration(v.delay) * time.Second
