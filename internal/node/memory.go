@@ -59,7 +59,7 @@ func (n *Node) returnMemory() {
 		now := readHeap()
 		if now.idles(before, gaps) {
 			for _, id := range n.setIDs {
-				n.sets[id].store.Log().ForgetCached()
+				n.sets[id].store.ForgetCached()
 			}
 			debug.FreeOSMemory()
 			now = readHeap()

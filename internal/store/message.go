@@ -34,7 +34,7 @@ func (s *Store) message(ref Ref) (Message, error) {
 	found := false
 	s.shelf.covering(ref.Index, func(p *piece) bool {
 		s.shelf.touch(p)
-		m, err = p.get(ref)
+		m, err = p.get(ref, &s.near)
 		switch {
 		case err == nil:
 			found = true
@@ -55,13 +55,19 @@ func (s *Store) message(ref Ref) (Message, error) {
 	return Message{}, failed
 }
 
+// anySegment stands for the name of a segment of the log.
+const anySegment = "*.seg"
+
 // fromLog reads a message from the log: through the cache, or only the piece of the entry that is the message.
 func (s *Store) fromLog(ref Ref) (Message, error) {
-	data, err := s.log.Payload(ref.Index)
+	data, err := s.log.Cached(ref.Index)
 	if err != nil {
 		return Message{}, err
 	}
-	m, err := extract(s.opt.Message, data, ref, s.path("*.seg"))
+	if data != nil {
+		return extract(s.opt.Message, data, ref, anySegment)
+	}
+	m, err := s.near.message(ref, s.opt.Message, anySegment, func() (segment.Payload, error) { return s.log.Payload(ref.Index) })
 	if closedUnder(err) {
 		err = segment.ErrCompacted // it has left the log
 	}

@@ -39,11 +39,14 @@ type piece struct {
 	size    int64
 	segment *segment.Sealed // one of the two
 	file    *archive.File
-	message func(entry segment.Payload, slot uint16) (Message, error)
+	message finder
 	used    atomic.Int64 // time of the last use; 0: not open
 }
 
-func newSegmentPiece(s *segment.Sealed, message func(segment.Payload, uint16) (Message, error)) *piece {
+// finder finds a message in the data of its entry.
+type finder = func(entry segment.Payload, slot uint16) (Message, error)
+
+func newSegmentPiece(s *segment.Sealed, message finder) *piece {
 	i := s.Info()
 	return &piece{lo: i.First, hi: i.Last + 1, key: pieceKey(i.Name(), i.Number), number: i.Number, name: i.Name(), size: i.Size,
 		segment: s, message: message}
@@ -54,19 +57,15 @@ func newFilePiece(f *archive.File) *piece {
 	return &piece{lo: i.Lo, hi: i.Hi, key: pieceKey(i.Name(), i.Number), number: i.Number, name: i.Name(), size: i.Size, file: f}
 }
 
-func (p *piece) get(ref Ref) (Message, error) {
+func (p *piece) get(ref Ref, near *near) (Message, error) {
 	if p.file != nil {
 		return p.file.Get(ref)
 	}
-	data, err := p.segment.Payload(ref.Index)
-	if err != nil {
-		return Message{}, err
-	}
-	return extract(p.message, data, ref, p.name)
+	return near.message(ref, p.message, p.name, func() (segment.Payload, error) { return p.segment.Payload(ref.Index) })
 }
 
 // extract finds a message in the data of its entry. What the data itself is found to be wrong with is damage of the file.
-func extract(message func(segment.Payload, uint16) (Message, error), data segment.Payload, ref Ref, file string) (Message, error) {
+func extract(message finder, data segment.Payload, ref Ref, file string) (Message, error) {
 	m, err := message(data, ref.Slot)
 	if err != nil && !closedUnder(err) {
 		err = &segment.DamageError{File: file, Why: fmt.Sprintf("slot %d of entry %d: %v", ref.Slot, ref.Index, err), Fix: fixMessage}

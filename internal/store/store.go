@@ -112,6 +112,7 @@ type Store struct {
 	log  *segment.Log
 
 	shelf  shelf
+	near   near
 	adding *archive.Writer
 	damage []Damage // found by Open
 	remade bool     // Open made the root anew

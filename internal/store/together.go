@@ -24,22 +24,34 @@ func (s *Store) together(ref Ref, n int) segment.Payload {
 	if n == 1 {
 		return nil
 	}
-	data, err := s.log.Payload(ref.Index)
-	if err == nil {
-		return &window{Payload: data}
+	if data, err := s.log.Cached(ref.Index); err == nil && data != nil {
+		return data
 	}
-	s.shelf.covering(ref.Index, func(p *piece) bool {
+	data, err := s.near.payload(ref.Index, n, func() (segment.Payload, error) { return s.entry(ref.Index) })
+	if err != nil {
+		return nil
+	}
+	if _, whole := data.(segment.Data); whole {
+		return data
+	}
+	return &window{Payload: data}
+}
+
+// entry finds the data of an entry, in the log or in a segment of the archive.
+func (s *Store) entry(index uint64) (segment.Payload, error) {
+	data, err := s.log.Payload(index)
+	if err == nil {
+		return data, nil
+	}
+	s.shelf.covering(index, func(p *piece) bool {
 		if p.segment == nil {
 			return true
 		}
 		s.shelf.touch(p)
-		data, err = p.segment.Payload(ref.Index)
+		data, err = p.segment.Payload(index)
 		return err != nil
 	})
-	if err != nil {
-		return nil
-	}
-	return &window{Payload: data}
+	return data, err
 }
 
 // through reads a message from the data of its entry. Whatever is wrong with that, Message knows what to do.

@@ -18,12 +18,19 @@ type Payload interface {
 	Size() int64
 }
 
+// inMemory is a Payload whose bytes are at hand.
+type inMemory interface{ Bytes() []byte }
+
 // wholeBatch is the length up to which a batch is read in one go: that costs less than going there again.
 const wholeBatch = 4 << 10
 
 // ReadSlot finds and verifies the message in one slot of a batch, and reads little else of the batch. What the
-// batch says of itself but may not be is ErrDamaged or ErrVersion; other errors are those of reading.
+// batch says of itself but may not be is ErrDamaged or ErrVersion; other errors are those of reading. The body is part of
+// the batch's bytes if those are in memory.
 func ReadSlot(p Payload, slot uint16) (Stored, error) {
+	if m, ok := p.(inMemory); ok {
+		return ReadMessage(m.Bytes(), slot)
+	}
 	size := p.Size()
 	if size <= wholeBatch {
 		data, err := readAt(p, 0, size)

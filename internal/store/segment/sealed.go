@@ -83,19 +83,34 @@ type Payload interface {
 // Payload finds an entry's data. ErrCompacted, ErrUnavailable, ErrClosed, a *DamageError if the entry's record cannot be
 // recognized. A piece read from a segment that leaves the log meanwhile fails with os.ErrClosed.
 func (l *Log) Payload(index uint64) (Payload, error) {
+	data, err := l.Cached(index)
+	switch {
+	case err != nil:
+		return nil, err
+	case data != nil:
+		return data, nil
+	}
+	return l.stored(index)
+}
+
+// Cached is Payload for an entry that is in memory; nil without an error if it is not.
+func (l *Log) Cached(index uint64) (Data, error) {
 	l.mu.RLock()
 	e, ok, err := l.cachedLocked(index)
 	l.mu.RUnlock()
 	if err != nil {
 		return nil, err
 	}
-	if ok {
-		return bytesPayload(e.Data), nil
+	if !ok {
+		e, ok = l.read.peek(index)
 	}
-	if e, ok := l.read.peek(index); ok {
-		return bytesPayload(e.Data), nil
+	if !ok {
+		return nil, nil
 	}
-	return l.stored(index)
+	if e.Data == nil {
+		return Data{}, nil
+	}
+	return e.Data, nil
 }
 
 // stored is Payload for an entry that is not in memory.
@@ -116,12 +131,17 @@ func (l *Log) stored(index uint64) (Payload, error) {
 	}
 }
 
-// bytesPayload is data in memory.
-type bytesPayload []byte
+// Data is a Payload in memory. It must not be changed.
+type Data []byte
 
-func (b bytesPayload) Size() int64 { return int64(len(b)) }
+// Size implements Payload.
+func (b Data) Size() int64 { return int64(len(b)) }
 
-func (b bytesPayload) ReadAt(p []byte, off int64) (int, error) {
+// Bytes is the data itself.
+func (b Data) Bytes() []byte { return b }
+
+// ReadAt implements Payload.
+func (b Data) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > int64(len(b)) {
 		return 0, io.EOF
 	}
