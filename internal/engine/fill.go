@@ -17,12 +17,7 @@ import (
 //
 // A reply that would be too long is cut: the handles of what is left out are in Surplus then, for the caller to release.
 func (m *Machine) Fill(r *Result) (whole bool) {
-	m.cutReply(r)
-	all := make([]int, len(r.at))
-	for i := range all {
-		all[i] = i
-	}
-	m.read(r, all)
+	m.read(r, m.cutReply(r, m.resolve(r, len(r.at), func(i int) int { return i })))
 	if len(r.trouble) > 0 {
 		return false
 	}
@@ -36,30 +31,26 @@ const (
 	surelyFits    = 16
 )
 
-// cutReply leaves out the messages for which there is no room.
-func (m *Machine) cutReply(r *Result) {
-	if len(r.at) <= surelyFits || r.dead {
-		return
-	}
-	log, bytes := m.refs.Load(), uint64(0)
-	for i, p := range r.at {
-		ref, _, _ := log.Resolve(reflog.Key{Shard: uint64(r.shard), Lane: p.Lane}, p.Seq) // what fails here fails when it is read
-		if bytes += uint64(ref.Bytes); bytes <= maxReplyBytes || i < surelyFits {
-			continue
-		}
-		for _, msg := range r.Reply.Messages[i:] {
-			r.Surplus = append(r.Surplus, msg.Handle)
-		}
-		r.at, r.Reply.Messages = r.at[:i], r.Reply.Messages[:i]
-		return
-	}
+// found is where messages of a reply are stored.
+type found struct {
+	refs   []store.Ref
+	places []place
 }
 
-// read resolves the positions with these places in the reply and reads their messages. What fails is in r.trouble.
-func (m *Machine) read(r *Result, places []int) {
+// place is one message of them in the reply.
+type place struct {
+	i     int
+	sent  int64
+	bytes uint32
+}
+
+// resolve finds out where n messages of the reply are stored, those with the places at(0), at(1) and so on. What fails is in
+// r.trouble.
+func (m *Machine) resolve(r *Result, n int, at func(int) int) found {
+	f := found{make([]store.Ref, 0, n), make([]place, 0, n)}
 	log := m.refs.Load()
-	refs, found, sent := make([]store.Ref, 0, len(places)), make([]int, 0, len(places)), make([]int64, 0, len(places))
-	for _, i := range places {
+	for k := range n {
+		i := at(k)
 		p := r.at[i]
 		ref, ok, err := log.Resolve(reflog.Key{Shard: uint64(r.shard), Lane: p.Lane}, p.Seq)
 		if err == nil && !ok {
@@ -69,17 +60,43 @@ func (m *Machine) read(r *Result, places []int) {
 			r.trouble = append(r.trouble, trouble{i: i, err: err})
 			continue
 		}
-		refs, found, sent = append(refs, store.Ref{Index: ref.Index, Slot: ref.Slot}), append(found, i), append(sent, ref.Time)
+		f.refs, f.places = append(f.refs, store.Ref{Index: ref.Index, Slot: ref.Slot}), append(f.places, place{i, ref.Time, ref.Bytes})
 	}
-	if len(refs) == 0 {
+	return f
+}
+
+// cutReply leaves out the messages for which there is no room.
+func (m *Machine) cutReply(r *Result, f found) found {
+	if len(r.at) <= surelyFits || r.dead {
+		return f
+	}
+	bytes := uint64(0)
+	for k, p := range f.places {
+		if bytes += uint64(p.bytes); bytes <= maxReplyBytes || p.i < surelyFits {
+			continue
+		}
+		for _, msg := range r.Reply.Messages[p.i:] {
+			r.Surplus = append(r.Surplus, msg.Handle)
+		}
+		r.at, r.Reply.Messages = r.at[:p.i], r.Reply.Messages[:p.i]
+		r.trouble = slices.DeleteFunc(r.trouble, func(t trouble) bool { return t.i >= p.i })
+		return found{f.refs[:k], f.places[:k]}
+	}
+	return f
+}
+
+// read reads messages of the reply. What fails is in r.trouble.
+func (m *Machine) read(r *Result, f found) {
+	if len(f.refs) == 0 {
 		return
 	}
-	m.cfg.Messages(refs, func(k int, msg store.Message, err error) {
+	m.cfg.Messages(f.refs, func(k int, msg store.Message, err error) {
+		p := &f.places[k]
 		if err != nil {
-			r.trouble = append(r.trouble, trouble{i: found[k], ref: refs[k], sent: sent[k], known: true, err: err})
+			r.trouble = append(r.trouble, trouble{i: p.i, ref: f.refs[k], sent: p.sent, known: true, err: err})
 			return
 		}
-		m.put(r, found[k], refs[k], sent[k], &msg)
+		m.put(r, p.i, f.refs[k], p.sent, &msg)
 	})
 }
 
@@ -173,7 +190,7 @@ func (w *mend) readAgain(err error) {
 	}
 	w.m.cfg.Go(func() {
 		w.r.trouble = nil
-		w.m.read(w.r, places)
+		w.m.read(w.r, w.m.resolve(w.r, len(places), func(k int) int { return places[k] }))
 	}, w.step)
 }
 

@@ -122,11 +122,12 @@ func (l *Log) Resolve(k Key, seq uint64) (Ref, bool, error) {
 	for {
 		l.mu.RLock()
 		run, recent := l.recent(k, seq)
-		fate, r := fateOf(l.tables, k.Shard), l.reader(false)
-		l.mu.RUnlock()
 		if recent && run.Seq <= seq {
+			l.mu.RUnlock()
 			return run.ref(seq), true, nil
 		}
+		fate, r := fateOf(l.tables, k.Shard), l.reader(false)
+		l.mu.RUnlock()
 		if fate.dropped {
 			return Ref{}, false, nil
 		}
@@ -143,6 +144,9 @@ func (l *Log) Resolve(k Key, seq uint64) (Ref, bool, error) {
 
 // changed reports whether files could not be read because others have taken their place meanwhile.
 func (l *Log) changed(r *reader, err error) bool {
+	if err == nil {
+		return false // nearly always, and the look below costs memory
+	}
 	var d *DamageError
 	return errors.As(err, &d) && l.current() != r.v
 }
