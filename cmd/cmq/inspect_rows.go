@@ -242,6 +242,14 @@ func (in *inspecting) archive(_ *inspect.Node, s *inspect.Set, sec *section) err
 	return nil
 }
 
+// idText is the id of a queue or subscription as the API gives it.
+func idText(q *inspect.Queue) string {
+	if q.Topic != 0 {
+		return cmq.SubscriptionID(q.ID).String()
+	}
+	return q.ID.String()
+}
+
 const queuesHelp = `Shows the queues of every data set, and the subscriptions of topics as TOPIC/SUBSCRIPTION, as they are after the last entry
 of the log: how many messages, what these take (LIVE), and what messages that nobody needs any more still take in segments (DEAD). Files of messages (see "archive") do not
 say whose a dead message was; what is dead there is in the line below. All segments are read.`
@@ -263,7 +271,7 @@ func (in *inspecting) queues(n *inspect.Node, s *inspect.Set, sec *section) erro
 	sec.header = []string{"QUEUE", "ID", "SHARD", "ACTIVE", "INACTIVE", "DELAYED", "REWINDABLE", "MESSAGES", "LIVE", "DEAD"}
 	for _, q := range list {
 		sec.table = append(sec.table, []string{
-			q.Name, q.ID.String(), number(q.Shard.Ordinal()), number(q.Active), number(q.Inactive), number(q.Delayed), number(q.Rewind),
+			q.Name, idText(&q), number(q.Shard.Ordinal()), number(q.Active), number(q.Inactive), number(q.Delayed), number(q.Rewind),
 			number(q.Messages), sizeText(q.Live), sizeText(q.Dead),
 		})
 	}

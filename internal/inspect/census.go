@@ -8,11 +8,12 @@ import (
 	"github.com/opencmq/cmq/internal/store/reflog"
 )
 
-// Census is what the state of the set needs of the messages.
+// Census is what the state of the set needs of the messages. A message that was published is counted for each shard that
+// refers to it: to know which ones were counted before would take memory for all of them.
 type Census struct {
-	Applied uint64 // index of the last entry that is in it
-	Partial error  // why that is not the last entry of the log
-	Files   map[string]int64
+	Applied uint64           // index of the last entry that is in it
+	Partial error            // why that is not the last entry of the log
+	Files   map[string]int64 // bytes that are needed, by file; more than there are if several shards need the same
 	Shards  map[cmq.ShardID]Share
 	Lost    []Problem // references that cannot be read: what they name is not counted
 	Nowhere uint64    // messages that are needed and that no file has
@@ -67,8 +68,8 @@ func (s *Set) Weigh(c *Census, list []Segment) {
 	}
 	for i := range list {
 		seg := &list[i]
-		live := c.Files[seg.File]
-		dead := max(seg.Used-live, 0)
+		live := min(c.Files[seg.File], seg.Used)
+		dead := seg.Used - live
 		if seg.State != StateMissing {
 			seg.Live, seg.Dead = &live, &dead
 		}

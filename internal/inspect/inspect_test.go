@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/command"
 	"github.com/opencmq/cmq/internal/datadir"
 	"github.com/opencmq/cmq/internal/inspect/inspecttest"
 	"github.com/opencmq/cmq/internal/vfs"
@@ -401,6 +402,40 @@ func TestQueues(t *testing.T) {
 		sum += live
 	}
 	require.Equal(t, work.Live+other.Live, sum)
+}
+
+// A message that several subscriptions want takes room once, and each of them needs it.
+func TestSubscriptionsAreShownAmongQueues(t *testing.T) {
+	w := inspecttest.New(t)
+	topic, reader, stranger := cmq.TopicID(3), cmq.SubscriptionID(4), cmq.SubscriptionID(9)
+	for _, s := range []cmq.SubscriptionID{reader, stranger} {
+		w.Apply(command.Op{
+			Kind: command.Open, Shard: s.Shard(), Version: 1, Attributes: cmq.ShardAttributes{MsgRetention: time.Hour, VisibilityTimeout: time.Minute},
+			Subscriber: &cmq.Subscriber{Topic: topic.Shard(), Filter: cmq.FilterTags},
+		})
+	}
+	w.Apply(command.Op{Kind: command.Publish, Shard: topic.Shard(), Bodies: [][]byte{make([]byte, 5000), make([]byte, 5000)}})
+	w.Kill()
+	names, err := node(t, w.Dir).Names()
+	require.NoError(t, err)
+	s := open(t, w)
+	list, census, err := s.Queues(names)
+	require.NoError(t, err)
+	require.Len(t, list, 4)
+	for i, want := range []string{"news/reader", stranger.String()} {
+		q := list[2+i]
+		require.Equal(t, want, q.Name)
+		require.Equal(t, topic, q.Topic)
+		require.EqualValues(t, 2, q.Active)
+		require.EqualValues(t, 2, q.Messages)
+		require.GreaterOrEqual(t, q.Live, int64(10_000))
+	}
+	require.Zero(t, list[0].Topic)
+	segments, err := s.Segments(false)
+	require.NoError(t, err)
+	s.Weigh(census, segments)
+	require.Equal(t, segments[0].Used, *segments[0].Live+*segments[0].Dead)
+	require.LessOrEqual(t, *segments[0].Live, segments[0].Used)
 }
 
 // What is deleted is dead until its segment goes.

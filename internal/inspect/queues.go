@@ -12,9 +12,10 @@ import (
 
 // Queue is one shard of a queue, or the shard of a subscription, on this node: what is in it and what it takes.
 type Queue struct {
-	Name     string      `json:"name"` // as Names.Of gives it
+	Name     string      `json:"name"` // as Names.Of gives it; its id if the metadata does not know it
 	Owner    string      `json:"owner,omitempty"`
-	ID       cmq.QueueID `json:"id"`
+	ID       cmq.QueueID `json:"id"`              // or the number of the subscription
+	Topic    cmq.TopicID `json:"topic,omitempty"` // of the subscription; 0: it is a queue
 	Shard    cmq.ShardID `json:"shard"`
 	Set      cmq.SetID   `json:"set"`
 	Applied  uint64      `json:"applied"` // index of the set's last entry that is counted
@@ -49,6 +50,12 @@ func (s *Set) Queues(names *Names) ([]Queue, *Census, error) {
 		q := Queue{
 			Name: names.Of(id), Owner: names.owner(id), ID: id.Queue(), Shard: id, Set: s.ID, Applied: c.Applied,
 			Messages: share.Messages, Live: share.Bytes, Dead: max(stored[id]-share.InSegments, 0),
+		}
+		if sub := broker.Subscriber(id); sub != nil {
+			q.Topic = cmq.TopicID(sub.Topic.Queue())
+			if _, known := names.subscription(id); known == nil {
+				q.Name = cmq.SubscriptionID(id.Queue()).String()
+			}
 		}
 		if st, ok := broker.Status(id, broker.Time()); ok {
 			q.Active, q.Inactive, q.Delayed, q.Rewind = st.Active, st.Inactive, st.Delayed, st.Rewindable
@@ -150,8 +157,8 @@ func (n *Names) subscription(id cmq.ShardID) (*cmq.Topic, *cmq.Subscription) {
 	return n.table.TopicByID(sub.Topic), sub
 }
 
-// Of is the name of the queue that a shard belongs to, or "topic/subscription"; the id of the queue if the metadata knows
-// neither. What is published names the topic.
+// Of is the name of the queue that a shard belongs to, or "topic/subscription"; its id as if it were a queue's if the
+// metadata knows neither. What is published names the topic.
 func (n *Names) Of(id cmq.ShardID) string {
 	if q := n.queue(id); q != nil {
 		return q.Name
