@@ -33,10 +33,10 @@ func doors(t *testing.T) string {
 	fake.Routes = []string{listener.Addr().String()}
 	log := slog.New(slog.DiscardHandler)
 	producers := access.NewProducers(accesstest.Node, fake, log)
-	tcp := tcpapi.New(tcpapi.Config{Backend: fake, Topics: fake, Keys: testKeys{}, Producers: producers, Logger: log})
+	tcp := tcpapi.New(tcpapi.Config{Backend: fake, Keys: testKeys{}, Producers: producers, Logger: log})
 	served := make(chan error, 1)
 	go func() { served <- tcp.Serve(listener) }()
-	srv := httptest.NewServer(httpapi.New(httpapi.Config{Backend: fake, Topics: fake, Keys: testKeys{}, Logger: log}))
+	srv := httptest.NewServer(httpapi.New(httpapi.Config{Backend: fake, Keys: testKeys{}, Logger: log}))
 	t.Cleanup(func() {
 		srv.Close()
 		listener.Close()

@@ -27,7 +27,7 @@ func (oneKey) Key(id string) (*cmq.AccessKey, bool) {
 // newDoor is the HTTP door of a service in memory.
 func newDoor(t *testing.T) (url string) {
 	fake := accesstest.New(clock.Real())
-	srv := httptest.NewServer(httpapi.New(httpapi.Config{Backend: fake, Topics: fake, Keys: oneKey{}}))
+	srv := httptest.NewServer(httpapi.New(httpapi.Config{Backend: fake, Keys: oneKey{}}))
 	t.Cleanup(srv.Close)
 	return srv.URL
 }

@@ -114,9 +114,6 @@ func (a Action) String() string {
 	return "unknown action"
 }
 
-// OnTopics reports whether the action is one on topics or subscriptions.
-func (a Action) OnTopics() bool { return a >= CreateTopic }
-
 // ParseAction finds the action with this name, whatever its case: a published client sends names in the wrong
 // case. It does not allocate.
 func ParseAction(name []byte) (Action, bool) {

@@ -13,6 +13,8 @@ import (
 //
 // All methods that name a queue refuse with ErrQueueNotExist when the owner has no such queue.
 type Backend interface {
+	Topics
+
 	// CreateQueue refuses with ErrQueueExists, ErrQueueLimit, ErrQueueNameBusy, ErrRewindRetention and the
 	// dead-letter errors 10730, 10740 and 10780.
 	CreateQueue(ctx context.Context, owner, name string, settings cmq.QueueSettings) (cmq.QueueID, error)
@@ -101,4 +103,5 @@ type Starter interface {
 	StartPrepare(owner, name string, bodies [][]byte, interval time.Duration, conn uint64, done func([]cmq.MsgID, error)) cmq.Pending
 	StartConfirm(owner, name string, decisions []cmq.Decision, done func([]*cmq.Error, error)) cmq.Pending
 	StartRelease(owner, name string, handles []cmq.Handle, done func(error)) cmq.Pending
+	StartPublish(owner, topic string, bodies [][]byte, publication cmq.Publication, done func([]cmq.MsgID, error)) cmq.Pending
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-// Topics carries out the actions on topics and subscriptions, as Backend does those on queues. All methods that name a
+// Topics is the part of a Backend that carries out the actions on topics and subscriptions. All methods that name a
 // topic refuse with ErrTopicNotExist when the owner has no such topic, those that name a subscription as well with
 // ErrSubscriptionNotExist.
 type Topics interface {
@@ -51,9 +51,4 @@ type Topics interface {
 
 	// Unsubscribe drops what the subscription had still to deliver.
 	Unsubscribe(ctx context.Context, owner, topic, name string) error
-}
-
-// PublishStarter is for publishing what Starter is for sending.
-type PublishStarter interface {
-	StartPublish(owner, topic string, bodies [][]byte, publication cmq.Publication, done func([]cmq.MsgID, error)) cmq.Pending
 }

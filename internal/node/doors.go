@@ -35,7 +35,7 @@ func (n *Node) startDoors() {
 	n.polls = access.NewPolls(maxPolls)
 	n.door = httpapi.New(httpapi.Config{
 		Polls:   n.polls,
-		Backend: n.router, Topics: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
+		Backend: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
 		Hosts: n.opt.HostAliases, Window: n.opt.ClockSkew,
 	})
 	if n.opt.HTTP != nil {
@@ -43,7 +43,7 @@ func (n *Node) startDoors() {
 	}
 	n.producers = access.NewProducers(n.opt.ID, n.router, n.log)
 	n.tcpDoor = tcpapi.New(tcpapi.Config{
-		Producers: n.producers, Polls: n.polls, Backend: n.router, Topics: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
+		Producers: n.producers, Polls: n.polls, Backend: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
 		MaxConns: n.opt.TCPDoor.MaxConns, MaxStrangers: n.opt.TCPDoor.MaxStrangers,
 		AuthTimeout: n.opt.TCPDoor.AuthTimeout, IdleTimeout: n.opt.TCPDoor.IdleTimeout,
 	})

@@ -1,5 +1,5 @@
 // Package route brings an action on a queue or topic to the shard, the set and the node that can carry it out. It is
-// what the doors call: Router has the methods of access.Backend and access.Topics.
+// what the doors call: Router has the methods of access.Backend and access.Starter.
 //
 //	door ─► Router ─► Table: queue ─► shard ─► set
 //	           │

@@ -9,10 +9,7 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-var (
-	_ access.Starter        = (*Fake)(nil)
-	_ access.PublishStarter = (*Fake)(nil)
-)
+var _ access.Starter = (*Fake)(nil)
 
 // started is a call of the Fake in a goroutine.
 type started[T any] struct {

@@ -8,8 +8,6 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-var _ access.Topics = (*Fake)(nil)
-
 type topic struct {
 	cmq.Topic
 	subscriptions []*subscription // in order of creation

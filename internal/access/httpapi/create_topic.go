@@ -18,7 +18,7 @@ func (c *call) createTopic(ctx context.Context) error {
 	if settings.Filter, err = c.filterType(); err != nil {
 		return err
 	}
-	id, err := c.topics().CreateTopic(ctx, c.owner, name, settings)
+	id, err := c.backend().CreateTopic(ctx, c.owner, name, settings)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (c *call) setTopicAttributes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.topics().SetTopicAttributes(ctx, c.owner, name, settings); err != nil {
+	if err := c.backend().SetTopicAttributes(ctx, c.owner, name, settings); err != nil {
 		return err
 	}
 	c.envelope(nil)

@@ -19,7 +19,6 @@ import (
 // Config of a Door. Backend and Keys are required; zero values of the rest mean the defaults named here.
 type Config struct {
 	Backend access.Backend
-	Topics  access.Topics // none: there are no actions on topics
 	Keys    auth.Keys
 	Limits  cmq.Limits       // cmq.DefaultLimits
 	Clock   func() time.Time // time.Now; only for the window of time stamps
@@ -178,7 +177,7 @@ func (c *call) serve() error {
 	}
 	c.owner = owner
 	action, known := access.ParseAction(name)
-	if !known || action.OnTopics() && c.door.config.Topics == nil {
+	if !known {
 		return cmq.ErrAction(string(name))
 	}
 	c.action = action

@@ -43,7 +43,7 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	c := clock.NewManual(time.Unix(1700000000, 0))
 	r := &rig{t: t, clock: c, fake: accesstest.New(c)}
 	config := Config{
-		Backend: r.fake, Topics: r.fake,
+		Backend: r.fake,
 		Keys: keyMap{
 			testID:    {ID: testID, Secret: testSecret, Owner: "alice", Enabled: true},
 			"AKIDbob": {ID: "AKIDbob", Secret: testSecret, Owner: "bob", Enabled: true},

@@ -8,7 +8,7 @@ func (c *call) getSubscriptionAttributes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, messages, err := c.topics().SubscriptionAttributes(ctx, c.owner, topic, name)
+	s, messages, err := c.backend().SubscriptionAttributes(ctx, c.owner, topic, name)
 	if err != nil {
 		return err
 	}

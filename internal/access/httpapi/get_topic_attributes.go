@@ -7,7 +7,7 @@ func (c *call) getTopicAttributes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	topic, messages, err := c.topics().TopicAttributes(ctx, c.owner, name)
+	topic, messages, err := c.backend().TopicAttributes(ctx, c.owner, name)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ func (c *call) listSubscriptionByTopic(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	total, subscriptions, err := c.topics().ListSubscriptions(ctx, c.owner, topic, search, offset, limit)
+	total, subscriptions, err := c.backend().ListSubscriptions(ctx, c.owner, topic, search, offset, limit)
 	if err != nil {
 		return err
 	}

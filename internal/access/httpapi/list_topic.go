@@ -7,7 +7,7 @@ func (c *call) listTopic(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	total, topics, err := c.topics().ListTopics(ctx, c.owner, search, offset, limit)
+	total, topics, err := c.backend().ListTopics(ctx, c.owner, search, offset, limit)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (c *call) publish(ctx context.Context, read func() ([][]byte, error)) ([]cm
 	if err != nil {
 		return nil, err
 	}
-	return c.topics().Publish(ctx, c.owner, name, bodies, publication)
+	return c.backend().Publish(ctx, c.owner, name, bodies, publication)
 }
 
 func (c *call) publication() (p cmq.Publication, err error) {

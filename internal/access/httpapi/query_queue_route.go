@@ -21,7 +21,7 @@ func (c *call) queryTopicRoute(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	addresses, err := c.topics().TopicRoute(ctx, c.owner, name)
+	addresses, err := c.backend().TopicRoute(ctx, c.owner, name)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func (c *call) subscribe(ctx context.Context) error {
 		return err
 	}
 	settings.Protocol, settings.Endpoint = &protocol, &endpoint
-	id, err := c.topics().Subscribe(ctx, c.owner, topic, name, settings)
+	id, err := c.backend().Subscribe(ctx, c.owner, topic, name, settings)
 	if err != nil {
 		return err
 	}
@@ -43,16 +43,19 @@ func (c *call) setSubscriptionAttributes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.topics().SetSubscriptionAttributes(ctx, c.owner, topic, name, settings); err != nil {
+	if err := c.backend().SetSubscriptionAttributes(ctx, c.owner, topic, name, settings); err != nil {
 		return err
 	}
 	c.envelope(nil)
 	return nil
 }
 
-// target reads where the subscription delivers.
+// target reads where the subscription delivers. Some clients have "protocal" in their programs.
 func (c *call) target() (protocol cmq.Protocol, endpoint string, err error) {
-	name, err := c.required("protocol")
+	name, err := c.find("protocal")
+	if name == nil && err == nil {
+		name, err = c.required("protocol")
+	}
 	if err != nil {
 		return "", "", err
 	}

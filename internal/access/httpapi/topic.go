@@ -35,14 +35,12 @@ func (c *call) runOnTopic(ctx context.Context) error {
 	case access.SetSubscriptionAttributes:
 		return c.setSubscriptionAttributes(ctx)
 	case access.ClearSubscriptionFilterTags:
-		return c.onSubscription(ctx, c.topics().ClearFilterTags)
+		return c.onSubscription(ctx, c.backend().ClearFilterTags)
 	case access.Unsubscribe:
-		return c.onSubscription(ctx, c.topics().Unsubscribe)
+		return c.onSubscription(ctx, c.backend().Unsubscribe)
 	}
 	panic("BUG: action " + c.action.String() + " is in access but not in httpapi")
 }
-
-func (c *call) topics() access.Topics { return c.door.config.Topics }
 
 // topic gives the name of the topic.
 func (c *call) topic() (string, error) { return c.name("topicName", cmq.ErrTopicName) }
@@ -74,7 +72,7 @@ func (c *call) deleteTopic(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.topics().DeleteTopic(ctx, c.owner, name); err != nil {
+	if err := c.backend().DeleteTopic(ctx, c.owner, name); err != nil {
 		return err
 	}
 	c.envelope(nil)

@@ -283,6 +283,10 @@ func TestTopicEdges(t *testing.T) {
 	} {
 		r.ok("Subscribe", subscribing("t0", append(items, fmt.Sprintf("subscriptionName=s%d", i))...)...)
 	}
+	r.ok("Subscribe", "topicName=t0", "subscriptionName=aliases", "protocal=Queue", "endpoint=q", "filterTags.0=a", "filterTags.1=b")
+	if answer := r.ok("GetSubscriptionAttributes", "topicName=t0", "subscriptionName=aliases"); !strings.Contains(answer, `"protocol":"queue"`) || !strings.Contains(answer, `"filterTag":["a","b"]`) {
+		t.Errorf("aliases are not read: %s", answer)
+	}
 	for i, key := range []string{"#", "*", "a.*.b.#", "..", "a b.ü", strings.Repeat("x", 64), strings.Repeat("a.", 15)} {
 		r.ok("Subscribe", subscribing("t1", fmt.Sprintf("subscriptionName=s%d", i), "bindingKey.1="+key)...)
 	}

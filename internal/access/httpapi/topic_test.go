@@ -180,9 +180,3 @@ func TestPushSettings(t *testing.T) {
 	r.ok("SetSubscriptionAttributes", "topicName=news", "subscriptionName=full", "pushSecret=", "rateLimit=0", "concurrency=0", "ordered=0", "agent=")
 	r.want(get("full"), plain+"}")
 }
-
-// TestNoTopics: a server without topics knows none of their actions.
-func TestNoTopics(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.Topics = nil })
-	r.want(r.do("PublishMessage", "topicName=t"), refusal("4000", "(10430)action name PublishMessage is not existed"))
-}

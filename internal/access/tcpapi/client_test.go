@@ -65,7 +65,7 @@ func newRig(t testing.TB, change func(*Config)) *rig {
 	}}}
 	log := slog.New(slog.DiscardHandler)
 	producers := access.NewProducers(accesstest.Node, r.fake, log)
-	config := Config{Backend: r.fake, Topics: r.fake, Keys: r.keys, Producers: producers, Logger: log}
+	config := Config{Backend: r.fake, Keys: r.keys, Producers: producers, Logger: log}
 	if change != nil {
 		change(&config)
 	}

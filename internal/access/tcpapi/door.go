@@ -20,7 +20,6 @@ import (
 // Config of a Door. Backend, Keys and Producers are required; zero values of the rest mean the defaults named here.
 type Config struct {
 	Backend access.Starter
-	Topics  access.PublishStarter // none: no topic exists
 	Keys    auth.Keys
 	// Producers asks connections what becomes of their prepared messages.
 	Producers *access.Producers

@@ -118,10 +118,12 @@ func TestTooMuchUnderWay(t *testing.T) {
 		r := newRig(t, func(c *Config) { c.Backend, c.MaxMemory = hung, 3<<20 })
 		c := r.login()
 		mb := strings.Repeat("x", 1<<20)
-		for i := range 3 {
+		for i := range 2 {
 			c.send(sendTo(int64(i), "jq", mb))
 		}
+		c.send(publishTo(2, "jt", mb))
 		require.Equal(t, result(cmq.ErrThrottled), text(c.call(sendTo(9, "jq", mb))))
+		require.Equal(t, result(cmq.ErrThrottled), text(c.call(publishTo(9, "jt", mb))))
 		for range 3 {
 			require.Equal(t, result(cmq.ErrSendFailed), text(c.next()))
 		}

@@ -264,6 +264,10 @@ func (s *silent) StartSend(string, string, [][]byte, time.Duration, func([]cmq.M
 	return s
 }
 
+func (s *silent) StartPublish(string, string, [][]byte, cmq.Publication, func([]cmq.MsgID, error)) cmq.Pending {
+	return s
+}
+
 func (s *silent) StartOpenSession(string, string, uint64, func(uint64, error)) cmq.Pending { return s }
 
 func (s *silent) StartSendOnce(string, string, [][]byte, time.Duration, cmq.Session, func([]cmq.MsgID, error)) cmq.Pending {

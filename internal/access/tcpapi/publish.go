@@ -23,10 +23,10 @@ func (c *conn) publish() {
 	if !c.beginSend(r) {
 		return
 	}
-	r.keep(c.door.config.Topics.StartPublish(r.owner, r.name, v.bodies, publication, r.sent))
+	r.keep(c.door.config.Backend.StartPublish(r.owner, r.name, v.bodies, publication, r.sent))
 }
 
-// checkPublish reads and checks the body. Without topics none exists.
+// checkPublish reads and checks the body.
 func (c *conn) checkPublish(r *request, v *publishView) (p cmq.Publication, refused *cmq.Error) {
 	if v.batch {
 		refused = c.body(fieldBatchPublish, "tcp_batch_publish_msg", v)
@@ -45,11 +45,5 @@ func (c *conn) checkPublish(r *request, v *publishView) (p cmq.Publication, refu
 	if r.size, refused = c.checkBodies(v.bodies, v.batch); refused != nil {
 		return p, refused
 	}
-	if p, refused = access.ReadPublication(&c.door.config.Limits, v.tags, v.key); refused != nil {
-		return p, refused
-	}
-	if c.door.config.Topics == nil {
-		return p, cmq.ErrTopicNotExist
-	}
-	return p, nil
+	return access.ReadPublication(&c.door.config.Limits, v.tags, v.key)
 }

@@ -157,14 +157,3 @@ func TestPublishFails(t *testing.T) {
 		c.conn.Close()
 	})
 }
-
-// TestPublishWithoutTopics: no topic exists, whatever its name.
-func TestPublishWithoutTopics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.Topics = nil })
-		c := r.login()
-		require.Equal(t, result(cmq.ErrTopicNotExist), text(c.call(publishTo(1, "jt", "x"))))
-		require.Equal(t, result(cmq.ErrTopicName), text(c.call(publishTo(1, "", "x"))))
-		c.conn.Close()
-	})
-}
