@@ -97,6 +97,10 @@ func (c *Conn) Do(ctx context.Context, call *Call, timeout time.Duration) error 
 	if err := c.enqueue(ctx, call, timeout); err != nil {
 		return &Error{Addr: c.addr, Err: err}
 	}
+	if ctx.Done() == nil { // to wait for one thing costs half as much as to wait for two
+		<-call.done
+		return call.err
+	}
 	select {
 	case <-call.done:
 		return call.err
@@ -376,6 +380,7 @@ func (c *Conn) answer(body []byte) error {
 	c.mu.Lock()
 	call := c.calls[seq]
 	delete(c.calls, seq)
+	done := c.doneLocked()
 	c.mu.Unlock()
 	if call == nil {
 		return nil // too late: its caller has gone
@@ -384,12 +389,9 @@ func (c *Conn) answer(body []byte) error {
 		call.err = &Error{Addr: c.addr, Sent: true, Err: err}
 	} else if call.Answer.Result == wire.NotAuthorized {
 		call.err = &Error{Addr: c.addr, Err: ErrNotAuthorized}
-		c.retire()
+		done = c.retire()
 	}
 	call.done <- struct{}{}
-	c.mu.Lock()
-	done := c.doneLocked()
-	c.mu.Unlock()
 	if done && err == nil {
 		return ErrNotAuthorized
 	}
@@ -408,12 +410,13 @@ func (c *Conn) query(body []byte) error {
 	return nil
 }
 
-// retire lets the calls under way be answered and takes no new ones.
-func (c *Conn) retire() {
+// retire lets the calls under way be answered and takes no new ones. It reports whether there are none.
+func (c *Conn) retire() (done bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.retired = true
 	c.ending.Store(true)
-	c.mu.Unlock()
+	return c.doneLocked()
 }
 
 // fail ends the connection. The first reason counts.
