@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +41,9 @@ func main() {
 		tableMain(args)
 		return
 	}
+	// A generator keeps little and makes much garbage: by default it would collect all the time, and take the processor from the
+	// nodes on the same machine. This is for the client of every system alike.
+	debug.SetGCPercent(400)
 	fs := flag.NewFlagSet(cmd, flag.ExitOnError)
 	var (
 		peer    = fs.String("peer", "", "cmq, rabbit, nats, naive")
