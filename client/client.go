@@ -22,6 +22,8 @@ const (
 
 	// MaxBatch is how many messages or handles one batch request may have.
 	MaxBatch = 16
+	// MaxWide is how many messages one receive may bring and how many handles one request may have over TCP from cmq.
+	MaxWide = 256
 
 	// DefaultTimeout bounds one attempt, on top of the time a receive may wait.
 	DefaultTimeout = 10 * time.Second

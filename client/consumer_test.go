@@ -86,6 +86,35 @@ func TestConsumerHandlesAndDeletes(t *testing.T) {
 	})
 }
 
+// With a larger Batch the requests are about more messages than the published service takes, but not over HTTP.
+func TestConsumerWithLargeBatches(t *testing.T) {
+	asked, deleted := new(atomic.Int64), new(atomic.Int64)
+	h := func(context.Context, *client.Message) error { return nil }
+	put := func(q *tcptest.Queue) {
+		asked.Store(0)
+		deleted.Store(0)
+		q.Refuse = func(r *tcptest.Request) *tcptest.Answer {
+			switch r.Cmd {
+			case 1024:
+				n, _ := r.Number(2)
+				asked.Store(max(asked.Load(), int64(n)))
+			case 1026:
+				deleted.Store(max(deleted.Load(), int64(len(r.Numbers(2)))))
+			}
+			return nil
+		}
+		q.Put(numbered(1000)...)
+	}
+	consume(t, h, client.ConsumerOptions{Batch: 1000, Concurrency: 300, Prefetch: 300, Settlers: 1}, put, func(t *testing.T, c *consuming) {
+		tcptest.Pass(time.Second)
+		require.Empty(t, c.Bodies())
+		require.EqualValues(t, client.MaxWide, asked.Load())
+		require.Greater(t, deleted.Load(), int64(client.MaxBatch))
+		require.LessOrEqual(t, deleted.Load(), int64(client.MaxWide))
+		require.NoError(t, c.end())
+	})
+}
+
 // No more messages are held than handlers and Prefetch have room for.
 func TestConsumerHoldsNoMoreThanItMay(t *testing.T) {
 	release := new(chan struct{})

@@ -7,11 +7,11 @@ import (
 )
 
 // settle is one of the goroutines that tell the service what became of messages. It takes what is there, up to
-// MaxBatch, in one request.
+// Batch, in one request.
 func (c *Consumer) settle() {
 	for d := range c.done {
 		some := append(make([]*delivery, 0, MaxBatch), d)
-		for more := true; more && len(some) < MaxBatch; {
+		for more := true; more && len(some) < c.o.Batch; {
 			select {
 			case d, ok := <-c.done:
 				if more = ok; ok {
