@@ -340,3 +340,31 @@ func TestStartedConfirmation(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 	})
 }
+
+// atOnce is a Local that answers at once.
+type atOnce struct{ reply cmq.Reply }
+
+func (l *atOnce) Start(_ cmq.SetID, _ *cmq.Request, done func(*cmq.Reply, error)) cmq.Pending {
+	done(&l.reply, nil)
+	return cmq.Answered{}
+}
+
+// BenchmarkStartSend is what a send to a queue that this node leads costs on its way there.
+func BenchmarkStartSend(b *testing.B) {
+	c := newCluster()
+	c.change(func(t *table) {
+		t.queues = append(t.queues, &cmq.Queue{ID: 7, Owner: "me", Name: "q", Attributes: cmq.DefaultQueueAttributes(),
+			Shards: []cmq.Shard{{ID: cmq.QueueID(7).Shard(0), Set: 1}}})
+	})
+	r := route.New(route.Config{Node: 1, Meta: c.nodes[1], Local: &atOnce{cmq.Reply{IDs: []cmq.MsgID{1}}}, Remote: remote{c.nodes[1]},
+		Leader: func(cmq.SetID) cmq.NodeID { return 1 }})
+	body := bodies("x")
+	b.ReportAllocs()
+	for range b.N {
+		r.StartSend("me", "q", body, 0, func(ids []cmq.MsgID, err error) {
+			if err != nil || len(ids) != 1 {
+				b.Fatal(ids, err)
+			}
+		})
+	}
+}
