@@ -254,7 +254,7 @@ func (d *dev) welcome(all []ports, program string) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cmq is ready: %d node(s), data in %s\n\n", len(all), d.dir)
 	for _, p := range all {
-		fmt.Fprintf(&b, "  node %d      http://%s   admin http://%s\n", p.Node, p.HTTP, p.Admin)
+		fmt.Fprintf(&b, "  node %d      http://%s   tcp://%s   admin http://%s\n", p.Node, p.HTTP, p.TCP, p.Admin)
 	}
 	fmt.Fprintf(&b, "  secret id   %s\n  secret key  %s\n\n", auth.SecretID, auth.SecretKey)
 	fmt.Fprintf(&b, "Paste into another terminal:\n\n  export CMQ_ENDPOINT=%s CMQ_SECRET_ID=%s CMQ_SECRET_KEY=%s\n", endpoint, quote(auth.SecretID), quote(auth.SecretKey))

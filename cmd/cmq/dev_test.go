@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -80,6 +81,9 @@ func TestDevWritesPortsAndKeepsItsKey(t *testing.T) {
 	auth := r.nodes[0].options.config.Auth
 	require.Contains(t, r.out.String(), "CMQ_SECRET_KEY='"+auth.SecretKey+"'")
 	require.Contains(t, r.out.String(), "Action=SendMessage")
+	for _, p := range first {
+		require.Contains(t, r.out.String(), fmt.Sprintf("node %d      http://%s   tcp://%s   admin http://%s\n", p.Node, p.HTTP, p.TCP, p.Admin))
+	}
 
 	code, r = runDev(t, func(*devRun) { interrupt(t) }, "--nodes", "3", "--data-dir", dir)
 	require.Equal(t, exitOK, code)
@@ -102,7 +106,12 @@ func TestDevGivenKey(t *testing.T) {
 }
 
 func TestDevEndsWhenANodeFails(t *testing.T) {
-	code, r := runDev(t, func(r *devRun) { close(r.nodes[0].failed) }, "--data-dir", t.TempDir())
+	code, r := runDev(t, func(r *devRun) {
+		for _, n := range r.nodes {
+			n.stop = func(context.Context) error { t.Error("nothing is stopped in order"); return nil }
+		}
+		close(r.nodes[0].failed)
+	}, "--nodes", "3", "--data-dir", t.TempDir())
 	require.Equal(t, exitFailure, code)
 	require.Contains(t, r.errs.String(), "disk on fire")
 }

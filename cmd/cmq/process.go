@@ -100,7 +100,16 @@ type running struct {
 	deadline time.Duration // for stopping
 }
 
-// run starts one node for each of options, calls ready once all are, and returns when all have stopped.
+// failure is the end of a node by itself: its disk failed or its data is damaged.
+type failure struct{ err error }
+
+func (f *failure) Error() string { return "a node has ended by itself: " + f.err.Error() }
+
+func (f *failure) Unwrap() error { return f.err }
+
+// run starts one node for each of options, calls ready once all are, and returns when all have stopped. After the failure of
+// one it returns at once, for the process to end: nothing that could be done in order is worth the time in which it answers, and
+// to write or close anything on a disk that has just failed may hang.
 func (r *running) run(ctx context.Context, options []nodeOptions, ready func() error) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -117,6 +126,9 @@ func (r *running) run(ctx context.Context, options []nodeOptions, ready func() e
 		r.nodes = append(r.nodes, p)
 	}
 	err := r.wait(ctx, signals, ready)
+	if failed := new(failure); errors.As(err, &failed) {
+		return err
+	}
 	return errors.Join(err, r.stop(signals))
 }
 
@@ -132,7 +144,7 @@ func (r *running) wait(ctx context.Context, signals <-chan os.Signal, ready func
 		wg.Go(func() {
 			select {
 			case <-p.Failed():
-				cancel(fmt.Errorf("a node has ended by itself: %w", p.Err()))
+				cancel(&failure{p.Err()})
 			case <-ctx.Done():
 			}
 		})

@@ -41,6 +41,9 @@ func (a *alone) fix(file string) string {
 		"or, to go on without what was in it, make an empty file %s%s; nothing was changed", file, lostSuffix)
 }
 
+// fixRestore is what to do where no single file can be given up.
+const fixRestore = "this is the only replica of its set, so nobody can give it back: restore the whole data directory from a backup; nothing was changed"
+
 // refuse is the error about a file, nil if the operator has given it up.
 func (a *alone) refuse(file string, offset int64, why string) error {
 	if _, err := a.s.fs.Stat(file + lostSuffix); err == nil {
@@ -70,7 +73,7 @@ func (s *Store) withoutImage() error {
 		}
 	}
 	return &segment.DamageError{File: s.dir, Why: why,
-		Fix: "this is the only replica of its set, so nobody can give it back: restore the whole data directory from a backup; nothing was changed"}
+		Fix: fixRestore}
 }
 
 // judgeArchive refuses files of the archive of which nothing can be read.
@@ -132,7 +135,7 @@ func (a *alone) judge(f *segment.Findings) error {
 		refused = errors.Join(refused, a.refuse(d.File, d.Offset, d.Why))
 	}
 	if f.First > a.base+1 {
-		refused = errors.Join(refused, &segment.DamageError{File: a.s.dir, Fix: a.fix(a.s.dir),
+		refused = errors.Join(refused, &segment.DamageError{File: a.s.dir, Fix: fixRestore,
 			Why: fmt.Sprintf("entries %d to %d of the log are missing, which the newest image that can be read does not have", a.base+1, f.First-1)})
 	}
 	if refused != nil || len(f.Holes)+len(f.Lost) == 0 {

@@ -198,3 +198,47 @@ func TestOnlyReplicaGoesOnWithWhatIsLeftOfAShortenedSegment(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 }
+
+// TestWhatTheOnlyReplicaRefuses: what other files or a new election tell costs nothing; a file of the log or of the archive that is missing
+// or cut off is refused, with the file named; a damaged message in one is not.
+func TestWhatTheOnlyReplicaRefuses(t *testing.T) {
+	d := newBadDir(t)
+	free := []string{"root", "side file", "newest image"}
+	harms := map[string]func(disk *vfs.Disk, name string) error{
+		"missing": func(disk *vfs.Disk, name string) error { return disk.Vanish(name) },
+		"cut off": func(disk *vfs.Disk, name string) error { return disk.Shorten(name, disk.Size(name)/2) },
+		"empty":   func(disk *vfs.Disk, name string) error { return disk.Shorten(name, 0) },
+		"damaged": func(disk *vfs.Disk, name string) error { return disk.Flip(name, disk.Size(name)/2, 3) },
+	}
+	for _, f := range d.files {
+		for how, harm := range harms {
+			t.Run(f.what+" "+how, func(t *testing.T) {
+				disk := d.whole.Clone(nil)
+				require.NoError(t, harm(disk, f.name))
+				s, err := Open(disk.Mount(), "set", aloneOptions())
+				if slices.Contains(free, f.what) || how == "damaged" {
+					require.NoError(t, err)
+					require.Equal(t, uint64(529), s.Log().LastIndex(), "nothing confirmed is lost")
+					require.NoError(t, s.Close())
+					return
+				}
+				var refused *segment.DamageError
+				require.ErrorAs(t, err, &refused)
+				require.Equal(t, f.name, "/"+refused.File)
+				require.Contains(t, refused.Fix, "from a backup")
+			})
+		}
+	}
+}
+
+// TestRefusalOffersNothingThatHasNoEffect: a directory that is there cannot be given up by a file beside it.
+func TestRefusalOffersNothingThatHasNoEffect(t *testing.T) {
+	a := &alone{s: &Store{fs: vfs.NewDisk(nil).Mount(), dir: "set"}, base: 10}
+	err := a.judge(&segment.Findings{First: 20})
+	var refused *segment.DamageError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, "set", refused.File)
+	require.Contains(t, refused.Why, "entries 11 to 19 of the log are missing")
+	require.Contains(t, refused.Fix, "restore the whole data directory")
+	require.NotContains(t, refused.Fix, lostSuffix)
+}

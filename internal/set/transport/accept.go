@@ -58,18 +58,14 @@ func (t *Transport) incoming(conn net.Conn, greeted func()) {
 	defer context.AfterFunc(t.ctx, func() { conn.Close() })()
 	w, h, err := t.handshake(conn)
 	greeted()
+	defer t.leave(incomingKey{h.from, h.kind}, conn)
 	if err != nil {
 		if t.ctx.Err() == nil {
 			t.refuse(conn.RemoteAddr(), err)
 		}
 		return
 	}
-	key := incomingKey{h.from, h.kind}
-	if !t.enter(key, conn) {
-		return
-	}
 	err = t.serve(w, h)
-	t.leave(key, conn)
 	if damaged(err) {
 		t.counters.Damaged.Add(1)
 		t.refusals.log(t.log, conn.RemoteAddr(), "peer connection closed for what arrived on it", err)
@@ -78,14 +74,17 @@ func (t *Transport) incoming(conn net.Conn, greeted func()) {
 	}
 }
 
+// handshake finds out who dialled, and makes conn that peer's connection of its kind.
 func (t *Transport) handshake(conn net.Conn) (*wire, hello, error) {
 	timer := time.AfterFunc(t.cfg.Handshake, func() { conn.Close() })
 	defer timer.Stop()
+	enter := func(h hello) bool { return t.enter(incomingKey{h.from, h.kind}, conn) }
+	spoken := conn
 	if t.cfg.ServerTLS != nil {
-		conn = tls.Server(conn, t.cfg.ServerTLS)
+		spoken = tls.Server(conn, t.cfg.ServerTLS)
 	}
-	w := newWire(conn, t.cfg.Silence, &t.counters)
-	h, err := w.answer(t.cfg.Node, t.cfg.Cluster, t.admits)
+	w := newWire(spoken, t.cfg.Silence, &t.counters)
+	h, err := w.answer(t.cfg.Node, t.cfg.Cluster, t.admits, enter)
 	return w, h, err
 }
 

@@ -31,7 +31,10 @@ const (
 	helloSize    = 36
 )
 
-var errNotHello = errors.New("does not speak the peer protocol")
+var (
+	errNotHello = errors.New("does not speak the peer protocol")
+	errRemoved  = errors.New("the node was removed from the cluster since its hello")
+)
 
 func (h hello) encode() []byte {
 	b := append(make([]byte, 0, helloSize), helloMagic...)
@@ -90,8 +93,10 @@ func (w *wire) greet(h hello) error {
 	return nil
 }
 
-// answer is the accepting side. An error means that the connection is to be closed.
-func (w *wire) answer(node cmq.NodeID, cluster uint64, admits func(hello) bool) (hello, error) {
+// answer is the accepting side. enter is called for a hello that is accepted, before the welcome, so that of two connections made
+// one after the other the second is the newer here too; it reports whether the connection is wanted after all. An error means
+// that the connection is to be closed.
+func (w *wire) answer(node cmq.NodeID, cluster uint64, admits, enter func(hello) bool) (hello, error) {
 	head, payload, err := w.read()
 	if err != nil {
 		return hello{}, fmt.Errorf("%w: %w", errNotHello, err)
@@ -102,6 +107,9 @@ func (w *wire) answer(node cmq.NodeID, cluster uint64, admits func(hello) bool) 
 	}
 	if err := h.check(node, cluster, admits); err != nil {
 		return h, errors.Join(err, w.send(typeRefused, []byte(err.Error())))
+	}
+	if !enter(h) {
+		return h, errRemoved
 	}
 	w.limit = h.kind.payloadLimit()
 	return h, w.send(typeWelcome, nil)
