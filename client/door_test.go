@@ -118,7 +118,7 @@ func topicLife(t *testing.T, c *client.Client) {
 
 func subscriptionLife(t *testing.T, topic *client.Topic) {
 	ctx := t.Context()
-	push := client.PushSettings{Secret: new("0123456789abcdef"), Rate: new(5), Concurrency: new(2), Ordered: new(true), Paused: new(true), DeadLetter: new("failed"), Agent: new("east")}
+	push := client.PushSettings{Secret: new("0123456789abcdef"), Rate: new(5), Concurrency: new(2), Ordered: new(true), Paused: new(true), DeadLetter: new("failed")}
 	_, err := topic.Subscribe(ctx, "hook", client.Subscription{Protocol: client.ToHTTP, Endpoint: "http://h/", NotifyStrategy: client.BackoffRetry, NotifyContentFormat: client.FormatCloudEvents, Push: push})
 	require.NoError(t, err)
 	_, err = topic.Publish(ctx, "waits", client.PublishOptions{})
@@ -132,7 +132,7 @@ func subscriptionLife(t *testing.T, topic *client.Topic) {
 	require.EqualValues(t, 1, s.MsgCount)
 
 	require.NoError(t, topic.SetSubscription(ctx, "hook", client.Subscription{NotifyContentFormat: client.FormatJSON, FilterTags: []string{"a", "b"},
-		Push: client.PushSettings{Secret: new(""), Rate: new(0), Concurrency: new(0), Ordered: new(false), Paused: new(false), DeadLetter: new(""), Agent: new("")}}))
+		Push: client.PushSettings{Secret: new(""), Rate: new(0), Concurrency: new(0), Ordered: new(false), Paused: new(false), DeadLetter: new("")}}))
 	s, err = topic.Subscription(ctx, "hook")
 	require.NoError(t, err)
 	require.False(t, s.Signed)

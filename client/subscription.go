@@ -10,9 +10,7 @@ import (
 const (
 	ToQueue    = "queue"    // Protocol: Endpoint is the name of a queue
 	ToHTTP     = "http"     // Protocol: Endpoint is a URL, http:// or https://
-	ToMail     = "mail"     // Protocol: Endpoint is an e-mail address. An extension of cmq, as are the next two
-	ToSMS      = "sms"      // Protocol: Endpoint is a telephone number
-	ToFunction = "function" // Protocol: Endpoint is the URL of a function
+	ToFunction = "function" // Protocol: Endpoint is the URL of a function. An extension of cmq
 
 	BackoffRetry     = "BACKOFF_RETRY"           // NotifyStrategy: three more attempts, 19 to 29 s apart
 	ExponentialRetry = "EXPONENTIAL_DECAY_RETRY" // NotifyStrategy: 1, 2, 4 … up to 512 s apart, for a day
@@ -45,7 +43,6 @@ type PushSettings struct {
 	Paused      *bool   // nothing is delivered, messages wait until their retention ends
 	DeadLetter  *string // queue of the same account for what exhausted its retries; "": it is dropped
 	CA          *string // PEM certificates that alone are trusted for an https endpoint; "": the service's own
-	Agent       *string // name of the agent that delivers from within its own network; "": the service does
 }
 
 // SubscriptionAttributes is the state of a subscription.
@@ -100,8 +97,7 @@ func (s *PushSettings) params(p []Param) []Param {
 	p = withSwitch(p, "ordered", s.Ordered)
 	p = withSwitch(p, "paused", s.Paused)
 	p = withText(p, "deadLetterQueueName", s.DeadLetter)
-	p = withText(p, "ca", s.CA)
-	return withText(p, "agent", s.Agent)
+	return withText(p, "ca", s.CA)
 }
 
 func withText(p []Param, name string, value *string) []Param {
@@ -156,7 +152,6 @@ func (t *Topic) Subscription(ctx context.Context, name string) (*SubscriptionAtt
 		Paused              *bool    `json:"paused"`
 		DeadLetterQueueName *string  `json:"deadLetterQueueName"`
 		CA                  *string  `json:"ca"`
-		Agent               *string  `json:"agent"`
 	}
 	if err := t.c.call(ctx, "GetSubscriptionAttributes", t.params(Param{"subscriptionName", name}), always, &w); err != nil {
 		return nil, err
@@ -164,7 +159,7 @@ func (t *Topic) Subscription(ctx context.Context, name string) (*SubscriptionAtt
 	return &SubscriptionAttributes{
 		Subscription: Subscription{Protocol: w.Protocol, Endpoint: w.Endpoint, NotifyStrategy: w.NotifyStrategy, NotifyContentFormat: w.NotifyContentFormat,
 			FilterTags: w.FilterTag, BindingKeys: w.BindingKey,
-			Push: PushSettings{Rate: w.RateLimit, Concurrency: w.Concurrency, Ordered: w.Ordered, Paused: w.Paused, DeadLetter: w.DeadLetterQueueName, CA: w.CA, Agent: w.Agent}},
+			Push: PushSettings{Rate: w.RateLimit, Concurrency: w.Concurrency, Ordered: w.Ordered, Paused: w.Paused, DeadLetter: w.DeadLetterQueueName, CA: w.CA}},
 		MsgCount: w.MsgCount, Signed: w.PushSigned, Created: time.Unix(w.CreateTime, 0), Modified: time.Unix(w.LastModifyTime, 0)}, nil
 }
 

@@ -95,8 +95,8 @@ func TestTopicRequests(t *testing.T) {
 		"&notifyContentFormat=SIMPLIFIED&notifyStrategy=BACKOFF_RETRY&protocol=http&subscriptionName=s&topicName=news")
 
 	_, err = topic.Subscribe(ctx, "s", client.Subscription{Protocol: client.ToHTTP, Endpoint: "http://h", NotifyContentFormat: client.FormatCloudEvents, Push: client.PushSettings{
-		Secret: new("0123456789abcdef"), Rate: new(5), Concurrency: new(2), Ordered: new(true), Paused: new(false), DeadLetter: new("dead"), CA: new("-----BEGIN"), Agent: new("east")}})
-	is("Action=Subscribe&agent=east&ca=-----BEGIN&concurrency=2&deadLetterQueueName=dead&endpoint=http%3A%2F%2Fh&notifyContentFormat=CLOUDEVENTS&ordered=true&paused=false" +
+		Secret: new("0123456789abcdef"), Rate: new(5), Concurrency: new(2), Ordered: new(true), Paused: new(false), DeadLetter: new("dead"), CA: new("-----BEGIN")}})
+	is("Action=Subscribe&ca=-----BEGIN&concurrency=2&deadLetterQueueName=dead&endpoint=http%3A%2F%2Fh&notifyContentFormat=CLOUDEVENTS&ordered=true&paused=false" +
 		"&protocol=http&pushSecret=0123456789abcdef&rateLimit=5&subscriptionName=s&topicName=news")
 
 	next = done
@@ -137,11 +137,11 @@ func TestTopicRequests(t *testing.T) {
 		FilterTags: []string{"red"}, BindingKeys: []string{"a.*"}}, MsgCount: 9, Created: time.Unix(4, 0), Modified: time.Unix(5, 0)}, sub)
 
 	next = `{"code":0,"message":"","requestId":"1","topicOwner":"1","msgCount":0,"protocol":"http","protocal":"http","endpoint":"http://h","notifyStrategy":"BACKOFF_RETRY","notifyContentFormat":"JSON","createTime":4,"lastModifyTime":5,"filterTag":[],"filterTags":[],"bindingKey":[],"bindindKey":[],` +
-		`"pushSigned":true,"rateLimit":5,"concurrency":2,"ordered":true,"paused":true,"deadLetterQueueName":"dead","ca":"PEM","agent":"east"}`
+		`"pushSigned":true,"rateLimit":5,"concurrency":2,"ordered":true,"paused":true,"deadLetterQueueName":"dead","ca":"PEM"}`
 	sub, err = topic.Subscription(ctx, "s")
 	is("Action=GetSubscriptionAttributes&subscriptionName=s&topicName=news")
 	require.True(t, sub.Signed)
-	require.Equal(t, client.PushSettings{Rate: new(5), Concurrency: new(2), Ordered: new(true), Paused: new(true), DeadLetter: new("dead"), CA: new("PEM"), Agent: new("east")}, sub.Push)
+	require.Equal(t, client.PushSettings{Rate: new(5), Concurrency: new(2), Ordered: new(true), Paused: new(true), DeadLetter: new("dead"), CA: new("PEM")}, sub.Push)
 
 	next = `{"code":0,"message":"","requestId":"1","addr":["127.0.0.1:7671"]}`
 	addrs, err := topic.Route(ctx)

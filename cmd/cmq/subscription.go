@@ -29,8 +29,7 @@ func (a *app) subscriptionCreate() *cobra.Command {
 	var f subscriptionFlags
 	cmd := &cobra.Command{
 		Use: "create TOPIC NAME --queue QUEUE", Short: "make a subscription", Args: exactly("TOPIC", "NAME"),
-		Long: "Subscribes one of these to a topic: a queue (--queue), a URL (--http), an e-mail address (--mail), a telephone\n" +
-			"number (--sms), a function (--function).",
+		Long: "Subscribes one of these to a topic: a queue (--queue), a URL (--http), a function (--function).",
 	}
 	f.add(cmd)
 	f.addTarget(cmd)
@@ -135,7 +134,6 @@ type subscriptionView struct {
 	Ordered     bool      `json:"ordered"`
 	DeadLetter  string    `json:"deadLetter"`
 	CA          string    `json:"ca"`
-	Agent       string    `json:"agent"`
 	Created     time.Time `json:"created"`
 	Modified    time.Time `json:"modified"`
 }
@@ -149,7 +147,7 @@ func (a *app) showSubscription(ctx context.Context, t *client.Topic, name string
 	v := subscriptionView{Topic: t.Name(), Name: name, Protocol: at.Protocol, Endpoint: at.Endpoint, Tags: append([]string{}, at.FilterTags...),
 		Keys: append([]string{}, at.BindingKeys...), Waiting: at.MsgCount, Strategy: at.NotifyStrategy, Format: at.NotifyContentFormat,
 		Paused: valueOf(p.Paused), Signed: at.Signed, Rate: valueOf(p.Rate), Concurrency: valueOf(p.Concurrency), Ordered: valueOf(p.Ordered),
-		DeadLetter: valueOf(p.DeadLetter), CA: valueOf(p.CA), Agent: valueOf(p.Agent), Created: at.Created.UTC(), Modified: at.Modified.UTC()}
+		DeadLetter: valueOf(p.DeadLetter), CA: valueOf(p.CA), Created: at.Created.UTC(), Modified: at.Modified.UTC()}
 	rows := [][]string{
 		{"topic", v.Topic}, {"name", v.Name}, {"protocol", v.Protocol}, {"endpoint", v.Endpoint},
 		{"tags", strings.Join(v.Tags, ", ")}, {"keys", strings.Join(v.Keys, ", ")},
@@ -167,7 +165,7 @@ func (v *subscriptionView) pushRows() (rows [][]string) {
 	}{
 		{"paused", "yes", v.Paused}, {"signed", "yes", v.Signed}, {"rate", strconv.Itoa(v.Rate) + " a second", v.Rate > 0},
 		{"concurrency", strconv.Itoa(v.Concurrency), v.Concurrency > 0}, {"ordered", "yes", v.Ordered},
-		{"dead letter", v.DeadLetter, v.DeadLetter != ""}, {"certificates", "its own", v.CA != ""}, {"agent", v.Agent, v.Agent != ""},
+		{"dead letter", v.DeadLetter, v.DeadLetter != ""}, {"certificates", "its own", v.CA != ""},
 	} {
 		if r.set {
 			rows = append(rows, []string{r.name, r.value})

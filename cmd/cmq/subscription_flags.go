@@ -17,7 +17,7 @@ type subscriptionFlags struct {
 	tags, keys         []string
 	strategy, format   string
 	secret, deadLetter string
-	caFile, agent      string
+	caFile             string
 	rate, concurrency  int
 	ordered, paused    bool
 }
@@ -33,8 +33,6 @@ func (s *subscriptionFlags) addTarget(cmd *cobra.Command) {
 	for protocol, usage := range map[string]string{
 		client.ToQueue:    "queue of the same account that gets the messages",
 		client.ToHTTP:     "URL that gets the messages, http:// or https://",
-		client.ToMail:     "e-mail address that gets the messages",
-		client.ToSMS:      "telephone number that gets the messages",
 		client.ToFunction: "URL of a function that is called with the messages",
 	} {
 		s.to[protocol] = cmd.Flags().String(protocol, "", usage)
@@ -53,7 +51,7 @@ func (s *subscriptionFlags) target() (protocol, endpoint string, err error) {
 		}
 	}
 	if endpoint == "" {
-		return "", "", usagef("say where the messages go: --queue QUEUE, --http URL, --mail ADDRESS, --sms NUMBER or --function URL")
+		return "", "", usagef("say where the messages go: --queue QUEUE, --http URL or --function URL")
 	}
 	return protocol, endpoint, nil
 }
@@ -71,7 +69,6 @@ func (s *subscriptionFlags) add(cmd *cobra.Command) {
 	f.BoolVar(&s.paused, "paused", false, "deliver nothing until it is resumed")
 	f.StringVar(&s.deadLetter, "dead-letter", "", "queue for messages that exhausted their retries; empty drops them")
 	f.StringVar(&s.caFile, "ca-file", "", "file with PEM certificates that alone are trusted for an https URL; empty takes them away")
-	f.StringVar(&s.agent, "agent", "", "name of the agent that delivers from within its own network; empty is the server itself")
 }
 
 // settings gives the values of those flags that were set.
@@ -95,7 +92,6 @@ func (s *subscriptionFlags) settings(cmd *cobra.Command) (out client.Subscriptio
 	given(set("ordered"), &p.Ordered, &s.ordered)
 	given(set("paused"), &p.Paused, &s.paused)
 	given(set("dead-letter"), &p.DeadLetter, &s.deadLetter)
-	given(set("agent"), &p.Agent, &s.agent)
 	if set("ca-file") {
 		p.CA, err = readCA(s.caFile)
 	}

@@ -89,11 +89,11 @@ func TestSubscriptionSettings(t *testing.T) {
 	must(t, url, "queue", "create", "failed")
 	must(t, url, "topic", "create", "news")
 	must(t, url, "subscription", "create", "news", "hook", "--http", "https://example.com/hook", "--strategy", "backoff", "--format", "cloudevents",
-		"--push-secret", "0123456789abcdef", "--rate", "20", "--concurrency", "4", "--ordered", "--dead-letter", "failed", "--agent", "east")
-	must(t, url, "subscription", "create", "news", "mail", "--mail", "a@example.com")
-	require.Contains(t, words(must(t, url, "subscription", "list", "news")), "hook http https://example.com/hook subsc-00000003 mail mail a@example.com subsc-00000004")
+		"--push-secret", "0123456789abcdef", "--rate", "20", "--concurrency", "4", "--ordered", "--dead-letter", "failed")
+	must(t, url, "subscription", "create", "news", "web", "--http", "http://example.com")
+	require.Contains(t, words(must(t, url, "subscription", "list", "news")), "hook http https://example.com/hook subsc-00000003 web http http://example.com subsc-00000004")
 	require.Contains(t, words(must(t, url, "subscription", "show", "news", "hook")), "topic news name hook protocol http endpoint https://example.com/hook tags keys waiting 0 "+
-		"strategy BACKOFF_RETRY format CLOUDEVENTS signed yes rate 20 a second concurrency 4 ordered yes dead letter failed agent east created 2")
+		"strategy BACKOFF_RETRY format CLOUDEVENTS signed yes rate 20 a second concurrency 4 ordered yes dead letter failed created 2")
 	require.NotContains(t, must(t, url, "subscription", "show", "news", "hook", "-o", "json"), "0123456789abcdef")
 
 	require.Equal(t, "paused hook", words(must(t, url, "subscription", "pause", "news", "hook")))
@@ -101,7 +101,7 @@ func TestSubscriptionSettings(t *testing.T) {
 	require.Contains(t, words(must(t, url, "subscription", "show", "news", "hook")), "waiting 1 strategy BACKOFF_RETRY format CLOUDEVENTS paused yes")
 	require.Equal(t, "resumed hook", words(must(t, url, "subscription", "resume", "news", "hook")))
 	out := must(t, url, "subscription", "set", "news", "hook", "--tag", "red", "--format", "json", "--strategy", "exponential", "--push-secret", "", "--rate", "0", "--concurrency", "0",
-		"--ordered=false", "--dead-letter", "", "--agent", "", "--ca-file", "")
+		"--ordered=false", "--dead-letter", "", "--ca-file", "")
 	require.Contains(t, words(out), "tags red keys waiting 1 strategy EXPONENTIAL_DECAY_RETRY format JSON created")
 	require.Equal(t, "cleared hook", words(must(t, url, "subscription", "clear-tags", "news", "hook")))
 	var v subscriptionView
@@ -117,28 +117,28 @@ func TestTopicHints(t *testing.T) {
 	large := filepath.Join(t.TempDir(), "large")
 	require.NoError(t, os.WriteFile(large, make([]byte, maxCA+1), 0o600))
 	for line, want := range map[string]string{
-		"topic show none":                                "cmq topic create NAME",
-		"topic create NEWS":                              "cmq topic set NAME",
-		"topic publish news x":                           "cmq subscription show TOPIC NAME",
-		"subscription create news S --queue q":           "cmq subscription set TOPIC NAME",
-		"subscription show news none":                    "cmq subscription list TOPIC",
-		"subscription create other n --http http://a":    "",
-		"subscription create news m --http ftp://a":      "endpoint format error",
-		"topic publish news x --tag 01234567890123456":   "parameter msgTag value or length is out of range",
-		"topic publish news x --key a.b.c.d --tag red":   "",
-		"topic create n --max-size 1":                    "parameter maxMsgSize",
-		"topic create n --filter both":                   "--filter \"both\" is neither tags nor keys",
-		"topic set news":                                 "nothing to change; see: cmq topic set --help",
-		"topic pubish news":                              `did you mean "publish"?`,
-		"topic publish news x --lines":                   "--lines reads standard input",
-		"subscription set news s":                        "nothing to change; see: cmq subscription set --help",
-		"subscription create news m":                     "say where the messages go: --queue QUEUE",
-		"subscription create news m --queue q --sms 123": "--queue and --sms exclude each other",
-		"subscription create news":                       "NAME is missing; usage: cmq subscription create TOPIC NAME --queue QUEUE",
-		"subscription set news s --strategy often":       `--strategy "often" is none of: backoff, exponential`,
-		"subscription set news s --format xml":           `--format "xml" is none of: cloudevents, json, simplified`,
-		"subscription set news s --ca-file /none/there":  "--ca-file: ",
-		"subscription set news s --ca-file " + large:     "certificates have less",
+		"topic show none":                               "cmq topic create NAME",
+		"topic create NEWS":                             "cmq topic set NAME",
+		"topic publish news x":                          "cmq subscription show TOPIC NAME",
+		"subscription create news S --queue q":          "cmq subscription set TOPIC NAME",
+		"subscription show news none":                   "cmq subscription list TOPIC",
+		"subscription create other n --http http://a":   "",
+		"subscription create news m --http ftp://a":     "endpoint format error",
+		"topic publish news x --tag 01234567890123456":  "parameter msgTag value or length is out of range",
+		"topic publish news x --key a.b.c.d --tag red":  "",
+		"topic create n --max-size 1":                   "parameter maxMsgSize",
+		"topic create n --filter both":                  "--filter \"both\" is neither tags nor keys",
+		"topic set news":                                "nothing to change; see: cmq topic set --help",
+		"topic pubish news":                             `did you mean "publish"?`,
+		"topic publish news x --lines":                  "--lines reads standard input",
+		"subscription set news s":                       "nothing to change; see: cmq subscription set --help",
+		"subscription create news m":                    "say where the messages go: --queue QUEUE",
+		"subscription create news m --queue q --http x": "--http and --queue exclude each other",
+		"subscription create news":                      "NAME is missing; usage: cmq subscription create TOPIC NAME --queue QUEUE",
+		"subscription set news s --strategy often":      `--strategy "often" is none of: backoff, exponential`,
+		"subscription set news s --format xml":          `--format "xml" is none of: cloudevents, json, simplified`,
+		"subscription set news s --ca-file /none/there": "--ca-file: ",
+		"subscription set news s --ca-file " + large:    "certificates have less",
 	} {
 		code, _, errs := call(t, url, "", strings.Fields(line)...)
 		switch {

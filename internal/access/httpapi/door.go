@@ -24,6 +24,9 @@ type Config struct {
 	Clock   func() time.Time // time.Now; only for the window of time stamps
 	Logger  *slog.Logger     // slog.Default
 
+	Protocols []cmq.Protocol // that subscriptions may have: queue, http and function
+	Agents    bool           // agents may deliver
+
 	// Endpoint refuses a URL that this server never delivers to, as far as the URL itself shows it; nil: any. What an agent
 	// delivers to is not asked about: it is in another network.
 	Endpoint func(url string) error
@@ -65,6 +68,9 @@ func New(config Config) *Door {
 	}
 	if config.RequestIDs == nil {
 		config.RequestIDs = access.NewRequestIDs()
+	}
+	if config.Protocols == nil {
+		config.Protocols = []cmq.Protocol{cmq.ProtocolQueue, cmq.ProtocolHTTP, cmq.ProtocolFunction}
 	}
 	orDefault(&config.CallTimeout, 8*time.Second)
 	orDefault(&config.MaxBodyMemory, 256<<20)

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"slices"
 
 	"github.com/opencmq/cmq/internal/access"
 	"github.com/opencmq/cmq/internal/cmq"
@@ -64,7 +65,11 @@ func (c *call) target() (protocol cmq.Protocol, endpoint string, err error) {
 		return "", "", err
 	}
 	protocol, refusal := access.ParseProtocol(string(name))
-	if refusal == nil {
+	switch {
+	case refusal != nil:
+	case !slices.Contains(c.door.config.Protocols, protocol):
+		refusal = cmq.ErrProtocol
+	default:
 		refusal = access.CheckEndpoint(&c.door.config.Limits, protocol, string(to))
 	}
 	if refusal != nil {

@@ -318,6 +318,19 @@ func TestEndpointNotAllowed(t *testing.T) {
 	r.ok("Subscribe", subscribing("t", "protocol=mail", "endpoint=a@127.0.0.1")...)
 }
 
+// TestWhatTheServerDoesNotDeliver is refused, instead of waiting for ever or going another way.
+func TestWhatTheServerDoesNotDeliver(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Protocols, c.Agents = nil, false })
+	r.ok("CreateTopic", "topicName=t")
+	for protocol, endpoint := range map[string]string{"mail": "a@example.com", "SMS": "+4915112345"} {
+		r.want(r.do("Subscribe", subscribing("t", "protocol="+protocol, "endpoint="+endpoint)...), refusal("4000", "(10510)undefined protocol"))
+	}
+	r.want(r.do("Subscribe", subscribing("t", "agent=east")...), refusal("4000", "(10350)parameter agent value or length is out of range"))
+	r.ok("Subscribe", subscribing("t", "subscriptionName=queue", "agent=")...)
+	r.ok("Subscribe", subscribing("t", "subscriptionName=http", "protocol=http", "endpoint=http://h/")...)
+	r.ok("Subscribe", subscribing("t", "subscriptionName=function", "protocol=Function", "endpoint=http://h/")...)
+}
+
 // TestTopicFailures: limits, and what is the server's fault.
 func TestTopicFailures(t *testing.T) {
 	r := newRig(t)
