@@ -17,7 +17,7 @@ const (
 	KindSetShard                    // Attributes, Subscriber, Version: change; nothing happens if Version is not newer
 	KindDropShard                   // delete shard and messages; nothing happens if it is gone
 	KindDeadList                    // Max → Messages due for the dead-letter queue, Number of the first, Queue
-	KindTransfer                    // From, Number, IDs, Bodies, Sources: arrivals from From's dead list → Number: next one wanted
+	KindTransfer                    // From, Number, IDs, Bodies, Sources, Bounded: arrivals from From's dead list → Number: next one wanted
 	KindForget                      // Number: transfers below it have arrived
 	KindMeta                        // Payload: a command or query of the controller → Payload
 	KindRelock                      // Handles, Lock: locks end that much from now (0: now) → Errors, one per handle
@@ -26,6 +26,7 @@ const (
 	KindQueries                     // Max, Wait, Origin.Node → Queries that have come due (none: nothing within Wait)
 	KindOpenSession                 // Session.ID: begin a session, or take over the one with this id → Number: its epoch
 	KindPublish                     // Shard: a topic's; Bodies, Publication → IDs: stored once, in every subscription that matches
+	KindMove                        // From, Number, IDs, Sizes: as a bounded transfer within a set, which also forgets → Number: first not moved
 
 	KindEnd // one more than the last kind
 )
@@ -55,6 +56,8 @@ type Request struct {
 	Session     Session
 	Subscriber  *Subscriber  // OpenShard, SetShard; nil: the shard is a queue's
 	Publication *Publication // Publish
+	Bounded     bool         // Transfer: only as many as there is room for; none: ErrHeapFull
+	Sizes       []uint32     // Move: bytes of each message
 }
 
 // Session makes a send one that may be repeated: the shard that opened the session stores each of its requests once and

@@ -7,7 +7,7 @@
 // message was in the source: consumers of the dead-letter queue are told.
 //
 // The shard of a subscription that delivers to a queue has everything on its dead list from the start, so that each
-// message arrives once. There it is a message as any other: nobody is told where it was before.
+// message arrives once. There it is a message as any other: nobody is told where it was before (forward.go).
 //
 //	source                     dispatch                         dead-letter queue
 //	dead list, numbered ─────► read from number n ────────────► accept n, n+1, …; skip what it has
@@ -41,10 +41,16 @@ const (
 // Do carries out a request at the leader of a set, wherever that is.
 type Do func(ctx context.Context, set cmq.SetID, req *cmq.Request) (*cmq.Reply, error)
 
-// Target says on which set the shard of a dead-letter queue lives that takes what comes from source; for queue 0, the
-// shard of the queue that the subscription delivers to whose shard source is. False: not now, because the queue is not
-// known or the subscription is paused.
-type Target func(ctx context.Context, queue cmq.QueueID, source cmq.ShardID) (cmq.SetID, cmq.ShardID, bool)
+// Destination is the shard of a queue that takes messages from elsewhere.
+type Destination struct {
+	Set        cmq.SetID
+	Shard      cmq.ShardID
+	MaxMsgSize int // of the queue, in bytes
+}
+
+// Target says where what comes from source goes: to the queue, or if that is 0 to the endpoint of the subscription of which
+// source is the shard; false if that is not known, or nothing is to be delivered to it now.
+type Target func(ctx context.Context, queue cmq.QueueID, source cmq.ShardID) (Destination, bool)
 
 // Mover moves messages from dead lists to their queues. Notices may come from any goroutine.
 type Mover struct {
@@ -147,16 +153,33 @@ func (m *Mover) step(set cmq.SetID, shard cmq.ShardID) (more bool, err error) {
 	if err != nil || len(dead.Messages) == 0 {
 		return false, err
 	}
-	targetSet, targetShard, ok := m.target(ctx, dead.Queue, shard)
+	to, ok := m.target(ctx, dead.Queue, shard)
 	if !ok {
 		return false, errNoTarget
 	}
-	arrived, err := m.call(ctx, targetSet, transfer(shard, targetShard, dead))
+	if dead.Queue == 0 {
+		return m.forward(ctx, set, shard, to, dead)
+	}
+	return m.carry(ctx, set, shard, to, transfer(shard, to.Shard, dead))
+}
+
+// carry transfers messages, and lets the source forget those that have arrived.
+func (m *Mover) carry(ctx context.Context, set cmq.SetID, shard cmq.ShardID, to Destination, req *cmq.Request) (more bool, err error) {
+	arrived, err := m.arrive(ctx, to, req)
 	if err != nil {
 		return false, err
 	}
 	_, err = m.call(ctx, set, &cmq.Request{Kind: cmq.KindForget, Shard: shard, Number: arrived.Number})
 	return true, err
+}
+
+// arrive puts messages to where they go. That there is no such queue says nothing of the source.
+func (m *Mover) arrive(ctx context.Context, to Destination, req *cmq.Request) (*cmq.Reply, error) {
+	reply, err := m.call(ctx, to.Set, req)
+	if errors.Is(err, cmq.ErrQueueNotExist) {
+		err = errNoTarget
+	}
+	return reply, err
 }
 
 var errNoTarget = errors.New("the queue is not known, or nothing is to be delivered to it now")
@@ -171,9 +194,7 @@ func transfer(from, to cmq.ShardID, dead *cmq.Reply) *cmq.Request {
 		}
 		req.Bodies = append(req.Bodies, msg.Body)
 		req.IDs = append(req.IDs, msg.ID)
-		if dead.Queue != 0 {
-			req.Sources = append(req.Sources, cmq.Source{Queue: from.Queue(), Enqueued: msg.Enqueued, DequeueCount: msg.DequeueCount})
-		}
+		req.Sources = append(req.Sources, cmq.Source{Queue: from.Queue(), Enqueued: msg.Enqueued, DequeueCount: msg.DequeueCount})
 	}
 	return req
 }

@@ -28,6 +28,8 @@ type sets struct {
 	arrived []string
 	sources []cmq.Source
 	next    uint64
+	set     cmq.SetID                 // of the queue if it is above 2
+	room    int                       // of a bounded queue; 0: any
 	fail    func(kind cmq.Kind) error // asked before each request
 	after   func(kind cmq.Kind) error // asked after each request: the answer is lost
 	calls   int
@@ -63,9 +65,22 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 			r.Messages = append(r.Messages, cmq.Message{ID: cmq.MsgID(number), Body: []byte(s.dead[i]), Enqueued: time.Unix(int64(number), 0), DequeueCount: int(number)})
 		}
 		return r
+	case cmq.KindMove:
+		for i := range req.IDs {
+			if s.base == req.Number+uint64(i) && len(s.dead) > 0 && int(req.Sizes[i]) == len(s.dead[0]) {
+				s.arrived, s.dead, s.base = append(s.arrived, s.dead[0]), s.dead[1:], s.base+1
+			}
+		}
+		return &cmq.Reply{Number: s.base}
 	case cmq.KindTransfer:
 		s.next = max(s.next, req.Base)
+		if req.Bounded && s.room > 0 && len(s.arrived) >= s.room {
+			return &cmq.Reply{Err: cmq.ErrHeapFull}
+		}
 		for i, b := range req.Bodies {
+			if req.Bounded && s.room > 0 && len(s.arrived) >= s.room {
+				break
+			}
 			if req.Number+uint64(i) == s.next {
 				s.arrived = append(s.arrived, string(b))
 				if len(req.Sources) > 0 {
@@ -85,8 +100,8 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 }
 
 func (s *sets) mover(known func() bool) *Mover {
-	return NewMover(s.do, func(context.Context, cmq.QueueID, cmq.ShardID) (cmq.SetID, cmq.ShardID, bool) {
-		return 2, target, known()
+	return NewMover(s.do, func(context.Context, cmq.QueueID, cmq.ShardID) (Destination, bool) {
+		return Destination{Set: max(s.set, 2), Shard: target, MaxMsgSize: 10}, known()
 	}, slog.New(slog.DiscardHandler))
 }
 

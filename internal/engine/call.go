@@ -69,7 +69,7 @@ func (c *Call) refuse(e *cmq.Error) { c.finish(&Result{Reply: cmq.Reply{Err: e}}
 
 // sizeOf is about how many bytes the request takes in an entry.
 func sizeOf(req *cmq.Request) int {
-	n := 64 + 8*len(req.Handles) + 11*len(req.Decisions)
+	n := 64 + 8*len(req.Handles) + 11*len(req.Decisions) + 12*len(req.Sizes)
 	if req.Kind == cmq.KindQueries {
 		n += 10 * maxAsks
 	}

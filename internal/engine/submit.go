@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math"
+	"slices"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/broker"
@@ -59,7 +60,7 @@ func (m *Machine) submit(now int64, c *Call, req *cmq.Request, done taker) {
 	case cmq.KindDeadList:
 		m.deadList(c)
 	case cmq.KindPrepare, cmq.KindPublish, cmq.KindOpenSession, cmq.KindRelease, cmq.KindRelock, cmq.KindRewind, cmq.KindClear, cmq.KindOpenShard, cmq.KindSetShard, cmq.KindDropShard,
-		cmq.KindTransfer, cmq.KindForget:
+		cmq.KindTransfer, cmq.KindMove, cmq.KindForget:
 		m.enqueue(c)
 	default:
 		c.refuse(cmq.ErrParameters)
@@ -151,7 +152,12 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 		op.Kind = command.Drop
 	case cmq.KindTransfer:
 		op.Kind, op.From, op.Base, op.Number = command.Transfer, req.From, req.Base, req.Number
-		op.IDs, op.Sources, op.Bodies = req.IDs, req.Sources, req.Bodies
+		op.IDs, op.Sources, op.Bodies, op.Bounded = req.IDs, req.Sources, req.Bodies, req.Bounded
+	case cmq.KindMove:
+		if !m.movable(req) {
+			return op, cmq.ErrParameters, false
+		}
+		op.Kind, op.From, op.Number, op.IDs, op.Sizes = command.Move, req.From, req.Number, req.IDs, req.Sizes
 	case cmq.KindForget:
 		op.Kind, op.Number = command.Forget, req.Number
 	case cmq.KindRewind:
@@ -166,6 +172,12 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 		}
 	}
 	return op, nil, false
+}
+
+// movable reports whether the ids of a move say where on this set the messages are.
+func (m *Machine) movable(req *cmq.Request) bool {
+	elsewhere := func(id cmq.MsgID) bool { return id.Set() != m.cfg.Set }
+	return len(req.IDs) == len(req.Sizes) && !slices.ContainsFunc(req.IDs, elsewhere)
 }
 
 // rewind turns the moment into positions, lane by lane, and checks that it lies in the window of http-api.md 3.7.

@@ -166,3 +166,46 @@ func TestDeadLetterOfASubscriptionIsABody(t *testing.T) {
 	require.Equal(t, ids[0], got[0].ID)
 	require.Nil(t, got[0].Publication)
 }
+
+// TestMoveWithinASet: a queue that a subscription delivers to refers to the body that is stored already.
+func TestMoveWithinASet(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	r.subscribe()
+	body := string(make([]byte, 1000))
+	ids := r.publish(cmq.Publication{Tags: []string{"a"}}, body, "two").IDs
+	before := r.index
+	r.pass(time.Second)
+	for range 2 { // a repetition changes nothing
+		reply := r.do(&cmq.Request{Kind: cmq.KindMove, From: outbox.Shard(), IDs: ids, Sizes: []uint32{1000, 3}})
+		require.Nil(t, reply.Err)
+		require.EqualValues(t, 2, reply.Number)
+	}
+	for index := before + 1; index <= r.index; index++ {
+		require.Less(t, len(r.log[index]), 200, "no body is written again")
+	}
+	require.Empty(t, r.do(&cmq.Request{Kind: cmq.KindDeadList, Shard: outbox.Shard(), Max: 16}).Messages)
+	r.do(&cmq.Request{Kind: cmq.KindDropShard, Shard: outbox.Shard()})
+	r.do(&cmq.Request{Kind: cmq.KindDropShard, Shard: pushed.Shard()})
+	r.restart()
+	require.Len(t, r.live(), 2)
+	msgs := r.receive(16)
+	require.Equal(t, []string{body, "two"}, bodies(msgs))
+	require.Equal(t, ids, []cmq.MsgID{msgs[0].ID, msgs[1].ID})
+	require.Nil(t, msgs[0].Publication, "a queue does not tell what it was published with")
+	require.Equal(t, start+1000, msgs[0].Enqueued.UnixMilli(), "it was enqueued when it arrived")
+}
+
+func TestMoveOfWhatIsElsewhereIsRefused(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	r.subscribe()
+	r.publish(cmq.Publication{}, "a")
+	for _, req := range []*cmq.Request{
+		{IDs: []cmq.MsgID{cmq.NewMsgID(4, r.index, 0)}, Sizes: []uint32{1}}, // of another set
+		{IDs: []cmq.MsgID{cmq.NewMsgID(3, r.index, 0)}},                     // without its size
+	} {
+		req.Kind, req.From = cmq.KindMove, outbox.Shard()
+		require.Equal(t, cmq.ErrParameters, r.do(req).Err)
+	}
+}

@@ -371,7 +371,7 @@ var kindNames = map[command.Kind]string{
 	command.Send: "send", command.Receive: "receive", command.Delete: "delete", command.Release: "release", command.Rewind: "rewind",
 	command.Clear: "clear", command.Expire: "expire", command.Open: "open", command.Set: "set", command.Drop: "drop",
 	command.Transfer: "transfer", command.Forget: "forget", command.Relock: "relock", command.Prepare: "prepare",
-	command.Decide: "decide", command.Ask: "ask", command.OpenSession: "open session", command.Publish: "publish",
+	command.Decide: "decide", command.Ask: "ask", command.OpenSession: "open session", command.Publish: "publish", command.Move: "move",
 }
 
 func kindName(k command.Kind) string {
@@ -392,7 +392,7 @@ func countOf(op *command.Op) int {
 		return len(op.Handles)
 	case command.Decide:
 		return len(op.Decisions)
-	case command.Ask:
+	case command.Ask, command.Move:
 		return len(op.IDs)
 	case command.Rewind:
 		return len(op.To)

@@ -8,6 +8,7 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/controller"
 	"github.com/opencmq/cmq/internal/core/meta"
+	"github.com/opencmq/cmq/internal/dispatch"
 	"github.com/opencmq/cmq/internal/route"
 )
 
@@ -53,16 +54,16 @@ func (n *Node) leader(id cmq.SetID) cmq.NodeID {
 
 // target says which shard takes what comes from the dead list of source (see dispatch.Target): always the same one of a
 // queue, because it remembers how far the source's messages have arrived.
-func (n *Node) target(ctx context.Context, queue cmq.QueueID, source cmq.ShardID) (cmq.SetID, cmq.ShardID, bool) {
+func (n *Node) target(ctx context.Context, queue cmq.QueueID, source cmq.ShardID) (dispatch.Destination, bool) {
 	q, paused := takes(n.meta.Table(), queue, source)
 	if q == nil && !paused && n.meta.Sync(ctx) == nil {
 		q, _ = takes(n.meta.Table(), queue, source)
 	}
 	if q == nil {
-		return 0, 0, false
+		return dispatch.Destination{}, false
 	}
 	s := q.Shards[0]
-	return s.Set, s.ID, true
+	return dispatch.Destination{Set: s.Set, Shard: s.ID, MaxMsgSize: q.Attributes.MaxMsgSize}, true
 }
 
 // takes finds the queue with the number, or, if that is 0, the one that the subscription delivers to. Its name is looked up

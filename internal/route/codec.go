@@ -12,10 +12,10 @@ import (
 // What travels between Routers. Numbers are varints (signed ones zigzag) unless said otherwise; fixed ones are
 // little endian; fields follow each other without gaps, all of them always.
 //
-//	request:  version u8 = 4 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
+//	request:  version u8 = 5 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
 //	          | version | from | base | number | handles | ids | bodies | payload | interval | origin | decisions | session
-//	          | subscriber | publication | sources
-//	answer:   version u8 = 4 | outcome u8 | by outcome:
+//	          | subscriber | publication | sources | u8 bounded | sizes
+//	answer:   version u8 = 5 | outcome u8 | by outcome:
 //	            0 reply        error | queue | base | number | status | ids | errors | messages | payload | queries
 //	            1 not leader   set | leader
 //	            6 failed       text
@@ -37,9 +37,10 @@ import (
 //	time:       i64 Unix milliseconds, the smallest number is Go's zero time
 //	durations:  nanoseconds
 //	ids, handles: count u32, then u64 each
+//	sizes:        count u32, then u32 each
 //	bodies, errors, messages, decisions, sources, queries, texts: count u32, then each
 //	bytes, text: length u32, then the bytes
-const codecVersion = 4
+const codecVersion = 5
 
 // Outcomes of a request.
 const (
@@ -104,7 +105,7 @@ func u64s[T ~uint64](w *writer, list []T) {
 }
 
 func encodeRequest(set cmq.SetID, q *cmq.Request) []byte {
-	size := 256 + 8*(len(q.Handles)+len(q.IDs)) + 9*len(q.Decisions) + 32*len(q.Sources) + len(q.Payload)
+	size := 256 + 8*(len(q.Handles)+len(q.IDs)) + 9*len(q.Decisions) + 4*len(q.Sizes) + 32*len(q.Sources) + len(q.Payload)
 	for _, b := range q.Bodies {
 		size += 4 + len(b)
 	}
@@ -145,6 +146,11 @@ func encodeRequest(set cmq.SetID, q *cmq.Request) []byte {
 	w.u32(len(q.Sources))
 	for i := range q.Sources {
 		w.source(&q.Sources[i])
+	}
+	w.bool(q.Bounded)
+	w.u32(len(q.Sizes))
+	for _, n := range q.Sizes {
+		w.u32(int(n))
 	}
 	return w.b
 }

@@ -38,7 +38,7 @@ func fill(v reflect.Value, n *int64) {
 		v.SetBool(true)
 	case reflect.Uint8:
 		v.SetUint(uint64(*n%12) + 1)
-	case reflect.Uint64, reflect.Uint16:
+	case reflect.Uint64, reflect.Uint32, reflect.Uint16:
 		v.SetUint(uint64(*n))
 	case reflect.Int, reflect.Int64:
 		v.SetInt(-*n)

@@ -179,6 +179,13 @@ func decodeRequest(b []byte) (cmq.SetID, *cmq.Request, error) {
 			q.Sources[i] = r.source()
 		}
 	}
+	q.Bounded = r.bool()
+	if n := r.count(4); n > 0 {
+		q.Sizes = make([]uint32, n)
+		for i := range q.Sizes {
+			q.Sizes[i] = binary.LittleEndian.Uint32(r.take(4))
+		}
+	}
 	return set, q, r.end()
 }
 

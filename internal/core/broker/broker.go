@@ -204,6 +204,8 @@ func (b *Broker) change(s *shard, batch *command.Batch, op *command.Op, r *Resul
 		}
 	case command.Transfer:
 		b.transfer(s, op, r, out)
+	case command.Move:
+		b.move(s, op, r, out)
 	case command.Forget:
 		s.Forget(op.Number)
 	case command.OpenSession:
@@ -309,6 +311,12 @@ func (b *Broker) transfer(s *shard, op *command.Op, r *Result, out *Output) {
 	}
 	known := min(next-op.Number, uint64(op.N))
 	r.FirstSlot, r.N = op.First+uint16(known), op.N-int(known)
+	if op.Bounded && r.N > 0 {
+		if r.N = s.Room(r.N); r.N == 0 {
+			r.FirstSlot, r.Err = 0, cmq.ErrHeapFull
+			return
+		}
+	}
 	r.Number = next + uint64(r.N)
 	out.place(op.Shard, 0, s.Arrive(r.N), r.FirstSlot, r.N)
 	if !found {

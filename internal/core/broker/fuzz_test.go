@@ -39,7 +39,7 @@ func (d *dice) number() uint64 {
 
 func (d *dice) op() command.Op {
 	op := command.Op{
-		Kind: command.Kind(1 + d.roll(18)), Shard: cmq.ShardID(d.roll(5)),
+		Kind: command.Kind(1 + d.roll(19)), Shard: cmq.ShardID(d.roll(5)),
 		Version: d.number(), Number: d.number(), From: cmq.ShardID(d.roll(2)), Base: d.number(),
 		Delay: int64(d.number()), Lock: int64(d.number()), Max: int(d.number()), Interval: int64(d.number()),
 		Session: cmq.Session{ID: uint64(d.roll(3)), Epoch: d.number(), Number: d.number(), Acked: d.number()},
@@ -49,6 +49,7 @@ func (d *dice) op() command.Op {
 		op.Handles = append(op.Handles, cmq.Handle(d.number()))
 		op.To = append(op.To, command.LaneSeq{Lane: int64(d.number()), Seq: d.number()})
 		op.IDs = append(op.IDs, cmq.NewMsgID(1, d.number(), uint16(d.roll(3))))
+		op.Sizes = append(op.Sizes, uint32(d.number()))
 		op.Decisions = append(op.Decisions, cmq.Decision{ID: cmq.NewMsgID(1, d.number(), uint16(d.roll(3))), Commit: d.roll(2) == 0})
 		op.Marks = append(op.Marks, command.Mark{Lane: int64(d.number()), Low: d.number(), Floor: d.number(), Age: d.number()})
 	}
@@ -65,6 +66,7 @@ func (d *dice) op() command.Op {
 			Topic: cmq.ShardID(d.roll(5)), Filter: cmq.FilterType(d.roll(4)), Tags: d.tags(), Keys: []string{d.key()}, Forward: d.roll(2) == 1,
 		}
 	}
+	op.Bounded = d.roll(2) == 1
 	return op
 }
 

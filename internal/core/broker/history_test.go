@@ -165,7 +165,7 @@ func (h *history) op() command.Op {
 		command.Delete, command.Delete, command.Delete, command.Release, command.Rewind, command.Clear, command.Expire,
 		command.Expire, command.Open, command.Set, command.Drop, command.Transfer, command.Forget,
 		command.Relock, command.Prepare, command.Prepare, command.Decide, command.Ask,
-		command.OpenSession, command.Publish, command.Publish, command.Publish,
+		command.OpenSession, command.Publish, command.Publish, command.Publish, command.Move, command.Move,
 	}).Draw(h.T, "kind")
 	number := func(name string) uint64 { return rapid.Uint64Range(0, 25).Draw(h.T, name) }
 	switch op.Kind {
@@ -221,6 +221,14 @@ func (h *history) op() command.Op {
 		op.Base = number("base") / 6
 		op.Bodies = bodies(rapid.IntRange(0, 3).Draw(h.T, "n"))
 		op.IDs = make([]cmq.MsgID, len(op.Bodies))
+		op.Bounded = rapid.Bool().Draw(h.T, "bounded")
+	case command.Move:
+		op.From = rapid.SampledFrom([]cmq.ShardID{shardIDs[4], shardIDs[4], shardIDs[4], shardIDs[3], 99}).Draw(h.T, "from")
+		op.Number, _ = h.a.DeadHead(op.From, 1)
+		op.Number += rapid.SampledFrom([]uint64{0, 0, 0, 1, 1<<64 - 1}).Draw(h.T, "off")
+		for i := range rapid.Uint64Range(0, 4).Draw(h.T, "n") {
+			op.IDs, op.Sizes = append(op.IDs, cmq.NewMsgID(3, number("index"), uint16(i))), append(op.Sizes, uint32(number("size")))
+		}
 	case command.Forget:
 		op.Number = number("number")
 	}

@@ -108,6 +108,9 @@ func (m *model) apply(now int64, op command.Op, first uint16) (Result, []Placed)
 			return r, nil
 		}
 	}
+	if op.Kind == command.Move {
+		return m.move(s, op, r)
+	}
 	s.index = m.index
 	r, placed := s.apply(m.time, op, first, r)
 	s.messages = slices.DeleteFunc(s.messages, func(m *message) bool { return m.state == gone })
@@ -141,6 +144,15 @@ func (s *modelShard) apply(now int64, op command.Op, first uint16, r Result) (Re
 				r.FirstSlot++
 			} else {
 				r.N++
+			}
+		}
+		if max := s.a.MaxMsgHeapNum; op.Bounded && max > 0 && r.N > 0 {
+			for r.N > 0 && int64(s.heap()+r.N) > max {
+				r.N--
+			}
+			if r.N == 0 {
+				r.Number, r.FirstSlot, r.Err = next, 0, cmq.ErrHeapFull
+				return r, nil
 			}
 		}
 		r.Number = next + uint64(r.N)

@@ -40,6 +40,51 @@ func (m *model) publish(op command.Op, first uint16, r Result) (Result, []Placed
 	return r, placed
 }
 
+// move brings messages from the head of an outbox to another shard, which refers to where they were stored first.
+func (m *model) move(s *modelShard, op command.Op, r Result) (Result, []Placed) {
+	from := m.shards[op.From]
+	if from == nil || from == s || from.sub == nil || !from.sub.Forward {
+		r.Err = cmq.ErrParameters
+		return r, nil
+	}
+	if head, _ := from.deadHead(1); head < op.Number {
+		r.Err, r.Number = cmq.ErrParameters, head
+		return r, nil
+	}
+	from.settle(m.time)
+	var placed []Placed
+	r.Number = op.Number
+	for i, id := range op.IDs {
+		var moved *message
+		from.each(func(msg *message) {
+			if msg.state == dead && msg.number == r.Number {
+				moved = msg
+			}
+		})
+		if moved != nil && s.a.MaxMsgHeapNum > 0 && int64(s.heap()) >= s.a.MaxMsgHeapNum {
+			if r.N == 0 {
+				r.Err = cmq.ErrHeapFull
+			}
+			break
+		}
+		if r.Number++; moved != nil {
+			p := s.place(0, id.Slot(), 1)[0]
+			p.Index, p.Bytes = id.Index(), op.Sizes[i]
+			placed = append(placed, p)
+			r.N++
+		}
+	}
+	if r.Number > op.Number {
+		from.each(func(msg *message) {
+			if msg.state == dead && msg.number < r.Number {
+				msg.state = gone
+			}
+		})
+	}
+	from.messages = slices.DeleteFunc(from.messages, func(m *message) bool { return m.state == gone })
+	return r, placed
+}
+
 func (m *model) ids() (ids []cmq.ShardID) {
 	for id := range m.shards {
 		ids = append(ids, id)

@@ -16,15 +16,15 @@ type Result struct {
 	Err        *cmq.Error   // the operation as a whole was refused and changed nothing
 	Index      uint64       // Send: the entry that has the messages, if the send is a repetition; 0: this one
 	FirstSlot  uint16       // Send, Prepare, Transfer, Publish: slot of the first message stored
-	N          int          // Send, Prepare, Transfer, Publish: how many were stored, in consecutive slots
+	N          int          // Send, Prepare, Transfer, Publish: how many were stored, in consecutive slots; Move: how many were moved
 	Deliveries []Delivery   // Receive
 	Errors     []*cmq.Error // Delete, Release, Relock, Decide: one for each handle or decision, nil: done
 	Queries    []cmq.Query  // Ask: those that were due
-	Number     uint64       // Transfer: the next number wanted; OpenSession: the epoch
+	Number     uint64       // Transfer: the next number wanted; Move: the first not moved; OpenSession: the epoch
 }
 
 // Placed says where new messages were put: N messages from the slot of the entry on are the positions from
-// Seq on. The entry is that of this batch unless a message was prepared before and is committed now. Positions of one lane
+// Seq on. The entry is that of this batch unless a message was prepared before and is committed now, or was moved. Positions of one lane
 // only grow, but those of a delayed lane need not begin at 0. A published message is placed in several shards.
 type Placed struct {
 	Shard cmq.ShardID

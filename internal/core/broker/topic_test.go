@@ -215,3 +215,106 @@ func TestPublishTouchesEverySubscription(t *testing.T) {
 		t.Error("the snapshot has what came later")
 	}
 }
+
+// outboxRig has an outbox with three messages, the queue they go to, and where they lie.
+func outboxRig(t *testing.T, heap int64) (r topicRig, queue, outbox cmq.ShardID, ids []cmq.MsgID) {
+	r = newTopicRig(t)
+	queue = cmq.QueueID(8).Shard(0)
+	r.one(start, command.Op{Kind: command.Open, Shard: queue, Version: 1, Attributes: cmq.ShardAttributes{MaxMsgHeapNum: heap}})
+	outbox = r.subscribe(2, forward)
+	r.published(3, nil, outbox)
+	for slot := range uint16(3) {
+		ids = append(ids, cmq.NewMsgID(7, r.b.Index(), slot))
+	}
+	return r, queue, outbox, ids
+}
+
+func (r topicRig) move(to, from cmq.ShardID, number uint64, ids ...cmq.MsgID) Result {
+	r.t.Helper()
+	return r.one(start, command.Op{Kind: command.Move, Shard: to, From: from, Number: number, IDs: ids, Sizes: make([]uint32, len(ids))})
+}
+
+func TestMoveRefersToWhatIsStored(t *testing.T) {
+	r, queue, outbox, ids := outboxRig(t, 0)
+	stored := r.b.Index()
+	for range 2 { // whether once or twice
+		if res := r.move(queue, outbox, 0, ids...); res.Err != nil || res.Number != 3 {
+			t.Fatalf("%+v", res)
+		}
+		for i, p := range r.out.Placed {
+			if p.Shard != queue || p.Index != stored || p.Slot != uint16(i) || p.N != 1 {
+				t.Errorf("placed %+v", p)
+			}
+		}
+	}
+	if n := len(r.receive(queue, 16)); n != 3 {
+		t.Errorf("%d messages in the queue, want 3", n)
+	}
+	if _, at := r.b.DeadHead(outbox, 10); len(at) > 0 {
+		t.Errorf("%v is still in the outbox", at)
+	}
+}
+
+func TestMoveStopsWhereTheQueueIsFull(t *testing.T) {
+	r, queue, outbox, ids := outboxRig(t, 2)
+	if res := r.move(queue, outbox, 0, ids...); res.Err != nil || res.Number != 2 || res.N != 2 {
+		t.Fatalf("%+v", res)
+	}
+	if res := r.move(queue, outbox, 2, ids[2]); res.Err != cmq.ErrHeapFull || res.Number != 2 || len(r.out.Placed) > 0 {
+		t.Fatalf("%+v", res)
+	}
+	if number, at := r.b.DeadHead(outbox, 10); number != 2 || len(at) != 1 {
+		t.Errorf("from %d: %v", number, at)
+	}
+}
+
+// TestMoveOfWhatHasExpired: nobody keeps the bodies any more, so nothing may refer to them.
+func TestMoveOfWhatHasExpired(t *testing.T) {
+	r, queue, outbox, ids := outboxRig(t, 0)
+	r.one(start, command.Op{Kind: command.Expire, Shard: outbox, Marks: []command.Mark{{Low: 2}}})
+	if res := r.move(queue, outbox, 0, ids...); res.Err != nil || res.N != 1 || res.Number != 3 || r.out.Placed[0].Slot != 2 {
+		t.Fatalf("%+v, placed %+v", res, r.out.Placed)
+	}
+}
+
+func TestMoveIsRefused(t *testing.T) {
+	r, queue, outbox, ids := outboxRig(t, 0)
+	other := r.subscribe(3, nil)
+	for name, res := range map[string]Result{
+		"with a gap":              r.move(queue, outbox, 1, ids[1]),
+		"from a queue":            r.move(outbox, queue, 0, ids[0]),
+		"from no outbox":          r.move(queue, other, 0, ids[0]),
+		"from what is not there":  r.move(queue, 12345, 0, ids[0]),
+		"from itself":             r.move(outbox, outbox, 0, ids[0]),
+		"from nothing to nothing": r.move(queue, queue, 0),
+	} {
+		if res.Err != cmq.ErrParameters || res.N > 0 {
+			t.Errorf("%s: %+v", name, res)
+		}
+	}
+	if res := r.move(12345, outbox, 0, ids[0]); res.Err != cmq.ErrQueueNotExist {
+		t.Errorf("to no queue: %+v", res)
+	}
+	if _, at := r.b.DeadHead(outbox, 10); len(at) != 3 {
+		t.Errorf("%v is in the outbox", at)
+	}
+}
+
+func TestBoundedTransferTakesWhatThereIsRoomFor(t *testing.T) {
+	r, queue, _, _ := outboxRig(t, 2)
+	transfer := func(number uint64, n int, bounded bool) Result {
+		return r.one(start, command.Op{Kind: command.Transfer, Shard: queue, From: 99, Number: number, Bodies: bodies(n), Bounded: bounded})
+	}
+	if res := transfer(0, 3, true); res.Err != nil || res.N != 2 || res.Number != 2 {
+		t.Fatalf("%+v", res)
+	}
+	if res := transfer(0, 3, true); res.Err != cmq.ErrHeapFull || res.Number != 2 {
+		t.Fatalf("%+v", res)
+	}
+	if res := transfer(0, 2, true); res.Err != nil || res.N != 0 || res.Number != 2 {
+		t.Fatalf("a repetition of what is there: %+v", res)
+	}
+	if res := transfer(2, 1, false); res.Err != nil || res.N != 1 {
+		t.Fatalf("dead letters come whether there is room or not: %+v", res)
+	}
+}

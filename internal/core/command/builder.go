@@ -50,7 +50,7 @@ func (b *Builder) Ops() int { return b.count }
 // Fits reports whether the batch has slots and bytes left for op. An empty batch takes any operation with
 // up to cmq.MaxSlots bodies that together are shorter than MaxBytes.
 func (b *Builder) Fits(op *Op) bool {
-	size := b.Size() + 128 + 10*(len(op.Handles)+len(op.IDs)) + 11*len(op.Decisions) + 20*len(op.To) + 40*len(op.Marks)
+	size := b.Size() + 128 + 10*(len(op.Handles)+len(op.IDs)+len(op.Sizes)) + 11*len(op.Decisions) + 20*len(op.To) + 40*len(op.Marks)
 	each := slotSize + fixedBytes
 	if op.Kind == Publish {
 		size += publicationSize(&op.Publication)
@@ -68,7 +68,7 @@ func (b *Builder) Fits(op *Op) bool {
 // Add appends an operation, which must fit, and returns the slot of its first body. IDs and Sources of a Transfer, if
 // there are any, must be as many as its Bodies.
 func (b *Builder) Add(op Op) (first uint16) {
-	if !b.Fits(&op) || op.Kind == 0 || op.Kind >= kinds || op.Kind == Transfer && !paired(&op) {
+	if !b.Fits(&op) || op.Kind == 0 || op.Kind >= kinds || !paired(&op) {
 		panic("BUG: operation does not fit into the batch")
 	}
 	if op.Kind != Send && op.Kind != Transfer && op.Kind != Prepare && op.Kind != Publish {

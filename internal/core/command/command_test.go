@@ -32,7 +32,7 @@ func everyOp() []Op {
 		}},
 		{Kind: Set, Shard: shard, Version: 20, Attributes: attributes},
 		{Kind: Drop, Shard: shard},
-		{Kind: Transfer, Shard: shard, From: 21, Base: 22, Number: 23, IDs: []cmq.MsgID{24, 25}, Sources: []cmq.Source{{Queue: 1 << 56, Enqueued: time.UnixMilli(43), DequeueCount: 44}, {}}, Bodies: [][]byte{[]byte("dd"), []byte("e")}},
+		{Kind: Transfer, Shard: shard, From: 21, Base: 22, Number: 23, Bounded: true, IDs: []cmq.MsgID{24, 25}, Sources: []cmq.Source{{Queue: 1 << 56, Enqueued: time.UnixMilli(43), DequeueCount: 44}, {}}, Bodies: [][]byte{[]byte("dd"), []byte("e")}},
 		{Kind: Forget, Shard: shard, Number: 26},
 		{Kind: Relock, Shard: shard, Lock: 27, Handles: []cmq.Handle{28, 1 << 60}},
 		{Kind: Prepare, Shard: shard, Interval: 29, Origin: cmq.Origin{Node: 30, Conn: 1 << 63}, Bodies: [][]byte{[]byte("f")}},
@@ -40,6 +40,7 @@ func everyOp() []Op {
 		{Kind: Ask, Shard: shard, IDs: []cmq.MsgID{35, 1 << 63}},
 		{Kind: OpenSession, Shard: shard, Session: cmq.Session{ID: 1<<64 - 1}},
 		{Kind: Publish, Shard: shard, Publication: cmq.Publication{Tags: []string{"x", "订单"}, RoutingKey: "a.b"}, Bodies: [][]byte{[]byte("gg"), {}}},
+		{Kind: Move, Shard: shard, From: 46, Number: 47, IDs: []cmq.MsgID{48, 1 << 63}, Sizes: []uint32{49, 1<<32 - 1}},
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 //	Rewind            n, n × (lane, seq)
 //	Expire            n, n × (lane, low, floor, age)
 //	Open, Set         version, attributes, subscriber
-//	Transfer          from, base, number, n
+//	Transfer          from, base, number, 1: bounded, else 0, n
 //	Forget            number
 //	Relock            lock, n, n × handle
 //	Prepare           interval, node, connection, n
@@ -25,6 +25,7 @@ import (
 //	Ask               n, n × id
 //	OpenSession       id of the session
 //	Publish           publication, n
+//	Move              from, number, n, n × (id, size)
 //
 //	session           id; unless that is 0: epoch, number, acked
 //	subscriber        0: none; or 1, topic, filter, n, n × tag, n, n × binding key, 1: forward, else 0
@@ -60,7 +61,16 @@ func appendOp(b []byte, op *Op) []byte {
 		b = binary.AppendUvarint(b, uint64(op.From))
 		b = binary.AppendUvarint(b, op.Base)
 		b = binary.AppendUvarint(b, op.Number)
+		b = AppendBool(b, op.Bounded)
 		b = binary.AppendUvarint(b, uint64(len(op.Bodies)))
+	case Move:
+		b = binary.AppendUvarint(b, uint64(op.From))
+		b = binary.AppendUvarint(b, op.Number)
+		b = binary.AppendUvarint(b, uint64(len(op.IDs)))
+		for i, id := range op.IDs {
+			b = binary.AppendUvarint(b, uint64(id))
+			b = binary.AppendUvarint(b, uint64(op.Sizes[i]))
+		}
 	case Forget:
 		b = binary.AppendUvarint(b, op.Number)
 	case Prepare:
@@ -175,7 +185,7 @@ func readDuration(r *Reader) time.Duration {
 func readOp(r *Reader, op *Op) {
 	op.Kind, op.Shard, op.N = Kind(r.Byte()), cmq.ShardID(r.Uvarint()), 0
 	op.Handles, op.To, op.Marks = op.Handles[:0], op.To[:0], op.Marks[:0]
-	op.Decisions, op.IDs = op.Decisions[:0], op.IDs[:0]
+	op.Decisions, op.IDs, op.Sizes = op.Decisions[:0], op.IDs[:0], op.Sizes[:0]
 	switch op.Kind {
 	case Send:
 		op.Delay = r.Int()
@@ -205,7 +215,15 @@ func readOp(r *Reader, op *Op) {
 		op.From = cmq.ShardID(r.Uvarint())
 		op.Base = r.Uvarint()
 		op.Number = r.Uvarint()
+		op.Bounded = r.Bool()
 		op.N = readBodies(r)
+	case Move:
+		op.From = cmq.ShardID(r.Uvarint())
+		op.Number = r.Uvarint()
+		for n := r.Count(2); n > 0; n-- {
+			op.IDs = append(op.IDs, cmq.MsgID(r.Uvarint()))
+			op.Sizes = append(op.Sizes, uint32(r.Uvarint()))
+		}
 	case Forget:
 		op.Number = r.Uvarint()
 	case Prepare:

@@ -108,8 +108,14 @@ func propertiesOf(op *Op, i int) (p Properties) {
 	return p
 }
 
-// paired reports whether there are as many ids and sources as bodies, or none.
+// paired reports whether the lists of an operation that belong together are as long as each other.
 func paired(op *Op) bool {
 	n := len(op.Bodies)
-	return (len(op.IDs) == 0 || len(op.IDs) == n) && (len(op.Sources) == 0 || len(op.Sources) == n)
+	switch op.Kind {
+	case Transfer:
+		return (len(op.IDs) == 0 || len(op.IDs) == n) && (len(op.Sources) == 0 || len(op.Sources) == n)
+	case Move:
+		return len(op.IDs) == len(op.Sizes)
+	}
+	return true
 }

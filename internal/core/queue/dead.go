@@ -61,6 +61,19 @@ func (d deadRun) extends(number uint64, r run) bool {
 		d.count == r.count && d.first == r.first
 }
 
+// has reports whether the message with the number is still there.
+func (d *deadList) has(number uint64) bool {
+	for _, r := range d.list() {
+		if r.number > number {
+			break
+		}
+		if number < r.number+r.n {
+			return true
+		}
+	}
+	return false
+}
+
 // forget takes out the messages numbered below number, visiting them.
 func (d *deadList) forget(number uint64, visit func(run)) {
 	if d == nil {

@@ -216,6 +216,9 @@ func (s *Shard) noneDead() {
 	}
 }
 
+// Waits reports whether the message with this transfer number waits for another queue.
+func (s *Shard) Waits(number uint64) bool { return s.dead.has(number) }
+
 // Forget ends the dead messages numbered below number: they have arrived at the dead-letter queue. They are not
 // deleted but elsewhere, so no rewind brings them back here.
 func (s *Shard) Forget(number uint64) {

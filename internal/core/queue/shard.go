@@ -71,6 +71,15 @@ func (s *Shard) full(n int) bool {
 	return m > 0 && s.heap()+uint64(n) > uint64(m)
 }
 
+// Room counts how many of n more messages MaxMsgHeapNum leaves room for.
+func (s *Shard) Room(n int) int {
+	m := s.attributes.Value().MaxMsgHeapNum
+	if m <= 0 {
+		return n
+	}
+	return int(min(uint64(n), uint64(m)-min(s.heap(), uint64(m))))
+}
+
 // maxLanding is how many locks a batch ends in a shard; the others have ended too, but their messages stay in the
 // in-flight table until a later batch. Ten million locks that end while nobody looks would stop the replica for seconds.
 // It bounds waits for answers as well.
