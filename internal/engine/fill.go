@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/command"
@@ -226,7 +227,7 @@ func (w *mend) fetched(got []store.Message, err error) {
 		case k >= 0:
 			w.m.stats.Mended.Add(1)
 			w.m.put(w.r, t.i, t.ref, t.sent, &got[k])
-		case lost && w.m.quarantine(w.r, t):
+		case lost && !passes(t.err) && w.m.quarantine(w.r, t):
 			w.drop(t)
 		default:
 			w.err = fmt.Errorf("set %d: message %v: %w", w.m.cfg.Set, w.m.id(t.ref), errors.Join(t.err, err))
@@ -234,6 +235,11 @@ func (w *mend) fetched(got []store.Message, err error) {
 		}
 	}
 	w.end(nil)
+}
+
+// passes tells of an error that says nothing about what is stored: the system has no descriptor, or no memory, to open a file just now.
+func passes(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // quarantine deletes through the log a message that no replica can give. It reports false if that is not for this replica

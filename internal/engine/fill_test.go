@@ -2,6 +2,8 @@ package engine
 
 import (
 	"errors"
+	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,6 +62,24 @@ func TestUnreachableMessageIsLeftOutAndStays(t *testing.T) {
 	delete(r.lost, store.Ref{Index: ids[0].Index(), Slot: ids[0].Slot()})
 	r.pass(time.Minute)
 	require.Equal(t, []string{"a", "b"}, bodies(r.receive(16)))
+}
+
+// TestMessageThatCannotBeOpenedJustNowStays, although the others have lost it: this replica may be the last that has it.
+func TestMessageThatCannotBeOpenedJustNowStays(t *testing.T) {
+	for _, busy := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+		r := newRig(t)
+		r.open(nil)
+		ids := r.send("a", "b")
+		ref := store.Ref{Index: ids[0].Index(), Slot: ids[0].Slot()}
+		r.damage(ids[0], nobody)
+		r.lost[ref] = fmt.Errorf("open a file: %w", busy)
+		require.Equal(t, []string{"b"}, bodies(r.receive(16)))
+		r.settle()
+		require.Zero(t, r.m.Stats().Quarantined.Load())
+		delete(r.lost, ref)
+		r.pass(time.Minute)
+		require.Equal(t, []string{"a", "b"}, bodies(r.receive(16)))
+	}
 }
 
 // TestMessageGoneBeforeItIsReadIsLeftOut: somebody emptied the queue, and maintenance was quick.

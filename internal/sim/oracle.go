@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -215,7 +216,7 @@ func (o *oracle) time(t *setTruth, p *replica, term uint64, committed bool) {
 
 // notFilled is a body that could not be read. That may be because its entry was dropped meanwhile, or because this replica cannot read
 // it and others that may have it are out of reach; the latter not any more when all faults have been over for a while and every node
-// is whole.
+// is whole. A file that the system would not open is no reason to ask others, the client does that.
 func (o *oracle) notFilled(p *replica, err error) {
 	if errors.Is(err, segment.ErrCompacted) || errors.Is(err, segment.ErrUnavailable) {
 		o.w.stats.hit("bodies gone")
@@ -223,6 +224,10 @@ func (o *oracle) notFilled(p *replica, err error) {
 	}
 	if errors.Is(err, set.ErrLost) && !p.r.Leading() {
 		o.w.stats.hit("bodies gone") // it was deleted meanwhile, and this replica has not heard of it
+		return
+	}
+	if refused := errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE); refused && p.node.excused() {
+		o.w.stats.hit("bodies behind files that could not be opened")
 		return
 	}
 	if errors.Is(err, set.ErrUnsure) && !o.w.healthy() {

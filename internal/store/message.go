@@ -39,6 +39,7 @@ func (s *Store) message(ref Ref) (Message, error) {
 		case err == nil:
 			found = true
 			return false
+		case !mayBeElsewhere(failed): // a file before could not be asked just now, and whatever this one says, that may have it
 		case errors.Is(err, fs.ErrNotExist): // the whole file is missing
 			failed = &segment.DamageError{File: s.path(p.name), Why: "the file is missing", Fix: fixReplace}
 		case !errors.Is(err, archive.ErrNotFound) && !errors.Is(err, segment.ErrUnavailable):

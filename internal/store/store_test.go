@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/opencmq/cmq/internal/store/archive"
 	"github.com/opencmq/cmq/internal/store/checkpoint"
 	"github.com/opencmq/cmq/internal/store/segment"
 	"github.com/opencmq/cmq/internal/vfs"
@@ -234,6 +236,32 @@ func TestStagedImageIsChecked(t *testing.T) {
 	require.NoError(t, st.AddImage(0, []byte("another one")))
 	_, err = st.Keep([]byte("another one"), nil)
 	require.NoError(t, err)
+}
+
+// TestFileThatCannotBeOpenedJustNowIsNoDamage, even if another that covers the message is damaged: the first may have it.
+func TestFileThatCannotBeOpenedJustNowIsNoDamage(t *testing.T) {
+	disk := newTestDisk(1)
+	s, err := Create(disk.Mount(), "set", testOptions(), testImage(10))
+	require.NoError(t, err)
+	for _, refs := range [][]Ref{{at(2, 0), at(6, 0)}, {at(3, 0), at(5, 0)}} {
+		for _, ref := range refs {
+			require.NoError(t, s.Add([]Message{{Ref: ref, Body: testBody(ref)}}))
+		}
+		require.NoError(t, s.Flush())
+	}
+	require.NoError(t, s.Close())
+	files := filesWith(disk, archive.Suffix)
+	require.Len(t, files, 2)
+	size := disk.Size(files[0])
+	require.NoError(t, disk.Corrupt(files[0], 0, int(size), func(p []byte) { clear(p) }))
+	s, err = Open(disk.Mount(), "set", testOptions())
+	require.NoError(t, err)
+	disk.FailOpens(1, syscall.EMFILE)
+	_, err = s.Message(at(4, 0))
+	require.ErrorIs(t, err, syscall.EMFILE)
+	_, err = s.Message(at(4, 0))
+	require.ErrorAs(t, err, new(*segment.DamageError))
+	require.NoError(t, s.Close())
 }
 
 // TestLogIsKeptForTheImageInUse and not for a newer one that cannot be read.
