@@ -346,8 +346,12 @@ func (r *Replica) retire(h segment.Hole) {
 		r.replace(h)
 		return
 	}
+	for _, info := range r.storage.log().Sealed() {
+		if info.Number == p.segments[0] {
+			r.scrub.retired = max(r.scrub.retired, info.Last)
+		}
+	}
 	p.segments, p.wounds, p.looked = p.segments[1:], nil, false
-	r.checkpoint.want(2)
 }
 
 // errChanged says that more of a segment is unreadable than was found a moment ago.

@@ -3,6 +3,7 @@ package set
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
@@ -331,6 +332,37 @@ func TestHoleBeforeTheImageGoesWithTheLogsBeginning(t *testing.T) {
 	c.fillUp(c.leader(), 3)
 	c.tick(5)
 	c.tick(1000) // the scrubber finds what the archive took over
+	c.whole()
+}
+
+// TestDamagedSegmentThatIsKeptForAnotherLeavesTheLogLater: the others have let go of its lost entries, so it can only be healed as a file of
+// the archive, but at first it may not leave the log.
+func TestDamagedSegmentThatIsKeptForAnotherLeavesTheLogLater(t *testing.T) {
+	c := smallImages(t)
+	l := c.elect(1)
+	c.fillUp(l, 60)
+	c.tick(2)
+	m := c.members[2]
+	low := m.st.Log().FirstIndex()
+	m.r.pins = pins{3: &pin{index: low - 1, at: c.now, release: func() {}}}
+	m.r.cfg.ScrubPause = 24 * time.Hour // that it is left over must be known without reading everything again
+	c.fillUp(l, 400)
+	c.tick(250) // all files were read once
+	require.EqualValues(t, 1, m.r.scrub.stats.Passes)
+	require.Greater(t, l.st.Log().FirstIndex(), low+10)
+	require.Equal(t, low, m.st.Log().FirstIndex())
+	c.rot(m, m.fs, span{lo: low + 1, hi: low + 11})
+	require.NotEmpty(t, m.lost())
+	m.r.suspect(low + 1)
+	c.tick(100)
+	require.Equal(t, 1, m.r.generation)
+	require.Nil(t, m.r.repair)
+	require.Equal(t, low, m.st.Log().FirstIndex(), "it is kept for the one that is filled")
+	c.tick(int(pinExpiry / TickInterval))
+	require.Greater(t, m.st.Log().FirstIndex(), low+11)
+	c.tick(100)
+	require.Empty(t, m.lost())
+	require.Equal(t, 1, m.r.generation)
 	c.whole()
 }
 

@@ -27,6 +27,7 @@ type scrubber struct {
 	sick     []*sickFile   // archive files to be written anew with the next image
 	suspects map[uint64]bool
 	looking  bool
+	retired  uint64 // last entry of the damaged segments that are to leave the log; 0: there are none
 	stats    ScrubStats
 }
 
@@ -58,6 +59,7 @@ func (s *scrubber) tick(r *Replica, now Now) {
 	if r.rn == nil || r.failed != nil {
 		return
 	}
+	s.dismiss(r, now)
 	s.nurse(r, now)
 	if s.running || r.cfg.ScrubRate < 0 || r.pull != nil || now.Mono < s.next && !s.early {
 		return
@@ -129,6 +131,19 @@ func (s *scrubber) treat(d store.Damage) {
 	known := slices.ContainsFunc(s.sick, func(f *sickFile) bool { return f.Number == d.Number })
 	if !known && len(s.sick) < maxSick {
 		s.sick = append(s.sick, &sickFile{Damage: d})
+	}
+}
+
+// dismiss has images made until the damaged segments that a repair gave up have left the log. They may be kept there for a while, for
+// replicas that lag or are filled. Then they are looked for as files of the archive.
+func (s *scrubber) dismiss(r *Replica, now Now) {
+	switch {
+	case s.retired == 0 || r.checkpoint.running:
+	case r.storage.log().FirstIndex() > s.retired:
+		s.retired = 0
+		s.soon()
+	case r.applied >= s.retired && now.Mono-r.checkpoint.since >= pressedEvery && r.keepFrom() > s.retired:
+		r.checkpoint.want(keptImages)
 	}
 }
 
