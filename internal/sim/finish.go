@@ -58,8 +58,14 @@ func (n *node) heal() {
 	}
 }
 
-// takeStock reads the counters of all queues at rest, then drains them.
+// takeStock reads the counters of all queues at rest, then drains them. Before, every replica must have become whole without being asked for
+// anything: what a consumer happens to read is healed anyway.
 func (w *world) takeStock() {
+	if !w.healed() {
+		w.after(wholePoll, w.takeStock)
+		return
+	}
+	w.oracle.provided()
 	waiting := len(w.queues)
 	for i, q := range w.queues {
 		a := w.newActor(q, 1000+i)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/check"
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/store"
 	"github.com/opencmq/cmq/internal/vfs"
 )
 
@@ -119,8 +120,9 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// play starts the nodes of the scene on damaged disks, waits until they are whole, and drains the queue.
-func (s *scene) play(t *testing.T, damage func(disks []*vfs.Disk)) (got map[cmq.MsgID]string, w *world) {
+// play starts the nodes of the scene on damaged disks, waits until they are whole, and drains the queue. damage lists the messages that no
+// replica has any more.
+func (s *scene) play(t *testing.T, damage func(disks []*vfs.Disk) []cmq.MsgID) (got map[cmq.MsgID]string, w *world) {
 	t.Helper()
 	defer replaceCryptoRand(s.cfg.Seed)()
 	w = quiet(s.cfg)
@@ -128,7 +130,9 @@ func (s *scene) play(t *testing.T, damage func(disks []*vfs.Disk)) (got map[cmq.
 	for _, d := range s.disks {
 		disks = append(disks, d.Fork(rand.New(rand.NewPCG(1, 1))))
 	}
-	damage(disks)
+	for _, id := range damage(disks) {
+		w.lost[store.Ref{Index: id.Index(), Slot: id.Slot()}] = true
+	}
 	for i, n := range w.nodes {
 		n.disk = disks[i]
 		n.wound = &wound{since: w.now}
@@ -221,7 +225,10 @@ func TestEveryFlippedByteIsHealed(t *testing.T) {
 					}
 				}()
 				var got map[cmq.MsgID]string
-				got, w = s.play(t, func(disks []*vfs.Disk) { require.NoError(t, disks[victim].Flip(name, int64(off), bit)) })
+				got, w = s.play(t, func(disks []*vfs.Disk) []cmq.MsgID {
+					require.NoError(t, disks[victim].Flip(name, int64(off), bit))
+					return nil
+				})
 				require.Equal(t, s.want, got)
 				n := w.nodes[victim]
 				now, err := vfs.ReadFile(n.disk.Mount(), name)
@@ -257,7 +264,7 @@ func TestWhatIsGoodSomewhereIsKept(t *testing.T) {
 	for round := range rounds {
 		rng := rand.New(rand.NewPCG(uint64(round), 9))
 		want := maps.Clone(s.want)
-		got, w := s.play(t, func(disks []*vfs.Disk) {
+		got, w := s.play(t, func(disks []*vfs.Disk) (gone []cmq.MsgID) {
 			for _, id := range slices.Sorted(maps.Keys(s.want)) {
 				where := rng.IntN(8) // a bit for each replica
 				if where == 7 && id.Index() >= s.floor {
@@ -273,9 +280,11 @@ func TestWhatIsGoodSomewhereIsKept(t *testing.T) {
 				}
 				if all {
 					delete(want, id)
-					lost++
+					gone = append(gone, id)
 				}
 			}
+			lost += len(gone)
+			return gone
 		})
 		require.Equal(t, want, got, "round %d", round)
 		quarantined := uint64(0)

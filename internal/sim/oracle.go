@@ -242,6 +242,17 @@ func (w *world) healthy() bool {
 	return w.cfg.Mode == Safety && w.phase >= settling && w.now > w.ended+restTime && len(w.wounded()) == 0
 }
 
+// provided checks that every replica that is up has every message that its state needs.
+func (o *oracle) provided() {
+	for _, n := range o.w.nodes {
+		for _, p := range n.replicas {
+			if what := p.unreadable(); what != "" {
+				o.w.violation("live set", "set %d node %d: %s", p.set, n.id, what)
+			}
+		}
+	}
+}
+
 // settled checks at the very end that every replica has everything and that all are equal.
 func (o *oracle) settled() {
 	for id := cmq.SetID(1); id <= cmq.SetID(o.w.knobs.sets); id++ {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/check"
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/store"
 )
 
 // Mode says what is demanded at the end of a run.
@@ -89,6 +90,7 @@ type world struct {
 	movers  movers
 	faults  []*fault
 	stats   stats
+	lost    map[store.Ref]bool // messages that were taken from every replica
 
 	replies   stream // which answers get lost
 	lostReply int    // percent
@@ -127,7 +129,7 @@ func newWorld(cfg Config) *world {
 	cfg = cfg.withDefaults()
 	w := &world{
 		cfg: cfg, trace: newTracer(cfg.Trace), replies: newStream(cfg.Seed, "replies"),
-		stats: stats{faults: map[string]int{}, hits: map[string]int{}},
+		stats: stats{faults: map[string]int{}, hits: map[string]int{}}, lost: map[store.Ref]bool{},
 	}
 	w.logger = w.newLogger()
 	w.movers = movers{w: w, active: map[moverKey]bool{}}

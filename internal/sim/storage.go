@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/store/archive"
 	"github.com/opencmq/cmq/internal/vfs"
 )
 
@@ -168,7 +169,7 @@ func (f *fault) badSector() {
 }
 
 // mixUp does to the files of a stopped node what people do: a file goes, is cut off, changes place with another, or is
-// another node's.
+// another node's; or a copy leaves out the archive, which is large, and the root, which names it.
 func (f *fault) mixUp() {
 	n, other := f.node(), f.node()
 	f.hurt(n, true, func() bool {
@@ -177,7 +178,9 @@ func (f *fault) mixUp() {
 			return false
 		}
 		name, second := pick(f.rng, names), pick(f.rng, names)
-		switch f.rng.IntN(4) {
+		switch f.rng.IntN(5) {
+		case 4:
+			return f.leaveOut(n)
 		case 0:
 			f.say("node %d: %s vanishes", n.id, name)
 			return n.disk.Vanish(name) == nil
@@ -202,6 +205,21 @@ func (f *fault) mixUp() {
 		k, err := other.disk.Keep(foreign)
 		return err == nil && n.disk.Put(k, name) == nil
 	})
+}
+
+// leaveOut takes away the root of a set and the archive files, of which nothing that is left knows then.
+func (f *fault) leaveOut(n *node) bool {
+	dir := directory(cmq.SetID(1 + f.rng.IntN(f.w.knobs.sets)))
+	left := n.files(func(name string) bool {
+		return path.Dir(name) == dir && (path.Ext(name) == archive.Suffix || path.Base(name) == "MANIFEST")
+	})
+	for _, name := range left {
+		f.say("node %d: %s is left out", n.id, name)
+		if n.disk.Vanish(name) != nil {
+			return false
+		}
+	}
+	return len(left) > 0
 }
 
 // keepsake is an old copy of a file or directory of a node.

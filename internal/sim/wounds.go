@@ -247,6 +247,9 @@ func (p *replica) missing() (what string) {
 	if err != nil {
 		return err.Error()
 	}
+	if what == "" {
+		what = p.unreadable()
+	}
 	return what
 }
 
