@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -69,4 +70,13 @@ func (f *Failure) Public() string {
 		return string(f.Reason) + " " + strconv.Itoa(f.Status)
 	}
 	return string(f.Reason)
+}
+
+// failureOf makes a *Failure of any error.
+func failureOf(err error) *Failure {
+	var f *Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return &Failure{Reason: Unreachable, Err: err}
 }

@@ -13,28 +13,14 @@ const (
 	// Day is how long after it was published a message is delivered at the latest.
 	Day = 86400 * time.Second
 
-	backoffRetries = 3
-	backoffLeast   = 19 * time.Second
-	backoffMost    = 29 * time.Second
+	backoffLeast = 19 * time.Second
+	backoffMost  = 29 * time.Second
 
-	// exponentialRetries is what fits into a day: 1 + 2 + … + 256 s and 167 times 512 s are 86,015 s.
-	exponentialRetries = 176
-	exponentialDoubles = 9 // intervals before the longest one
+	exponentialDoubles = 9 // intervals before the longest one, 512 s
 )
 
-// Tries is how often the strategy tries to deliver a message, the first time included.
-func Tries(s cmq.Strategy) int {
-	if s == cmq.BackoffRetry {
-		return 1 + backoffRetries
-	}
-	return 1 + exponentialRetries
-}
-
-// Ordered reports whether the strategy delivers in order, so that a message which fails holds up those behind it.
-func Ordered(s cmq.Strategy) bool { return s == cmq.BackoffRetry }
-
-// Interval is the time between the failure of try number n, from 1, and the next one. For BackoffRetry it is chosen
-// between 19 and 29 s by random, which is at least 0 and less than 1.
+// Interval is the time between try number n, from 1, and the next one. For BackoffRetry it is chosen between 19 and 29 s
+// by random, which is at least 0 and less than 1.
 func Interval(s cmq.Strategy, n int, random float64) time.Duration {
 	if s == cmq.BackoffRetry {
 		return backoffLeast + time.Duration(random*float64(backoffMost-backoffLeast))
@@ -48,6 +34,7 @@ type Failure struct {
 	Try       int           // its number, from 1
 	Published time.Time     // of the message
 	Now       time.Time     // when it failed
+	Took      time.Duration // since it began
 	After     time.Duration // the endpoint asks not to be called before that has passed; 0: it does not
 	Random    float64       // at least 0 and less than 1
 }
@@ -55,11 +42,18 @@ type Failure struct {
 // Next says how long to wait for the next try. There is none if the strategy has none left, or if the wait would end
 // more than a day after the message was published. What the endpoint asks for makes the wait longer, never shorter,
 // and not longer than the day: then the last moment of the day is its try.
+//
+// The intervals of BackoffRetry begin when a try has failed. Those of ExponentialRetry begin when it began, because its
+// 176 retries fill the day: an endpoint that answers nothing for 15 s each time would not get all of them otherwise. A
+// second of rest is kept in any case.
 func (f *Failure) Next() (time.Duration, bool) {
-	if f.Try >= Tries(f.Strategy) {
+	if f.Try >= f.Strategy.Tries() {
 		return 0, false
 	}
 	wait := Interval(f.Strategy, f.Try, f.Random)
+	if f.Strategy != cmq.BackoffRetry {
+		wait = max(wait-f.Took, time.Second)
+	}
 	left := f.Published.Add(Day).Sub(f.Now)
 	if wait > left {
 		return 0, false

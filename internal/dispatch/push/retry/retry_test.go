@@ -11,12 +11,13 @@ import (
 
 var published = time.Unix(1_700_000_000, 0)
 
-// follow gives the moments of all tries after publishing, if each fails at once.
-func follow(s cmq.Strategy, random float64, after time.Duration) (at []time.Duration) {
+// follow gives the moments of all tries after publishing, if each fails after it took so long.
+func follow(s cmq.Strategy, random float64, after, took time.Duration) (at []time.Duration) {
 	now := published
 	for try := 1; ; try++ {
 		at = append(at, now.Sub(published))
-		f := Failure{Strategy: s, Try: try, Published: published, Now: now, Random: random, After: after}
+		now = now.Add(took)
+		f := Failure{Strategy: s, Try: try, Published: published, Now: now, Took: took, Random: random, After: after}
 		wait, again := f.Next()
 		if !again {
 			return at
@@ -26,22 +27,28 @@ func follow(s cmq.Strategy, random float64, after time.Duration) (at []time.Dura
 }
 
 func TestExponentialSchedule(t *testing.T) {
-	at := follow(cmq.ExponentialRetry, 0.5, 0)
+	at := follow(cmq.ExponentialRetry, 0.5, 0, 0)
 	require.Len(t, at, 177)
 	for i, want := range []int{0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 1023, 1535, 2047} {
 		require.Equal(t, time.Duration(want)*time.Second, at[i], "try %d", i+1)
 	}
 	require.Equal(t, 86015*time.Second, at[176])
-	require.Equal(t, 177, Tries(cmq.ExponentialRetry))
-	require.False(t, Ordered(cmq.ExponentialRetry))
+}
+
+// TestAllRetriesFitADayThoughNoneIsAnswered: each try takes its 15 s.
+func TestAllRetriesFitADayThoughNoneIsAnswered(t *testing.T) {
+	at := follow(cmq.ExponentialRetry, 0, 0, 15*time.Second)
+	require.Len(t, at, 177)
+	for i, want := range []int{0, 16, 32, 48, 64, 80, 112, 176, 304, 560, 1072} {
+		require.Equal(t, time.Duration(want)*time.Second, at[i], "try %d", i+1)
+	}
+	require.Equal(t, []time.Duration{0, 34 * time.Second, 68 * time.Second, 102 * time.Second}, follow(cmq.BackoffRetry, 0, 0, 15*time.Second))
 }
 
 func TestBackoffSchedule(t *testing.T) {
-	require.Equal(t, []time.Duration{0, 19 * time.Second, 38 * time.Second, 57 * time.Second}, follow(cmq.BackoffRetry, 0, 0))
-	require.Equal(t, []time.Duration{0, 24 * time.Second, 48 * time.Second, 72 * time.Second}, follow(cmq.BackoffRetry, 0.5, 0))
+	require.Equal(t, []time.Duration{0, 19 * time.Second, 38 * time.Second, 57 * time.Second}, follow(cmq.BackoffRetry, 0, 0, 0))
+	require.Equal(t, []time.Duration{0, 24 * time.Second, 48 * time.Second, 72 * time.Second}, follow(cmq.BackoffRetry, 0.5, 0, 0))
 	require.Less(t, Interval(cmq.BackoffRetry, 1, 0.999999), 29*time.Second)
-	require.Equal(t, 4, Tries(cmq.BackoffRetry))
-	require.True(t, Ordered(cmq.BackoffRetry))
 }
 
 func TestNext(t *testing.T) {
@@ -75,9 +82,9 @@ func TestNext(t *testing.T) {
 
 // TestWhatIsAskedForNeverShortensTheSchedule: whatever the endpoint asks for, no try is earlier than without.
 func TestWhatIsAskedForNeverShortensTheSchedule(t *testing.T) {
-	plain := follow(cmq.ExponentialRetry, 0, 0)
+	plain := follow(cmq.ExponentialRetry, 0, 0, 0)
 	for _, after := range []time.Duration{-time.Hour, time.Second, 100 * time.Second, time.Hour, 30 * time.Hour} {
-		asked := follow(cmq.ExponentialRetry, 0, after)
+		asked := follow(cmq.ExponentialRetry, 0, after, 0)
 		require.LessOrEqual(t, asked[len(asked)-1], Day)
 		for i := range asked {
 			require.GreaterOrEqual(t, asked[i], plain[i])
