@@ -65,7 +65,7 @@ var mayImport = map[string][]string{
 
 	"internal/doctor": {"internal/cmq", "internal/datadir", "internal/inspect", "internal/access/adminapi", "internal/store/segment", "internal/vfs"},
 
-	"internal/config": {"internal/cmq"},
+	"internal/config": {"internal/cmq", "internal/dispatch/push/guard"},
 	"internal/check":  {"internal/cmq"},
 	"internal/sim":    {"internal/..."},
 	"internal/node":   {"internal/..."},

@@ -60,10 +60,15 @@ func (a *app) devCommand() *cobra.Command {
 	f.StringVar(&d.conf.Admin.Addr, "admin-addr", d.conf.Admin.Addr, "address for health, metrics and administration of node 1")
 	f.StringVar(&d.conf.Auth.SecretID, "secret-id", "", "id of the access key (or CMQ_SECRET_ID)")
 	f.StringVar(&d.conf.Auth.SecretKey, "secret-key", "", "secret of the access key (or CMQ_SECRET_KEY)")
+	d.conf.Push.Allow = []string{"127.0.0.0/8", "::1"}
+	f.StringSliceVar(&d.conf.Push.Allow, "push-allow", d.conf.Push.Allow, "ranges of addresses that messages of topics may be delivered to beside public ones (or CMQ_PUSH_ALLOW)")
 	f.StringVar(&d.conf.Log.Level, "log-level", "warn", "least level that is logged: debug, info, warn or error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if v := a.env("CMQ_DATA_DIR"); v != "" && !cmd.Flags().Changed("data-dir") {
 			d.dir = v
+		}
+		if v := a.env("CMQ_PUSH_ALLOW"); v != "" && !cmd.Flags().Changed("push-allow") {
+			d.conf.Push.Allow = strings.Split(v, ",")
 		}
 		return d.run(cmd)
 	}

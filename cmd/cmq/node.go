@@ -59,6 +59,7 @@ func startNode(_ context.Context, o nodeOptions) (process, error) {
 		Limits:      limits,
 		ClockSkew:   c.Auth.ClockSkew,
 		HostAliases: c.Auth.HostAliases,
+		PushAllow:   c.Push.Allow,
 		Storage: node.Storage{
 			SegmentSize: int64(c.Storage.SegmentBytes), CacheBytes: int64(c.Storage.CacheBytes),
 			SoftFree: uint64(c.Storage.SoftFreeBytes), HardFree: uint64(c.Storage.HardFreeBytes),

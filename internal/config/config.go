@@ -25,6 +25,7 @@ type Config struct {
 	Auth     Auth     `koanf:"auth"`
 	Log      Log      `koanf:"log"`
 	Storage  Storage  `koanf:"storage"`
+	Push     Push     `koanf:"push"`
 	Limits   Limits   `koanf:"limits"`
 	Shutdown Shutdown `koanf:"shutdown"`
 }
@@ -80,6 +81,11 @@ type Storage struct {
 	FetchRate     int           `koanf:"fetch_rate" doc:"Bytes a second at which a replica that is far behind or damaged fetches messages from the others."`
 	ScrubRate     int           `koanf:"scrub_rate" doc:"Bytes a second at which each replica reads its files again to find damage. 0: never."`
 	ScrubPause    time.Duration `koanf:"scrub_pause" doc:"How long a replica waits after it has read all its files before it begins again."`
+}
+
+// Push says how messages are delivered to endpoints.
+type Push struct {
+	Allow []string `koanf:"allow" doc:"Ranges of addresses (10.0.0.0/8, comma separated) that messages may be delivered to beside public ones. All others are refused when they are connected to, and the cluster's own listeners always."`
 }
 
 // Limits are the bounds an operator may move; all others are the published ones of the API.

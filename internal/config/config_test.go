@@ -66,7 +66,7 @@ func TestEveryKeyCanBeSetEverywhere(t *testing.T) {
 			env = append([]string{"CMQ_CLUSTER_NODES=1=a:1,2=b:2"}, env...)
 		}
 		value := map[string]string{"node.id": "7", "cluster.join": "true", "cluster.nodes": "1=a:1", "log.level": "error", "log.format": "json",
-			"limits.queues_per_owner": "9", "limits.topics_per_owner": "9", "limits.subscriptions_per_topic": "9", "limits.request_bytes": "70000", "shutdown.deadline": "9s", "auth.clock_skew": "9s", "storage.scrub_pause": "9s",
+			"push.allow": "10.0.0.0/8", "limits.queues_per_owner": "9", "limits.topics_per_owner": "9", "limits.subscriptions_per_topic": "9", "limits.request_bytes": "70000", "shutdown.deadline": "9s", "auth.clock_skew": "9s", "storage.scrub_pause": "9s",
 			"limits.tcp_connections": "9", "limits.tcp_strangers": "9", "limits.tcp_auth_timeout": "9s", "limits.tcp_idle_timeout": "9s"}[k.Name]
 		if value == "" && strings.HasPrefix(k.Name, "storage.") {
 			value = "1048577"
@@ -121,6 +121,8 @@ func TestProblems(t *testing.T) {
 		"misspelt variable": {file: "-", env: append([]string{"CMQ_DATADIR=x"}, keyEnv...), want: `configuration: CMQ_DATADIR: unknown variable; did you mean "CMQ_DATA_DIR"?`},
 		"peers": {file: "cluster:\n  nodes: [{id: 1, pear: \"a:1\"}]\n", env: keyEnv,
 			want: `configuration: cmq.yaml:2: cluster.nodes wants a list of {id: 1, peer: "host:port"}, or "1=host:port,2=host:port"; entry 1: unknown key "pear"; did you mean "peer"?`},
+		"range of addresses": {file: "push: {allow: [10.0.0.0/8, localhost]}\n", env: keyEnv,
+			want: `configuration: cmq.yaml:1: push.allow has "localhost", which is neither a range of addresses, such as 10.0.0.0/8 or fd00::/8, nor an address`},
 		"secret file": {file: "-", env: []string{"CMQ_SECRET_ID=a"}, args: []string{"--auth-secret-key-file", "/does/not/exist"},
 			want: `configuration: --auth-secret-key-file: auth.secret_key_file /does/not/exist: cannot be opened: no such file or directory`},
 		"both secrets": {file: "-", env: append([]string{"CMQ_SECRET_KEY_FILE=x"}, keyEnv...),

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/opencmq/cmq/internal/dispatch/push/guard"
 )
 
 // Validate reports everything that is wrong with the values, not only the first.
@@ -18,6 +20,7 @@ func (c *Config) Validate() Problems {
 	v.key()
 	v.numbers()
 	v.choices()
+	v.push()
 	return v.problems
 }
 
@@ -127,6 +130,12 @@ func (v *validator) key() {
 	}
 	if a.ClockSkew < 0 {
 		v.report("auth.clock_skew", "is negative")
+	}
+}
+
+func (v *validator) push() {
+	if _, err := guard.ParseAllowed(v.c.Push.Allow); err != nil {
+		v.report("push.allow", "has %v", err)
 	}
 }
 

@@ -13,6 +13,7 @@
 //	            └────────┴──────► set.Host ◄───────────────┘
 //	                                    │
 //	 dispatch.Mover ◄── dead letters ── set.Replica ──► store
+//	 push.Dispatcher ── delivers what is published, of the sets this node leads, to endpoints
 //
 // A node holds one Host for each set it has a replica of; set 0 is the controller's.
 package node

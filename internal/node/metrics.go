@@ -32,6 +32,9 @@ type collector struct {
 	state, wrong                  *prometheus.Desc
 	peerBytes, peerDrops, refused *prometheus.Desc
 	lost                          *prometheus.Desc
+	pushed, pushFailed, pushLanes *prometheus.Desc
+	pushGivenUp, pushUnsettled    *prometheus.Desc
+	pushOpen, pushTries           *prometheus.Desc
 }
 
 func newCollector(n *Node) *collector {
@@ -86,6 +89,13 @@ func newCollector(n *Node) *collector {
 		peerDrops:     single("cmq_peer_dropped_total", "Messages and calls to other nodes dropped before sending."),
 		refused:       single("cmq_peer_refused_total", "Connections to the peer port refused: wrong cluster, unknown node or garbage."),
 		lost:          single("cmq_peer_connections_lost_total", "Connections to other nodes that broke."),
+		pushLanes:     single("cmq_push_subscriptions", "Subscriptions that this node delivers to endpoints, because it leads their sets."),
+		pushOpen:      single("cmq_push_circuits_open", "Of these, subscriptions whose endpoint fails, so that only messages that are due for a retry are tried."),
+		pushTries:     single("cmq_push_tries", "Deliveries to endpoints under way."),
+		pushed:        single("cmq_push_delivered_total", "Deliveries that an endpoint has taken."),
+		pushFailed:    single("cmq_push_failed_total", "Deliveries that failed."),
+		pushGivenUp:   single("cmq_push_given_up_total", "Messages that a subscription lost, or that went to its dead-letter queue, because the last try had failed."),
+		pushUnsettled: single("cmq_push_unsettled_total", "Messages that an endpoint has taken, but that may be delivered again because this could not be written down in time."),
 	}
 }
 
@@ -118,6 +128,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.topics, float64(table.TopicCount()))
 	gauge(c.subscriptions, float64(table.SubscriptionCount()))
 	gauge(c.tableVersion, float64(table.Version()))
+	c.collectPush(gauge, counter)
 	for _, id := range c.n.setIDs {
 		h, label := c.n.sets[id], strconv.Itoa(int(id))
 		status := h.host.Status()
@@ -143,6 +154,17 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(c.refused, k.Refused.Load())
 		counter(c.lost, k.Lost.Load())
 	}
+}
+
+func (c *collector) collectPush(gauge func(*prometheus.Desc, float64, ...string), counter sampler) {
+	s := c.n.pusher.Stats()
+	gauge(c.pushLanes, float64(c.n.pusher.Lanes()))
+	gauge(c.pushOpen, float64(s.Open.Load()))
+	gauge(c.pushTries, float64(s.InFlight.Load()))
+	counter(c.pushed, s.Delivered.Load())
+	counter(c.pushFailed, s.Failed.Load())
+	counter(c.pushGivenUp, s.GivenUp.Load())
+	counter(c.pushUnsettled, s.Unsettled.Load())
 }
 
 type sampler func(d *prometheus.Desc, v uint64, labels ...string)

@@ -21,6 +21,8 @@ import (
 	"github.com/opencmq/cmq/internal/core/meta"
 	"github.com/opencmq/cmq/internal/datadir"
 	"github.com/opencmq/cmq/internal/dispatch"
+	"github.com/opencmq/cmq/internal/dispatch/push"
+	"github.com/opencmq/cmq/internal/dispatch/push/web"
 	"github.com/opencmq/cmq/internal/route"
 	"github.com/opencmq/cmq/internal/set/transport"
 	"github.com/opencmq/cmq/internal/vfs"
@@ -39,6 +41,9 @@ type Node struct {
 	board      *controller.Board
 	meta       *controller.Meta
 	mover      *dispatch.Mover
+	pusher     *push.Dispatcher
+	endpoints  *web.Client
+	leads      chan struct{} // has room for one: this node leads other sets than before
 	reconciler *controller.Reconciler
 	router     *route.Router
 	sets       map[cmq.SetID]*hosted
@@ -63,7 +68,7 @@ type Node struct {
 func Start(opt Options) (*Node, error) {
 	n := &Node{
 		opt: withDefaults(opt), fs: vfs.OS(), clock: clock.Real(),
-		board: controller.NewBoard(), sets: make(map[cmq.SetID]*hosted),
+		board: controller.NewBoard(), sets: make(map[cmq.SetID]*hosted), leads: make(chan struct{}, 1),
 	}
 	n.started = n.clock.Now()
 	n.log = n.opt.Logger.With("node", opt.ID)
@@ -136,6 +141,9 @@ func (n *Node) start() (err error) {
 	n.mover = dispatch.NewMover(n.do, n.target, n.log)
 	n.meta = controller.NewMeta(controller.MetaConfig{Board: n.board, Do: n.do, Replica: n.replicaOf(cmq.ControllerSet)})
 	n.router = n.newRouter()
+	if err := n.startPush(); err != nil {
+		return err
+	}
 	if err := n.openSets(); err != nil {
 		return err
 	}
@@ -154,6 +162,7 @@ func (n *Node) start() (err error) {
 	for _, id := range n.setIDs {
 		n.wg.Go(func() { n.watchLeaders(n.sets[id]) })
 	}
+	n.wg.Go(n.watchOutlets)
 	n.startDoors()
 	return nil
 }
@@ -169,11 +178,12 @@ func (n *Node) do(ctx context.Context, id cmq.SetID, req *cmq.Request) (*cmq.Rep
 	return n.router.Do(ctx, id, req)
 }
 
-// Stop stops the node, top down: doors first, then leadership is handed over, then everything else. When ctx ends,
-// what is left stops at once.
+// Stop stops the node, top down: doors first, then deliveries, then leadership is handed over, then everything else. When
+// ctx ends, what is left stops at once.
 func (n *Node) Stop(ctx context.Context) error {
 	n.health.drain()
 	err := n.stopDoors(ctx)
+	n.stopPush(ctx)
 	n.cancel()
 	n.wg.Wait()
 	if n.mover != nil {

@@ -31,6 +31,7 @@ type Options struct {
 	ClockSkew   time.Duration
 	HostAliases []string
 	Storage     Storage
+	PushAllow   []string // ranges of addresses, beside public ones, that messages are delivered to
 	Logger      *slog.Logger
 
 	// Failed is told when the node cannot go on: a disk failed, or data is damaged. Nil: panic.

@@ -170,14 +170,23 @@ func (n *Node) connect(nodes []*cmq.Node) {
 	t.SetPeers(peers)
 }
 
-// watchLeaders tells the router of each change of a set's leader, so that polls do not stay parked at a node that hangs.
+// watchLeaders tells the router of each change of a set's leader, so that polls do not stay parked at a node that hangs,
+// and says so if this node begins or ceases to lead.
 func (n *Node) watchLeaders(h *hosted) {
-	known := cmq.NodeID(0)
+	known, leads := cmq.NodeID(0), false
 	for {
 		changed := h.host.Changed()
-		if leader := h.host.Status().Leader; leader != 0 && leader != known {
+		leader := h.host.Status().Leader
+		if leader != 0 && leader != known {
 			known = leader
 			n.router.LeaderChanged(h.id, leader)
+		}
+		if (leader == n.opt.ID) != leads {
+			leads = !leads
+			select {
+			case n.leads <- struct{}{}:
+			default:
+			}
 		}
 		select {
 		case <-changed:

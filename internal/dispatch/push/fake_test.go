@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -276,8 +277,21 @@ func (r *rig) subscribe(strategy cmq.Strategy, answer func(context.Context, stri
 
 func (r *rig) shard(id cmq.SubscriptionID) *shard { return r.sets.shards[id.Shard()] }
 
-// after lets the bubble's time go on.
+// after takes its time.
 func after(d time.Duration) { <-time.After(d) }
+
+// pass lets the bubble's time go on, and everything happen that is to happen by then. The locks order what the test has
+// read so far before what happens now.
+func (r *rig) pass(d time.Duration) {
+	r.sets.mu.Lock()
+	r.sets.mu.Unlock()
+	for _, e := range r.urls {
+		e.mu.Lock()
+		e.mu.Unlock()
+	}
+	after(d)
+	synctest.Wait()
+}
 
 func bodies(prefix string, n int) (out []string) {
 	for i := range n {

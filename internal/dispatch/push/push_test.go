@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,9 +54,9 @@ func TestAWholeDay(t *testing.T) {
 		id, e := r.subscribe(cmq.ExponentialRetry, bad)
 		r.Update(r.outlets)
 		r.sets.publish(id, "m")
-		after(86014 * time.Second)
+		r.pass(86014 * time.Second)
 		require.Len(t, r.shard(id).messages, 1, "nothing is dropped before its schedule ends")
-		after(386 * time.Second)
+		r.pass(386 * time.Second)
 		near(t, exponential(177), e.of("m"))
 		require.Empty(t, r.shard(id).messages)
 		require.EqualValues(t, 1, r.Stats().GivenUp.Load())
@@ -68,7 +69,7 @@ func TestDeadLetters(t *testing.T) {
 		id, e := r.subscribe(cmq.BackoffRetry, bad, func(s *cmq.Subscription) { s.Push.DeadLetter = 7 })
 		r.Update(r.outlets)
 		r.sets.publish(id, "m")
-		after(2 * time.Minute)
+		r.pass(2 * time.Minute)
 		require.Len(t, e.seen, 4)
 		require.Equal(t, []string{"m"}, r.shard(id).dead)
 		require.Empty(t, r.shard(id).deleted)
@@ -86,7 +87,7 @@ func TestBackoffKeepsTheOrder(t *testing.T) {
 		})
 		r.Update(r.outlets)
 		r.sets.publish(id, "a", "bad", "b", "c")
-		after(5 * time.Minute)
+		r.pass(5 * time.Minute)
 		var order []string
 		for i, s := range e.seen {
 			order = append(order, s.body)
@@ -111,7 +112,7 @@ func TestOrderedWithGrowingPauses(t *testing.T) {
 		}, func(s *cmq.Subscription) { s.Push.Ordered = true })
 		r.Update(r.outlets)
 		r.sets.publish(id, "a", "b")
-		after(8 * time.Second)
+		r.pass(8 * time.Second)
 		near(t, exponential(4), e.of("a"))
 		near(t, []time.Duration{7 * time.Second}, e.of("b"))
 	})
@@ -127,7 +128,7 @@ func TestRetryAfterMakesThePauseLonger(t *testing.T) {
 		})
 		r.Update(r.outlets)
 		r.sets.publish(id, "m")
-		after(2 * time.Minute)
+		r.pass(2 * time.Minute)
 		near(t, []time.Duration{0, time.Minute}, e.of("m"))
 	})
 }
@@ -136,16 +137,16 @@ func TestRetryAfterMakesThePauseLonger(t *testing.T) {
 // rest is not touched but for a probe now and then. When the endpoint is back, everything arrives.
 func TestADeadEndpointUsesUpNoTries(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
-		alive := false
+		var alive atomic.Bool
 		id, e := r.subscribe(cmq.ExponentialRetry, func(ctx context.Context, body string, try int) error {
-			if alive {
+			if alive.Load() {
 				return nil
 			}
 			return bad(ctx, body, try)
 		})
 		r.Update(r.outlets)
 		r.sets.publish(id, bodies("m", 1000)...)
-		after(10 * time.Minute)
+		r.pass(10 * time.Minute)
 		require.EqualValues(t, 1, r.Stats().Open.Load())
 		tried := map[string]bool{}
 		for _, s := range e.seen {
@@ -158,8 +159,8 @@ func TestADeadEndpointUsesUpNoTries(t *testing.T) {
 				require.InDelta(t, want.Seconds(), (at[i] - at[0]).Seconds(), 1, "%s, try %d", body, i+1)
 			}
 		}
-		alive = true
-		after(513 * time.Second)
+		alive.Store(true)
+		r.pass(513 * time.Second)
 		require.Len(t, r.shard(id).deleted, 1000)
 		require.Zero(t, r.Stats().Open.Load())
 		require.Zero(t, r.Stats().GivenUp.Load())
@@ -179,7 +180,7 @@ func TestADeadEndpointCostsOthersNothing(t *testing.T) {
 		r.Update(r.outlets)
 		for i := range 100 {
 			r.sets.publish(healthy, bodies("h", 100)[i])
-			after(time.Second)
+			r.pass(time.Second)
 		}
 		require.Len(t, e.seen, 100)
 		for i, s := range e.seen {
@@ -196,9 +197,9 @@ func TestRateAndConcurrency(t *testing.T) {
 		r.Update(r.outlets)
 		r.sets.publish(few, bodies("m", 30)...)
 		r.sets.publish(rated, bodies("m", 50)...)
-		after(5 * time.Second)
+		r.pass(5 * time.Second)
 		require.InDelta(t, 25, len(e.seen), 2)
-		after(10 * time.Second)
+		r.pass(10 * time.Second)
 		require.Len(t, e.seen, 50)
 		require.Equal(t, 3, f.most)
 		require.Len(t, f.seen, 30)
@@ -210,7 +211,7 @@ func TestSlowStart(t *testing.T) {
 		id, e := r.subscribe(cmq.ExponentialRetry, func(context.Context, string, int) error { after(time.Second); return nil })
 		r.Update(r.outlets)
 		r.sets.publish(id, bodies("m", 40)...)
-		after(100 * time.Second)
+		r.pass(100 * time.Second)
 		perSecond := map[time.Duration]int{}
 		for _, s := range e.seen {
 			perSecond[s.at.Truncate(time.Second)]++
@@ -229,7 +230,7 @@ func TestPausedAndResumed(t *testing.T) {
 		synctest.Wait()
 		r.Update([]Outlet{{Set: 1, Topic: running.Topic, Subscription: &paused}})
 		r.sets.publish(id, "m")
-		after(time.Hour)
+		r.pass(time.Hour)
 		require.Empty(t, e.seen)
 		require.Zero(t, r.Lanes())
 		r.Update([]Outlet{running})
@@ -244,7 +245,7 @@ func TestLongTriesKeepTheirLock(t *testing.T) {
 		id, e := r.subscribe(cmq.ExponentialRetry, func(context.Context, string, int) error { after(5 * time.Minute); return nil })
 		r.Update(r.outlets)
 		r.sets.publish(id, "m")
-		after(6 * time.Minute)
+		r.pass(6 * time.Minute)
 		require.Len(t, e.seen, 1)
 		require.Equal(t, []string{"m"}, r.shard(id).deleted)
 		require.Zero(t, r.Stats().Unsettled.Load())
@@ -257,11 +258,11 @@ func TestAnotherLeaderGoesOn(t *testing.T) {
 		id, e := r.subscribe(cmq.ExponentialRetry, bad)
 		r.Update(r.outlets)
 		r.sets.publish(id, "m")
-		after(100 * time.Second)
+		r.pass(100 * time.Second)
 		r.Update(nil)
 		other := r.dispatcher()
 		other.Update(r.outlets)
-		after(1000 * time.Second)
+		r.pass(1000 * time.Second)
 		near(t, exponential(11), e.of("m"))
 		for i, s := range e.seen {
 			require.Equal(t, i+1, s.try)
@@ -276,11 +277,11 @@ func TestATryGoesOnWhenLeadershipMoves(t *testing.T) {
 		id, e := r.subscribe(cmq.ExponentialRetry, func(context.Context, string, int) error { after(10 * time.Second); return nil })
 		r.Update(r.outlets)
 		r.sets.publish(id, "m")
-		after(time.Second)
+		r.pass(time.Second)
 		r.Update(nil)
 		other := r.dispatcher()
 		other.Update(r.outlets)
-		after(time.Minute)
+		r.pass(time.Minute)
 		require.Len(t, e.seen, 1)
 		require.Equal(t, []string{"m"}, r.shard(id).deleted)
 		other.Close(t.Context())
@@ -291,24 +292,24 @@ func TestATryGoesOnWhenLeadershipMoves(t *testing.T) {
 func TestALeaderThatDies(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		id, e := r.subscribe(cmq.ExponentialRetry, good)
-		cut := false
+		var cut atomic.Bool
 		r.sets.before = func(req *cmq.Request) error {
-			if req.Kind == cmq.KindDelete && !cut {
+			if req.Kind == cmq.KindDelete && !cut.Load() {
 				return cmq.ErrStopping
 			}
 			return nil
 		}
 		r.Update(r.outlets)
 		r.sets.publish(id, "m")
-		after(time.Second)
+		r.pass(time.Second)
 		dead, stop := context.WithCancel(t.Context())
 		stop()
 		r.Close(dead)
 		require.EqualValues(t, 1, r.Stats().Unsettled.Load())
-		cut = true
+		cut.Store(true)
 		other := r.dispatcher()
 		other.Update(r.outlets)
-		after(time.Minute)
+		r.pass(time.Minute)
 		require.Equal(t, []int{1, 2}, []int{e.seen[0].try, e.seen[1].try})
 		require.Len(t, e.seen, 2)
 		require.Equal(t, 30*time.Second, e.seen[1].at)
@@ -327,10 +328,9 @@ func TestOutcomesAreWrittenThoughCallsFail(t *testing.T) {
 					}
 					return nil
 				})
-				failures := 3
+				var calls atomic.Int64
 				broken := func(req *cmq.Request) error {
-					if req.Kind == kind && failures > 0 {
-						failures--
+					if req.Kind == kind && calls.Add(1) <= 3 {
 						return cmq.ErrUnknownOutcome
 					}
 					return nil
@@ -342,7 +342,7 @@ func TestOutcomesAreWrittenThoughCallsFail(t *testing.T) {
 				}
 				r.Update(r.outlets)
 				r.sets.publish(id, "m")
-				after(5 * time.Minute)
+				r.pass(5 * time.Minute)
 				require.Equal(t, []string{"m"}, r.shard(id).deleted)
 				require.LessOrEqual(t, len(e.seen), 2)
 				require.Zero(t, r.Stats().Unsettled.Load())
@@ -356,12 +356,12 @@ func TestMessagesThatGoWhileInRetry(t *testing.T) {
 		id, e := r.subscribe(cmq.ExponentialRetry, bad)
 		r.Update(r.outlets)
 		r.sets.publish(id, bodies("m", 20)...)
-		after(100 * time.Second)
+		r.pass(100 * time.Second)
 		r.sets.mu.Lock()
 		r.shard(id).messages = nil // cleared, or their retention ended
 		r.sets.mu.Unlock()
 		r.sets.publish(id, bodies("n", 1000)...)
-		after(10 * time.Minute)
+		r.pass(10 * time.Minute)
 		fresh := map[string]bool{}
 		for _, s := range e.seen {
 			if s.body[0] == 'n' {
@@ -378,7 +378,7 @@ func TestCloseWaitsForTries(t *testing.T) {
 		id, _ := r.subscribe(cmq.ExponentialRetry, func(context.Context, string, int) error { after(10 * time.Second); return nil })
 		r.Update(r.outlets)
 		r.sets.publish(id, "m")
-		after(time.Second)
+		r.pass(time.Second)
 		r.Close(t.Context())
 		require.Equal(t, 10*time.Second, time.Since(begin))
 		require.Equal(t, []string{"m"}, r.shard(id).deleted)
@@ -392,7 +392,7 @@ func TestCloseCutsOff(t *testing.T) {
 		id, _ := r.subscribe(cmq.ExponentialRetry, hang)
 		r.Update(r.outlets)
 		r.sets.publish(id, "m")
-		after(time.Second)
+		r.pass(time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		r.Close(ctx)
@@ -405,7 +405,7 @@ func TestUnknownProtocol(t *testing.T) {
 		id, _ := r.subscribe(cmq.BackoffRetry, good, func(s *cmq.Subscription) { s.Protocol = cmq.ProtocolSMS })
 		r.Update(r.outlets)
 		r.sets.publish(id, "m")
-		after(2 * time.Minute)
+		r.pass(2 * time.Minute)
 		require.EqualValues(t, 4, r.Stats().Failed.Load())
 		require.EqualValues(t, 1, r.Stats().GivenUp.Load())
 	})

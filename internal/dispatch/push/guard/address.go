@@ -13,17 +13,18 @@ type Allowed []netip.Prefix
 func ParseAllowed(list []string) (Allowed, error) {
 	var out Allowed
 	for _, s := range list {
+		s = strings.TrimSpace(s)
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
 			a, alone := netip.ParseAddr(s)
 			if alone != nil || a.Zone() != "" {
-				return nil, fmt.Errorf("%q is neither a range of addresses, such as 10.0.0.0/8 or fd00::/8, nor an address", s)
+				return nil, fmt.Errorf("%q, which is neither a range of addresses, such as 10.0.0.0/8 or fd00::/8, nor an address", s)
 			}
 			p = netip.PrefixFrom(a, a.BitLen())
 		}
 		if p.Addr().Is4In6() {
 			if p.Bits() < 96 {
-				return nil, fmt.Errorf("%q mixes IPv4 and IPv6; write the IPv4 range as such", s)
+				return nil, fmt.Errorf("%q, which mixes IPv4 and IPv6; write the IPv4 range as such", s)
 			}
 			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"sync"
@@ -66,6 +68,23 @@ func (c *Client) Close() {
 	for _, p := range c.kept {
 		p.CloseIdleConnections()
 	}
+}
+
+// Check says what is wrong with the URL of an endpoint, as far as the URL and an address in it show that.
+func (c *Client) Check(endpoint string) error {
+	u, err := guard.Endpoint(endpoint)
+	if err != nil {
+		return err
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	if err != nil {
+		return nil // a name; what it resolves to is looked at when it is connected to
+	}
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme]), 10, 16)
+	if err != nil {
+		return err
+	}
+	return c.guard.Check(netip.AddrPortFrom(ip, uint16(port)))
 }
 
 // pool gives the connections for these certificates; empty: those of the machine.

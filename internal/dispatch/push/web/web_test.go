@@ -466,3 +466,34 @@ func TestRetryAfterIsPassedOn(t *testing.T) {
 }
 
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
+
+func TestFunctionsGetTheBodyAndWhatIsKnownOfIt(t *testing.T) {
+	got := make(chan *http.Request, 1)
+	bodies := make(chan string, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- r
+		bodies <- string(body)
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	defer s.Close()
+	d := delivery(s.URL+"/async-function/bill", cmq.FormatJSON)
+	d.Subscription.Push.Secret = "s3cret"
+	require.NoError(t, NewFunctions(loopback(t, 0)).Deliver(t.Context(), d))
+	r := <-got
+	require.Equal(t, "hello", <-bodies)
+	require.Equal(t, "/async-function/bill", r.URL.Path)
+	require.Equal(t, "1.0", r.Header.Get("ce-specversion"))
+	require.Equal(t, "6942316962", r.Header.Get("x-cmq-message-id"))
+	require.NoError(t, client.VerifyPush(r.Header, []byte("hello"), 0, "s3cret"))
+}
+
+func TestCheckLooksAtAddressesNotAtNames(t *testing.T) {
+	c := loopback(t, 0)
+	for _, good := range []string{"http://name.example/", "http://127.0.0.1:8080/", "https://[::1]/", "http://8.8.8.8"} {
+		require.NoError(t, c.Check(good))
+	}
+	for _, bad := range []string{"http://10.0.0.1/", "http://169.254.169.254/", "https://[fd00::1]/", "http://127.1/", "file:///x"} {
+		require.Error(t, c.Check(bad), bad)
+	}
+}
