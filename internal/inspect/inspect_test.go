@@ -1,10 +1,12 @@
 package inspect
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +108,67 @@ func TestOverview(t *testing.T) {
 	require.GreaterOrEqual(t, o.Committed, o.Image)
 }
 
+// A directory can be looked into while its node runs: no lock is taken or lost by it, nothing is written, and the node goes on.
+func TestDirectoryOfARunningNode(t *testing.T) {
+	w := busy(t)
+	defer w.Close()
+	lock, err := datadir.Claim(vfs.OS(), w.Dir, datadir.Identity{Cluster: inspecttest.Cluster, Node: 1})
+	require.NoError(t, err)
+	defer lock.Close()
+	before := inspecttest.Everything(t, w.Dir)
+	n := node(t, w.Dir)
+	s := n.Open(n.Sets[1])
+	require.True(t, s.Running)
+	require.Empty(t, s.Problems)
+	require.NoError(t, s.Load())
+	s.Close()
+	require.Equal(t, before, inspecttest.Everything(t, w.Dir))
+
+	_, err = vfs.OS().Lock(w.Path("LOCK"))
+	require.ErrorIs(t, err, vfs.ErrLocked, "the store's lock is still the store's")
+	_, err = datadir.Claim(vfs.OS(), w.Dir, datadir.Identity{Cluster: inspecttest.Cluster, Node: 1})
+	require.ErrorIs(t, err, vfs.ErrLocked, "and the node's the node's")
+	w.Send(w.Work, 2, 40)
+	w.Image()
+	require.Equal(t, w.Index(), open(t, w).Overview().Last)
+}
+
+// What is done about what is lost depends on whether the set has other replicas.
+func TestFixOfTheOnlyReplica(t *testing.T) {
+	for want, replicas := range map[string][]cmq.NodeID{"the only replica of its set": {1}, "other replicas of the set": {1, 2, 3}} {
+		w := inspecttest.New(t, replicas...)
+		for range 100 {
+			w.Send(w.Work, 4, 200)
+		}
+		w.Image()
+		w.Send(w.Work, 2, 40)
+		w.Kill()
+		name, whole := writtenLast(t, w)
+
+		// A message behind the newest image: the only replica starts without it.
+		end := len(bytes.TrimRight(whole, "\x00"))
+		done := false
+		for off := end - 1; off > end-400 && !done; off -= 9 {
+			inspecttest.Flip(t, name, int64(off))
+			s := open(t, w)
+			done = len(s.Problems) > 0 && (len(replicas) > 1 || s.Refused() == nil)
+			for _, p := range s.Problems {
+				require.Contains(t, p.Fix, want, "%v", p)
+				require.True(t, !done || len(replicas) > 1 || strings.Contains(p.Fix, "the node starts"), "%v", p)
+			}
+			require.NoError(t, os.WriteFile(name, whole, 0o600))
+		}
+		require.True(t, done, "no byte is one of a message")
+
+		require.NoError(t, os.Remove(name))
+		s := open(t, w)
+		require.NotEmpty(t, s.Problems)
+		for _, p := range s.Problems {
+			require.Contains(t, p.Fix, want, "%v", p)
+		}
+	}
+}
+
 // What is shown of a directory depends on nothing but its bytes, and leaves them as they are.
 func TestNothingIsChanged(t *testing.T) {
 	ends := map[string]func(*inspecttest.World){
@@ -168,6 +231,18 @@ func lastSegment(t *testing.T, w *inspecttest.World) (last string) {
 		}
 	}
 	return last
+}
+
+// writtenLast is the newest segment that has an entry, and not just a header.
+func writtenLast(t *testing.T, w *inspecttest.World) (path string, data []byte) {
+	for _, name := range files(t, w.SetDir(1)) {
+		p, err := os.ReadFile(w.Path(name))
+		require.NoError(t, err)
+		if filepath.Ext(name) == ".seg" && len(bytes.TrimRight(p, "\x00")) > 500 {
+			path, data = w.Path(name), p
+		}
+	}
+	return path, data
 }
 
 func TestSegments(t *testing.T) {

@@ -57,8 +57,10 @@ func (s *Set) ofDamage(d store.Damage) Problem {
 
 // What is done about what is lost.
 const (
-	fixFilled = "the other replicas of the set fill this one when the node starts; without any, restore the directory from a backup"
-	fixAsked  = "the node asks the other replicas of the set when it starts, and does not vote before; what the only replica of a set can do, cmq doctor says"
+	fixFilled   = "the other replicas of the set fill this one when the node starts; without any, restore the directory from a backup"
+	fixWithout  = "this is the only replica of its set: the node starts and does without the messages that are damaged; only a backup can give them back"
+	fixRestored = "this is the only replica of its set, so nobody can give it back: restore the directory from a backup"
+	fixAsked    = "the node asks the other replicas of the set when it starts, and does not vote before; what the only replica of a set can do, cmq doctor says"
 )
 
 // fixOf says how a running node heals each kind of file.

@@ -86,6 +86,28 @@ func (s *Set) open(n *Node) {
 		s.Problems = append(s.Problems, Problem{File: s.Dir, Kind: Damaged, Fix: fixAsked, What: "the log has lost its end: how far it went is not known"})
 	}
 	s.readImage()
+	if len(s.Voters) == 1 && len(s.Problems) > 0 {
+		s.fixAlone()
+	}
+}
+
+// fixAlone says of what is lost what the only replica of a set does about it: it has no others to ask.
+func (s *Set) fixAlone() {
+	refused := s.Refused()
+	var damage *segment.DamageError
+	errors.As(refused, &damage)
+	for i := range s.Problems {
+		p := &s.Problems[i]
+		switch {
+		case p.Alone || p.Kind != Damaged && p.Kind != Missing:
+		case refused == nil:
+			p.Fix = fixWithout
+		case damage != nil && damage.File == p.File:
+			p.Fix = "the node refuses to start: " + damage.Fix
+		default:
+			p.Fix = fixRestored
+		}
+	}
 }
 
 func (s *Set) options() store.Options {
