@@ -48,18 +48,18 @@ func delayed(o *options) error {
 	if wait > time.Minute {
 		return errors.New("-seconds may be 50 at most: longer delays are rounded up by more than a millisecond")
 	}
-	due := time.Now().Add(wait)
+	begin := time.Now().Add(wait)
 	if err := o.sendDue(cl.Queue("near"), wait, total); err != nil {
 		return err
 	}
-	a := &arrivals{report: &o.report, total: int64(total), planned: func(m *client.Message) (time.Time, error) {
+	a := &arrivals{report: &o.report, total: int64(total), planned: func(m *client.Message) (due, error) {
 		at, err := strconv.ParseInt(m.Body, 10, 64)
-		return time.UnixMicro(at), err
+		return due{earliest: time.UnixMicro(at)}, err
 	}}
-	if time.Until(due) < time.Second {
+	if time.Until(begin) < time.Second {
 		return errors.New("sending took too long: what falls due was not awaited; choose a lower -rate or fewer -seconds")
 	}
-	if err := a.await(cl, []string{"near"}, due.Add(2*time.Minute)); err != nil {
+	if err := a.await(cl, []string{"near"}, begin.Add(2*time.Minute)); err != nil {
 		return err
 	}
 	return errors.Join(append(errs, a.judge("delayed messages"), o.pendingMemory(c))...)
@@ -102,15 +102,19 @@ func (o *options) sendDue(q *client.Queue, delay time.Duration, total int) error
 // tick is what cluster time is counted in: a message that was sent within a millisecond counts as sent at its beginning.
 const tick = time.Millisecond
 
+// due is when a message should come. The server decides that somewhere between the begin of the request and its answer.
+type due struct{ earliest, latest time.Time } // latest is zero if the answer's time is not known
+
 // arrivals is what parked polls find out of how late messages come.
 type arrivals struct {
 	report  *report
 	total   int64
-	planned func(m *client.Message) (time.Time, error)
+	planned func(m *client.Message) (due, error)
 
 	got   atomic.Int64
 	mu    sync.Mutex
-	late  []time.Duration
+	late  []time.Duration // after the earliest moment
+	least []time.Duration // after the latest
 	early int
 }
 
@@ -149,11 +153,14 @@ func (a *arrivals) take(messages []client.Message, at time.Time) (handles []stri
 		if err != nil {
 			return nil, err
 		}
-		l := at.Sub(planned)
+		l := at.Sub(planned.earliest)
 		if l < -tick {
 			a.early++
 		}
 		a.late = append(a.late, l)
+		if !planned.latest.IsZero() {
+			a.least = append(a.least, max(at.Sub(planned.latest), 0))
+		}
 		handles = append(handles, m.Handle)
 	}
 	a.got.Add(int64(len(messages)))
@@ -162,6 +169,10 @@ func (a *arrivals) take(messages []client.Message, at time.Time) (handles []stri
 
 func (a *arrivals) judge(what string) error {
 	q := func(p float64) time.Duration { return quantile(a.late, p) }
+	if len(a.least) > 0 {
+		a.report.figure("%s: without what the request that locked them took, late p50 %v, p99 %v, p99.9 %v, max %v", what,
+			quantile(a.least, 0.5), quantile(a.least, 0.99), quantile(a.least, 0.999), quantile(a.least, 1))
+	}
 	return errors.Join(
 		a.report.bound(a.early == 0, "%s: %d of %d came early (0)", what, a.early, len(a.late)),
 		a.report.bound(q(0.999) <= 100*time.Millisecond, "%s: late p50 %v, p99 %v, p99.9 %v (<= 100 ms), max %v", what, q(0.5), q(0.99), q(0.999), q(1)))
@@ -240,7 +251,7 @@ func (o *options) lockBriefly(cl *client.Client) (a *arrivals, queues []string, 
 		return nil, nil, last, err
 	}
 	var mu sync.Mutex
-	ends := make(map[string]time.Time, total)
+	ends := make(map[string]due, total)
 	var taken atomic.Int64
 	begin := time.Now()
 	err = together(connections, func(i int) error {
@@ -256,9 +267,10 @@ func (o *options) lockBriefly(cl *client.Client) (a *arrivals, queues []string, 
 			if err != nil {
 				return err
 			}
+			end := due{at.Add(d), time.Now().Add(d)}
 			mu.Lock()
 			for _, m := range messages {
-				ends[m.ID] = at.Add(d)
+				ends[m.ID] = end
 			}
 			mu.Unlock()
 		}
@@ -266,7 +278,7 @@ func (o *options) lockBriefly(cl *client.Client) (a *arrivals, queues []string, 
 	if err == nil && time.Since(begin) > d {
 		err = errors.New("locking took longer than the locks last; choose a lower -rate")
 	}
-	a = &arrivals{report: &o.report, total: int64(len(ends)), planned: func(m *client.Message) (time.Time, error) {
+	a = &arrivals{report: &o.report, total: int64(len(ends)), planned: func(m *client.Message) (due, error) {
 		end, ok := ends[m.ID]
 		if !ok {
 			return end, fmt.Errorf("message %s was never locked", m.ID)
