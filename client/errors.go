@@ -47,6 +47,7 @@ var (
 	ErrTopicInUse    = &Error{Code: 4000, Module: 10540, Message: "there exists subscriptions under this topic, please unsubscribe all of them before DeleteTopic"}
 	ErrSubscribed    = &Error{Code: 4490, Module: 10470, Message: "subscribtion is already existed"}
 	ErrNotSubscribed = &Error{Code: 4000, Module: 10560, Message: "subscription is not existed"}
+	ErrEndpoint      = &Error{Code: 4000, Module: 10630, Message: "illegal endpoint"}
 	ErrNobody        = &Error{Code: 6030, Module: 10650, Message: "topic has no subscription, please create a subscription before publishing message"}
 	ErrNotPrepared   = &Error{Code: 4490, Module: 10770, Message: "message id is invalid"}
 	ErrTransaction   = &Error{Code: 4490, Module: 10790, Message: "transaction message is not supported"}

@@ -69,7 +69,8 @@ type SubscriptionList struct {
 }
 
 // Subscribe makes a subscription with a name that is unique within the topic, and returns its id. ErrSubscribed: there
-// is one with this name.
+// is one with this name. ErrEndpoint: the service does not deliver to this URL, for example because it is in its own
+// network.
 func (t *Topic) Subscribe(ctx context.Context, name string, s Subscription) (string, error) {
 	params := t.params(Param{"subscriptionName", name}, Param{"protocol", s.Protocol}, Param{"endpoint", s.Endpoint})
 	var out struct {

@@ -154,6 +154,7 @@ func TestTopicRequests(t *testing.T) {
 		`{"code":6030,"message":"(10650)topic has no subscription, please create a subscription before publishing message","requestId":"1"}`:              client.ErrNobody,
 		`{"code":6030,"message":"(10730)no bindingKey or filterTag matches the routingKey or msgTag","requestId":"1"}`:                                    client.ErrNoMatch,
 		`{"code":4000,"message":"(10540)there exists subscriptions under this topic, please unsubscribe all of them before DeleteTopic","requestId":"1"}`: client.ErrTopicInUse,
+		`{"code":4000,"message":"(10630)illegal endpoint","requestId":"1"}`:                                                                               client.ErrEndpoint,
 		`{"code":4490,"message":"(10470)subscribtion is already existed","requestId":"1"}`:                                                                client.ErrSubscribed,
 		`{"code":4000,"message":"(10560)subscription is not existed","requestId":"1"}`:                                                                    client.ErrNotSubscribed,
 	} {

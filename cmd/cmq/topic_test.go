@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -24,10 +25,15 @@ func (oneKey) Key(id string) (*cmq.AccessKey, bool) {
 	return &cmq.AccessKey{ID: id, Secret: "b", Owner: "me", Enabled: true}, id == "AKIDa"
 }
 
-// newDoor is the HTTP door of a service in memory.
+// newDoor is the HTTP door of a service in memory, which delivers to everything but http://forbidden/.
 func newDoor(t *testing.T) (url string) {
 	fake := accesstest.New(clock.Real())
-	srv := httptest.NewServer(httpapi.New(httpapi.Config{Backend: fake, Keys: oneKey{}}))
+	srv := httptest.NewServer(httpapi.New(httpapi.Config{Backend: fake, Keys: oneKey{}, Endpoint: func(url string) error {
+		if url == "http://forbidden/" {
+			return errors.New("not allowed")
+		}
+		return nil
+	}}))
 	t.Cleanup(srv.Close)
 	return srv.URL
 }
@@ -117,28 +123,29 @@ func TestTopicHints(t *testing.T) {
 	large := filepath.Join(t.TempDir(), "large")
 	require.NoError(t, os.WriteFile(large, make([]byte, maxCA+1), 0o600))
 	for line, want := range map[string]string{
-		"topic show none":                               "cmq topic create NAME",
-		"topic create NEWS":                             "cmq topic set NAME",
-		"topic publish news x":                          "cmq subscription show TOPIC NAME",
-		"subscription create news S --queue q":          "cmq subscription set TOPIC NAME",
-		"subscription show news none":                   "cmq subscription list TOPIC",
-		"subscription create other n --http http://a":   "",
-		"subscription create news m --http ftp://a":     "endpoint format error",
-		"topic publish news x --tag 01234567890123456":  "parameter msgTag value or length is out of range",
-		"topic publish news x --key a.b.c.d --tag red":  "",
-		"topic create n --max-size 1":                   "parameter maxMsgSize",
-		"topic create n --filter both":                  "--filter \"both\" is neither tags nor keys",
-		"topic set news":                                "nothing to change; see: cmq topic set --help",
-		"topic pubish news":                             `did you mean "publish"?`,
-		"topic publish news x --lines":                  "--lines reads standard input",
-		"subscription set news s":                       "nothing to change; see: cmq subscription set --help",
-		"subscription create news m":                    "say where the messages go: --queue QUEUE",
-		"subscription create news m --queue q --http x": "--http and --queue exclude each other",
-		"subscription create news":                      "NAME is missing; usage: cmq subscription create TOPIC NAME --queue QUEUE",
-		"subscription set news s --strategy often":      `--strategy "often" is none of: backoff, exponential`,
-		"subscription set news s --format xml":          `--format "xml" is none of: cloudevents, json, simplified`,
-		"subscription set news s --ca-file /none/there": "--ca-file: ",
-		"subscription set news s --ca-file " + large:    "certificates have less",
+		"topic show none":                                     "cmq topic create NAME",
+		"topic create NEWS":                                   "cmq topic set NAME",
+		"topic publish news x":                                "cmq subscription show TOPIC NAME",
+		"subscription create news S --queue q":                "cmq subscription set TOPIC NAME",
+		"subscription show news none":                         "cmq subscription list TOPIC",
+		"subscription create other n --http http://a":         "",
+		"subscription create news m --http ftp://a":           "endpoint format error",
+		"subscription create news m --http http://forbidden/": "push.allow",
+		"topic publish news x --tag 01234567890123456":        "parameter msgTag value or length is out of range",
+		"topic publish news x --key a.b.c.d --tag red":        "",
+		"topic create n --max-size 1":                         "parameter maxMsgSize",
+		"topic create n --filter both":                        "--filter \"both\" is neither tags nor keys",
+		"topic set news":                                      "nothing to change; see: cmq topic set --help",
+		"topic pubish news":                                   `did you mean "publish"?`,
+		"topic publish news x --lines":                        "--lines reads standard input",
+		"subscription set news s":                             "nothing to change; see: cmq subscription set --help",
+		"subscription create news m":                          "say where the messages go: --queue QUEUE",
+		"subscription create news m --queue q --http x":       "--http and --queue exclude each other",
+		"subscription create news":                            "NAME is missing; usage: cmq subscription create TOPIC NAME --queue QUEUE",
+		"subscription set news s --strategy often":            `--strategy "often" is none of: backoff, exponential`,
+		"subscription set news s --format xml":                `--format "xml" is none of: cloudevents, json, simplified`,
+		"subscription set news s --ca-file /none/there":       "--ca-file: ",
+		"subscription set news s --ca-file " + large:          "certificates have less",
 	} {
 		code, _, errs := call(t, url, "", strings.Fields(line)...)
 		switch {
