@@ -60,7 +60,7 @@ func main() {
 		dur     = fs.Duration("dur", 15*time.Second, "measured time of a run")
 		warm    = fs.Duration("warm", 2*time.Second, "warm-up before it")
 		size    = fs.Int("size", 1024, "body size")
-		backlog = fs.Int64("backlog", 200000, "least messages in the queue before a consume run with more than 1 outstanding")
+		backlog = fs.Int64("backlog", 200000, "least messages in the queue before a consume run of 15 s with more than 1 outstanding; a shorter one has less")
 		n       = fs.Int64("n", 100000, "fill: messages")
 		setup   = fs.Bool("setup", true, "fill, failover: make the queue anew first")
 		spread  = fs.Bool("spread", false, "spread connections over the nodes, not all to the leader")
@@ -114,7 +114,7 @@ func main() {
 						fresh = true
 					}
 					if w == "consume" {
-						need := *backlog
+						need := int64(float64(*backlog) * min(1, dur.Seconds()/15))
 						if c == 1 {
 							need /= 5
 						}

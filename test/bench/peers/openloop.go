@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"math/rand"
 	"sync"
 	"sync/atomic"
@@ -85,9 +84,7 @@ func (o *openLoop) arrivals(p Producer) {
 			o.dropped.Add(1)
 			continue
 		}
-		binary.LittleEndian.PutUint64(body, id)
-		binary.LittleEndian.PutUint64(body[8:], seq)
-		binary.LittleEndian.PutUint64(body[16:], uint64(at.UnixNano()))
+		stamp(body, id, seq, at)
 		h := o.latency.Load()
 		p.Send(body, func(err error) {
 			if err != nil {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The comparison: every peer, REPS repeats that lie apart in time, then the table. About half an hour for three repeats.
-# PEERS, REPS, OUTS and DUR choose less or more; results go to $RUN/results.jsonl.
+# PEERS, REPS, OUTS, WARM and DUR choose less or more; results go to $RUN/results.jsonl.
 set -uo pipefail
 cd "$(dirname "$0")"
 . ./env.sh
