@@ -255,6 +255,10 @@ func subscribeErrors(c *client) {
 	try(4000, "(10500)endpoint format error", "protocol=http")
 	try(4510, "(10570)url connot contain any blank characters", "protocol=http", "endpoint=http://h/a b")
 	try(4000, fmt.Sprintf(rangeText, "endpoint"), "protocol=http", "endpoint=http://h/"+strings.Repeat("x", 492))
+	for _, address := range c.addresses { // the cluster's own, whatever it allows
+		try(4000, "(10630)illegal endpoint", "protocol=http", "endpoint=http://"+address+"/")
+	}
+	try(4000, "(10630)illegal endpoint", "protocol=http", "endpoint=http://169.254.169.254/latest")
 	try(4000, "(10520)undefined notify retry stragety", "notifyStrategy=NEVER")
 	try(4000, "(10530)undefined notify content format", "notifyContentFormat=XML")
 	try(4000, "(10490)number of filterTag exceed limit", "filterTag.1=a", "filterTag.2=b", "filterTag.3=c", "filterTag.4=d", "filterTag.5=e", "filterTag.6=f")
