@@ -82,8 +82,10 @@ var mayImport = map[string][]string{
 	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/datadir", "internal/inspect", "internal/doctor", "internal/sim", "internal/check", "internal/vfs"},
 
 	"examples/internal/demo": {"client"},
+	"examples/asynccall":     {"client", "examples/internal/demo"},
 	"examples/images":        {"client", "examples/internal/demo"},
 	"examples/orders":        {"client", "examples/internal/demo"},
+	"examples/payments":      {"client", "examples/internal/demo"},
 	"examples/redpacket":     {"client", "examples/internal/demo"},
 
 	"test/compat": {},

@@ -20,7 +20,8 @@ func TestScenarios(t *testing.T) {
 	build := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "./...")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	c := cluster.Start(t, cluster.Options{Binary: binary, Nodes: 1})
+	// Endpoints of the scenarios are on this machine.
+	c := cluster.Start(t, cluster.Options{Binary: binary, Nodes: 1, Config: "push: {allow: [127.0.0.0/8]}"})
 	for _, name := range scenarios(t) {
 		t.Run(name, func(t *testing.T) {
 			program := exec.CommandContext(t.Context(), filepath.Join(dir, name))
