@@ -330,3 +330,42 @@ func (c *cluster) leaderOfTopic(ctx context.Context, topic string) int {
 	c.t.Fatal("no leader")
 	return 0
 }
+
+// A hundred subscriptions of both kinds get each message once.
+func TestOnePublishForAHundredSubscriptions(t *testing.T) {
+	const each, messages, size = 50, 40, 60_000
+	c := startCluster(t, 1, allowLoopback)
+	ctx := timeout(t, 120*time.Second)
+	c.ready(ctx)
+	r, endpoint := c.nodes[0].router, newReceiver(t)
+	_, err := r.CreateTopic(ctx, "1", "news", cmq.TopicSettings{})
+	require.NoError(t, err)
+	for i := range each {
+		name := fmt.Sprint("q", i)
+		_, err := r.CreateQueue(ctx, "1", name, cmq.QueueSettings{})
+		require.NoError(t, err)
+		_, err = r.Subscribe(ctx, "1", "news", name, toQueue(name))
+		require.NoError(t, err)
+		_, err = r.Subscribe(ctx, "1", "news", fmt.Sprint("h", i), toHTTP(endpoint.URL))
+		require.NoError(t, err)
+	}
+	bodies := map[string]bool{}
+	for i := range messages {
+		body := fmt.Sprintf("%0*d", size, i)
+		bodies[body] = true
+		_, err := r.Publish(ctx, "1", "news", [][]byte{[]byte(body)}, cmq.Publication{})
+		require.NoError(t, err)
+	}
+	c.delivered(ctx, 0, "news")
+	for i := range each {
+		got, _ := c.take(ctx, 0, fmt.Sprint("q", i), messages)
+		require.Len(t, got, messages)
+		for _, body := range got {
+			require.True(t, bodies[body])
+		}
+	}
+	for body, count := range endpoint.wait(ctx, t, messages) {
+		require.True(t, bodies[body])
+		require.Equal(t, each, count, "each endpoint once")
+	}
+}
