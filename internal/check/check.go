@@ -43,6 +43,7 @@ func Check(h *History) *Report {
 	c := &checker{h: h, report: &Report{}, perRule: map[string]int{}}
 	c.index()
 	c.sends()
+	c.publishes()
 	for _, m := range c.order {
 		c.identity(m)
 		c.transaction(m)
@@ -65,10 +66,13 @@ type checker struct {
 
 	queues   map[string]*queue
 	names    []string // of the queues, in the order in which they were first met
-	byID     map[cmq.MsgID]*message
+	byID     map[messageKey]*message
 	order    []*message // in the order in which they were first met
-	byBody   map[string]*sent
+	byBody   map[bodyKey]*sent
 	byHandle map[handleKey]*delivery
+
+	fed           map[string]bool            // queues by name
+	subscriptions map[string][]*subscription // by topic
 }
 
 // sent is one body of a Send.
@@ -135,11 +139,18 @@ func (c *checker) queue(name string) *queue {
 
 // index sorts the operations by queue, message and handle.
 func (c *checker) index() {
-	c.queues, c.byID = map[string]*queue{}, map[cmq.MsgID]*message{}
-	c.byBody, c.byHandle = map[string]*sent{}, map[handleKey]*delivery{}
+	c.queues, c.byID = map[string]*queue{}, map[messageKey]*message{}
+	c.byBody, c.byHandle = map[bodyKey]*sent{}, map[handleKey]*delivery{}
+	c.indexTopics()
 	for _, op := range c.h.Ops {
 		c.count(op)
-		c.indexOp(op, c.queue(op.Queue))
+		switch op.Kind {
+		case Publish:
+			c.indexPublish(op)
+		case Subscribe, Unsubscribe:
+		default:
+			c.indexOp(op, c.queue(op.Queue))
+		}
 	}
 	for _, op := range c.h.Ops {
 		switch op.Kind {
@@ -213,13 +224,13 @@ func (c *checker) indexSend(op *Op) {
 		s := &sent{op: op}
 		if op.Outcome == OK && i < len(op.IDs) {
 			s.id = op.IDs[i]
-			if m := c.message(s.id); m.op != nil {
+			if m := c.message(op.Queue, s.id); m.op != nil {
 				c.broken("I4", "id %d was given to two messages, %.16q and %.16q", s.id, m.body, body)
 			} else {
 				m.op, m.body = op, body
 			}
 		}
-		c.byBody[body] = s
+		c.byBody[bodyKey{c.scope(op.Queue), body}] = s
 	}
 	if op.Outcome == OK && len(op.IDs) != len(op.Bodies) {
 		c.broken("I4", "send %d of %d messages was answered with %d ids", op.ID, len(op.Bodies), len(op.IDs))
@@ -229,14 +240,14 @@ func (c *checker) indexSend(op *Op) {
 // indexResend takes the answer to a send that was put again. It may be the first answer there is.
 func (c *checker) indexResend(op *Op) {
 	for i, body := range op.Bodies {
-		s := c.byBody[body]
+		s := c.byBody[bodyKey{c.scope(op.Queue), body}]
 		if s == nil || op.Outcome != OK || i >= len(op.IDs) {
 			continue
 		}
 		switch id := op.IDs[i]; {
 		case s.id == 0:
 			s.id = id
-			if m := c.message(id); m.op == nil {
+			if m := c.message(op.Queue, id); m.op == nil {
 				m.op, m.body = s.op, body // it was stored at some time since then
 			}
 		case s.id != id:
@@ -245,11 +256,13 @@ func (c *checker) indexResend(op *Op) {
 	}
 }
 
-func (c *checker) message(id cmq.MsgID) *message {
-	m := c.byID[id]
+// message finds, or makes, the message that a queue gave this id.
+func (c *checker) message(queue string, id cmq.MsgID) *message {
+	key := messageKey{c.scope(queue), id}
+	m := c.byID[key]
 	if m == nil {
 		m = &message{id: id}
-		c.byID[id] = m
+		c.byID[key] = m
 		c.order = append(c.order, m)
 		c.report.Messages++
 	}
@@ -268,7 +281,7 @@ func (c *checker) indexReceive(op *Op, q *queue) {
 			c.broken("I6", "%s: handle %d was given out twice, for messages %d and %d", op.Queue, d.Handle, other.ID, d.ID)
 		}
 		c.byHandle[key] = d
-		m := c.message(d.ID)
+		m := c.message(op.Queue, d.ID)
 		again := m.drainedFrom(op.Queue)
 		m.deliveries = append(m.deliveries, d)
 		if op.Phase == PhaseDrain && !again {

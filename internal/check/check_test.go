@@ -125,7 +125,7 @@ func TestEveryRuleHasTwoBadHistories(t *testing.T) {
 	for _, row := range badHistories() {
 		seen[row.rule]++
 	}
-	for _, rule := range []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I14", "I24", "T1", "T2", "T3", "S1"} {
+	for _, rule := range []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I14", "I24", "T1", "T2", "T3", "S1", "P1", "P2"} {
 		if seen[rule] < 2 {
 			t.Errorf("%s has %d bad histories", rule, seen[rule])
 		}
@@ -153,6 +153,8 @@ func TestHistoryOnPaper(t *testing.T) {
 	st.relock(57*ms, r, time.Second)
 	st.add(&Op{Kind: Receive, Queue: "q", Call: 60 * ms, Max: 1, Lock: time.Second}, Info)
 	st.add(&Op{Kind: Send, Queue: "q", Call: 70 * ms, Bodies: []string{"c"}, Delay: time.Second, Client: 4}, Fail)
+	st.add(&Op{Kind: Subscribe, Queue: "t", Call: 80 * ms, Subscription: &Subscription{Name: "s", Queue: "q", Tags: []string{"a"}}}, OK)
+	st.add(&Op{Kind: Publish, Queue: "t", Call: 90 * ms, Bodies: []string{"d"}, Tags: []string{"b"}, Refused: NoMatch}, Fail)
 	st.Jumps = []Jump{{At: 65 * ms, Ahead: time.Second}}
 	var paper bytes.Buffer
 	if err := st.Write(&paper); err != nil {

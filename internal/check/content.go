@@ -43,10 +43,13 @@ func (c *checker) sends() {
 	}
 }
 
+// bodyOf is what is known of the body of a delivery; nil: nobody sent it.
+func (c *checker) bodyOf(d *delivery) *sent { return c.byBody[bodyKey{c.scope(d.op.Queue), d.Body}] }
+
 // identity checks that every delivery is of a message somebody sent, unchanged, in the right queue (I2, I3).
 func (c *checker) identity(m *message) {
 	for _, d := range m.deliveries {
-		s := c.byBody[d.Body]
+		s := c.bodyOf(d)
 		switch {
 		case s == nil:
 			c.broken("I2", "%s: receive %d got message %d with a body nobody sent: %.16q", d.op.Queue, d.op.ID, d.ID, d.Body)
@@ -133,7 +136,7 @@ func (c *checker) places(m *message) {
 	if len(m.deliveries) < 2 || m.deliveries[0].op.Queue == m.deliveries[len(m.deliveries)-1].op.Queue {
 		return
 	}
-	s := c.byBody[m.deliveries[0].Body]
+	s := c.bodyOf(m.deliveries[0])
 	if s == nil {
 		return
 	}

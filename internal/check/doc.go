@@ -20,6 +20,10 @@
 //
 //	S1 a send is stored once, however often it is put
 //
+// and of topics (topics.go):
+//
+//	P1 a publish that a subscription wants is not refused     P2 a publish that none wants is
+//
 // A history that ends with a drain (PhaseDrain: every queue is received and deleted until it is empty) is judged
 // about loss too; without one, only about what was seen. Everything is linear in the history but for sorting.
 package check

@@ -24,6 +24,11 @@ const (
 	Clear   Kind = "clear"
 	Set     Kind = "set"    // Settings; the first one creates the queue
 	Status  Kind = "status" // → Counts
+
+	// Operations on a topic, whose name is in Queue.
+	Subscribe   Kind = "subscribe"   // Subscription
+	Unsubscribe Kind = "unsubscribe" // Subscription, of which only the name counts
+	Publish     Kind = "publish"     // Bodies, Tags → IDs, or Refused
 )
 
 // Outcome says what is known about an operation.
@@ -71,6 +76,10 @@ type Op struct {
 	Settings  *Settings     `json:"settings,omitempty"`
 	Decisions []Decision    `json:"decisions,omitempty"`
 
+	Tags         []string      `json:"tags,omitempty"`
+	Subscription *Subscription `json:"subscription,omitempty"`
+	Refused      string        `json:"refused,omitempty"` // of a Publish: NoSubscription or NoMatch
+
 	IDs      []cmq.MsgID `json:"ids,omitempty"`
 	Messages []Delivery  `json:"messages,omitempty"`
 	Done     []bool      `json:"done,omitempty"` // per handle or decision: carried out, not refused
@@ -87,6 +96,20 @@ type Delivery struct {
 	Until    int64      `json:"until"`    // ms: end of the lock
 }
 
+// Why a Publish is refused.
+const (
+	NoSubscription = "no subscription"
+	NoMatch        = "no match"
+)
+
+// Subscription delivers to a queue what is published with one of its tags; without tags, everything. A queue is that of one
+// subscription, and nobody sends to it (Settings.Fed).
+type Subscription struct {
+	Name  string   `json:"name"`
+	Queue string   `json:"queue"`
+	Tags  []string `json:"tags,omitempty"`
+}
+
 // Decision commits a prepared message or rolls it back.
 type Decision struct {
 	ID     cmq.MsgID `json:"id"`
@@ -97,6 +120,7 @@ type Decision struct {
 type Settings struct {
 	Retention   time.Duration `json:"retention"`
 	Rewind      time.Duration `json:"rewind,omitempty"`
+	Fed         bool          `json:"fed,omitempty"`          // a subscription delivers to it, and nobody else
 	DeadLetter  string        `json:"dead_letter,omitempty"`  // name of the dead-letter queue
 	MaxReceives int           `json:"max_receives,omitempty"` // policy 0
 	MaxAge      time.Duration `json:"max_age,omitempty"`      // policy 1

@@ -6,7 +6,7 @@ import "time"
 // and none long after the retention (I24).
 func (c *checker) delay(m *message) {
 	for _, d := range m.deliveries {
-		s := c.byBody[d.Body]
+		s := c.bodyOf(d)
 		if s == nil || s.op.Queue != d.op.Queue {
 			continue
 		}

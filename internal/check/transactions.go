@@ -13,11 +13,11 @@ func (c *checker) indexDecisions(op *Op) {
 		return
 	}
 	for i, d := range op.Decisions {
-		m := c.byID[d.ID]
+		m := c.byID[messageKey{c.scope(op.Queue), d.ID}]
 		done := op.Outcome == OK && i < len(op.Done) && op.Done[i]
 		switch {
 		case m == nil && c.queue(op.Queue).infoPrepares > 0:
-			m = c.message(d.ID) // the answer with the id was lost, but its producer was asked about it
+			m = c.message(op.Queue, d.ID) // the answer with the id was lost, but its producer was asked about it
 			m.decisions = append(m.decisions, decided{op, d.Commit, done})
 		case m == nil && done:
 			c.broken("T2", "%s: decide %d: message %d, which nobody prepared, was decided", op.Queue, op.ID, d.ID)
@@ -45,7 +45,7 @@ func (m *message) sent() *Op {
 func (c *checker) transaction(m *message) {
 	prepare := m.op
 	if prepare == nil && len(m.deliveries) > 0 {
-		if s := c.byBody[m.deliveries[0].Body]; s != nil { // the answer with the id got lost
+		if s := c.bodyOf(m.deliveries[0]); s != nil { // the answer with the id got lost
 			prepare = s.op
 		}
 	}

@@ -33,6 +33,8 @@ const (
 	PreparedNotLive
 	SessionsNotInImage
 	StatesNotCompared
+	FilterAfterStore
+	UnsubscribeLeavesReferences
 	end
 )
 
@@ -107,6 +109,10 @@ func describe(id ID) description {
 		return description{"SessionsNotInImage", "An image forgets what producer sessions have sent."}
 	case StatesNotCompared:
 		return description{"StatesNotCompared", "A replica whose state is not that of the others goes on."}
+	case FilterAfterStore:
+		return description{"FilterAfterStore", "What is published is stored for every subscription before the filters are asked."}
+	case UnsubscribeLeavesReferences:
+		return description{"UnsubscribeLeavesReferences", "A topic goes on with a subscription that was deleted."}
 	}
 	return description{"None", "No deliberate bug."}
 }

@@ -66,6 +66,7 @@ type queue struct {
 	dead    *queue // its dead-letter queue
 	delays  bool   // half of its messages are delayed
 	load    bool   // has producers
+	fed     bool   // by a subscription
 	open    bool
 
 	handles []cmq.Handle        // given out lately, for clients that use old ones
@@ -139,6 +140,13 @@ func (w *world) makeQueues() {
 		q := add("short")
 		q.attrs.MsgRetention = s.between(2*time.Second, 5*time.Second)
 	}
+	if s.chance(50) {
+		w.makeTopics(s, func(name string) *queue {
+			q := add(name)
+			q.load, q.fed = false, true
+			return q
+		})
+	}
 }
 
 func (w *world) queueByID(id cmq.QueueID) *queue {
@@ -150,7 +158,7 @@ func (w *world) queueByID(id cmq.QueueID) *queue {
 
 // settings are the attributes as the checker wants them.
 func (q *queue) settings() *check.Settings {
-	s := &check.Settings{Retention: q.attrs.MsgRetention, Rewind: q.attrs.Rewind}
+	s := &check.Settings{Retention: q.attrs.MsgRetention, Rewind: q.attrs.Rewind, Fed: q.fed}
 	if q.dead == nil {
 		return s
 	}

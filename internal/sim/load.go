@@ -38,6 +38,9 @@ func (w *world) begin() {
 	for i, q := range w.queues {
 		w.newActor(q, i).openQueue()
 	}
+	for i, t := range w.topics {
+		w.newActor(t.place, 500+i).subscribe(t, t.subscriptions)
+	}
 }
 
 func (a *actor) invoke(op *check.Op) *check.Op {
@@ -114,12 +117,20 @@ func (a *actor) openQueue() {
 	})
 }
 
-// opened starts the load once all queues are there.
-func (w *world) opened() {
+// ready reports whether all queues and subscriptions are there.
+func (w *world) ready() bool {
 	for _, q := range w.queues {
 		if !q.open {
-			return
+			return false
 		}
+	}
+	return w.subscribed()
+}
+
+// opened starts the load once all queues are there.
+func (w *world) opened() {
+	if !w.ready() {
+		return
 	}
 	w.phase = loading
 	number := len(w.queues)
@@ -153,6 +164,9 @@ func (w *world) opened() {
 				a.pausing(a.carry)
 			}
 		}
+	}
+	for _, t := range w.topics {
+		number = t.begin(number)
 	}
 	for _, f := range w.faults {
 		f.plan()
@@ -242,7 +256,7 @@ func (a *actor) take(req *cmq.Request, timeout time.Duration, then func(op *chec
 
 // compareSource holds what a dead letter says about where it died against what is known of that queue.
 func (q *queue) compareSource(m *cmq.Message) {
-	if q.load {
+	if q.load || q.fed {
 		if q.sent == nil {
 			q.sent = map[cmq.MsgID]int64{}
 		}

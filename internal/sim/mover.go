@@ -8,7 +8,8 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-// movers move dead messages as package dispatch does on every node: list, transfer, forget, as long as there are any.
+// movers move dead messages, and what subscriptions have for queues, as package dispatch does on every node: list, transfer,
+// forget, as long as there are any.
 type movers struct {
 	w      *world
 	active map[moverKey]bool // true: notified again meanwhile
@@ -59,7 +60,7 @@ func (m *mover) list() {
 		switch {
 		case a.outcome == check.OK && len(a.reply.Messages) > 0:
 			m.transfer(a.reply)
-		case a.outcome == check.OK && !m.v.active[m.key]:
+		case a.outcome == check.OK && !m.v.active[m.key], a.reply != nil && a.reply.Err == cmq.ErrQueueNotExist:
 			delete(m.v.active, m.key)
 		default:
 			m.v.active[m.key] = false
@@ -69,6 +70,10 @@ func (m *mover) list() {
 }
 
 func (m *mover) transfer(dead *cmq.Reply) {
+	if s := m.v.w.outbox(m.key.shard); s != nil {
+		m.forward(s, dead)
+		return
+	}
 	target := m.v.w.queueByID(dead.Queue)
 	if target == nil {
 		m.wait()

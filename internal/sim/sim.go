@@ -87,6 +87,7 @@ type world struct {
 	oracle  *oracle
 	history check.History
 	queues  []*queue
+	topics  []*topic
 	movers  movers
 	faults  []*fault
 	stats   stats

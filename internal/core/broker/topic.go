@@ -7,6 +7,7 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/command"
 	"github.com/opencmq/cmq/internal/core/topic"
+	"github.com/opencmq/cmq/internal/mutant"
 )
 
 // A topic has no state of its own: it is the shards of its subscriptions, which are queues that nobody sends to. What is
@@ -74,7 +75,7 @@ func (b *Broker) subscribe(id cmq.ShardID, s *shard) {
 }
 
 func (b *Broker) unsubscribe(id cmq.ShardID, s *shard) {
-	if s.sub == nil {
+	if s.sub == nil || mutant.On(mutant.UnsubscribeLeavesReferences) {
 		return
 	}
 	t := b.topics[s.sub.Topic]
@@ -95,8 +96,11 @@ func (b *Broker) publish(op *command.Op, r *Result, out *Output) {
 	}
 	r.Err = cmq.ErrNoMatch
 	for _, s := range t {
-		if s.shard.sub.filter.Match(&op.Publication) {
+		wanted := s.shard.sub.filter.Match(&op.Publication)
+		if wanted {
 			r.Err = nil
+		}
+		if wanted || mutant.On(mutant.FilterAfterStore) {
 			b.place(s.id, s.shard, op, out)
 		}
 	}

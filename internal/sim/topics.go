@@ -1,0 +1,175 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/opencmq/cmq/internal/check"
+	"github.com/opencmq/cmq/internal/cmq"
+)
+
+// A topic of a run has subscriptions that deliver to queues on any set. What is published is mostly wanted by some of them,
+// sometimes by none; one subscription ends on the way. The movers bring the messages to the queues, and the checker wants
+// that each has just those that it asked for, once.
+type topic struct {
+	w             *world
+	id            cmq.TopicID
+	place         *queue // a stand-in that says where the topic is; it has no shard
+	subscriptions []*subscription
+	leaves        *subscription // the one that ends; nil: none does
+}
+
+// subscription is one that delivers to a queue.
+type subscription struct {
+	check.Subscription
+	id cmq.SubscriptionID
+	to *queue
+	on bool // its set knows it
+}
+
+// makeTopics makes one topic that keeps two of three subscriptions, and one that loses its only one.
+func (w *world) makeTopics(s stream, add func(name string) *queue) {
+	w.newTopic(s, "news", add, []check.Subscription{
+		{Name: "green", Tags: []string{"green"}}, {Name: "only red", Tags: []string{"red"}}, {Name: "red and blue", Tags: []string{"red", "blue"}},
+	})
+	w.newTopic(s, "brief", add, []check.Subscription{{Name: "reader"}})
+}
+
+// newTopic makes a topic of which the first subscription may end.
+func (w *world) newTopic(s stream, name string, add func(name string) *queue, subscriptions []check.Subscription) {
+	id := cmq.QueueID(700 + 100*len(w.topics))
+	t := &topic{w: w, id: cmq.TopicID(id), place: &queue{w: w, name: name, set: cmq.SetID(1 + s.IntN(w.knobs.sets))}}
+	for _, of := range subscriptions {
+		id++
+		sub := &subscription{Subscription: of, id: cmq.SubscriptionID(id), to: add(of.Name)}
+		sub.Queue = sub.to.name
+		t.subscriptions = append(t.subscriptions, sub)
+	}
+	if s.chance(60) {
+		t.leaves = t.subscriptions[0]
+	}
+	w.topics = append(w.topics, t)
+}
+
+// subscribed reports whether all subscriptions are known to their sets.
+func (w *world) subscribed() bool {
+	for _, t := range w.topics {
+		for _, s := range t.subscriptions {
+			if !s.on {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// outbox finds the subscription whose shard it is; nil if it is a queue's.
+func (w *world) outbox(shard cmq.ShardID) *subscription {
+	for _, t := range w.topics {
+		for _, s := range t.subscriptions {
+			if s.id.Shard() == shard {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// subscribe tells the set of the topic of its subscriptions, one after the other.
+func (a *actor) subscribe(t *topic, rest []*subscription) {
+	if len(rest) == 0 {
+		a.w.opened()
+		return
+	}
+	s := rest[0]
+	req := &cmq.Request{
+		Kind: cmq.KindOpenShard, Shard: s.id.Shard(), Version: 1, Attributes: cmq.ShardAttributes{MsgRetention: time.Hour, VisibilityTimeout: time.Second},
+		Subscriber: &cmq.Subscriber{Topic: t.id.Shard(), Filter: cmq.FilterTags, Tags: s.Tags, Forward: true},
+	}
+	op := a.invoke(&check.Op{Kind: check.Subscribe, Subscription: &s.Subscription})
+	a.call(a.q.set, req, 5*time.Second, func(ans answer) {
+		a.finish(op, ans)
+		if ans.outcome == check.OK {
+			s.on, rest = true, rest[1:]
+		}
+		a.subscribe(t, rest)
+	})
+}
+
+// begin lets publishers loose, and whoever ends a subscription. It gives the number of the last client.
+func (t *topic) begin(number int) int {
+	for range t.w.knobs.producers {
+		number++
+		a := t.w.newActor(t.place, number)
+		a.pausing(func() { a.publish(t) })
+	}
+	if t.leaves != nil {
+		number++
+		a := t.w.newActor(t.place, number)
+		a.w.after(a.rng.between(100*time.Millisecond, time.Second), func() { a.unsubscribe(t) })
+	}
+	return number
+}
+
+// publish publishes one message or a few.
+func (a *actor) publish(t *topic) {
+	tags := pick(a.rng, [][]string{{"red"}, {"red", "blue"}, {"blue"}, {"green"}, {"black"}, nil})
+	op := &check.Op{Kind: check.Publish, Tags: tags}
+	req := &cmq.Request{Kind: cmq.KindPublish, Shard: t.id.Shard(), Publication: &cmq.Publication{Tags: tags}}
+	for range 1 + a.rng.IntN(3) {
+		b := a.body()
+		op.Bodies, req.Bodies = append(op.Bodies, b), append(req.Bodies, []byte(b))
+	}
+	a.invoke(op)
+	a.call(a.q.set, req, time.Second, func(ans answer) {
+		switch {
+		case ans.outcome == check.OK:
+			op.IDs = ans.reply.IDs
+			a.w.stats.hit("publishes")
+		case ans.reply != nil && ans.reply.Err == cmq.ErrNoSubscription:
+			op.Refused = check.NoSubscription
+			a.w.stats.hit("publishes without a subscription")
+		case ans.reply != nil && ans.reply.Err == cmq.ErrNoMatch:
+			op.Refused = check.NoMatch
+			a.w.stats.hit("publishes that nobody wants")
+		}
+		a.finish(op, ans)
+		a.pausing(func() { a.publish(t) })
+	})
+}
+
+// unsubscribe ends a subscription, with what it has not delivered.
+func (a *actor) unsubscribe(t *topic) {
+	if a.w.phase != loading {
+		return
+	}
+	op := a.invoke(&check.Op{Kind: check.Unsubscribe, Subscription: &t.leaves.Subscription})
+	a.call(a.q.set, &cmq.Request{Kind: cmq.KindDropShard, Shard: t.leaves.id.Shard()}, time.Second, func(ans answer) {
+		a.finish(op, ans)
+		if ans.outcome == check.OK {
+			a.w.stats.hit("subscriptions ended")
+		}
+	})
+}
+
+// forward brings the head of an outbox to the subscription's queue, as package dispatch does: by reference within the set, by
+// a copy to another.
+func (m *mover) forward(s *subscription, list *cmq.Reply) {
+	req := &cmq.Request{Kind: cmq.KindTransfer, Shard: s.to.shard, From: m.key.shard, Base: list.Base, Number: list.Number, Bounded: true}
+	for i := range list.Messages {
+		req.Bodies, req.IDs = append(req.Bodies, list.Messages[i].Body), append(req.IDs, list.Messages[i].ID)
+		req.Sizes = append(req.Sizes, uint32(len(list.Messages[i].Body)))
+	}
+	then := func(a answer) { m.forget(a.reply.Number) }
+	if s.to.set == m.set {
+		req.Kind, req.Bodies = cmq.KindMove, nil
+		then = func(answer) { m.list() }
+	}
+	m.client.call(s.to.set, req, moveTimeout, func(a answer) {
+		if a.outcome != check.OK {
+			m.wait()
+			return
+		}
+		m.v.w.stats.hit("forwarded by " + map[bool]string{true: "reference", false: "copy"}[s.to.set == m.set])
+		then(a)
+	})
+}
