@@ -9,7 +9,7 @@ FAILOVER_RUNS ?= 2
 SIM_SEEDS     ?= 300
 FUZZ_TIME     ?= 20s
 
-.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover consumers test-faults powercuts flips full-disks hung-disks failed-syncs sim mutants bench bench-peers fuzz node build clean
+.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover consumers push-failover push-bench test-faults powercuts flips full-disks hung-disks failed-syncs sim mutants bench bench-peers fuzz node build clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -44,6 +44,12 @@ failover: ## 20 times the leader is killed under load; prints how long the gap i
 
 consumers: ## five minutes of consumers of the SDK while the leader is killed every 20 s: none lost, no two handlers on one message
 	CMQ_E2E_CONSUMER_KILLS=15 CMQ_E2E_CONSUMER_PAUSE=20 $(GO) test -count=1 -v -timeout 30m -run TestConsumersThroughFailover ./test/e2e
+
+push-failover: ## 100,000 messages are pushed to an endpoint while the leader is killed every 10 s: none lost, those that come twice counted
+	CMQ_E2E_PUSHES=100000 CMQ_E2E_PUSH_PAUSE=10 CMQ_E2E_PUSH_KILLS=1000 $(GO) test -count=1 -v -timeout 30m -run TestPushThroughFailover ./test/e2e
+
+push-bench: ## 1,000 endpoints, one in ten dead and one in ten bad: how much later the others get their messages; for a quiet machine
+	CMQ_E2E_ENDPOINTS=1000 CMQ_E2E_PUSHES_EACH=60 CMQ_E2E_PUSH_EVERY_MS=1000 $(GO) test -count=1 -v -timeout 20m -run TestBadEndpointsBesideGoodOnes ./test/e2e
 
 sim: ## a short simulation of clusters with faults, seeds 1 to SIM_SEEDS
 	$(GO) run ./cmd/cmq sim --seeds $(SIM_SEEDS)
