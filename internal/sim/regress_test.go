@@ -21,6 +21,14 @@ var regressions = []struct {
 	{"a leader with a slow disk served too slowly for clients with little patience", Config{Seed: 165, Mode: Liveness}},
 	{"a leader went on from what it had taken for the time when it led before", Config{Seed: 0x5d, Mode: Liveness}},
 	{"a leader whose disk was full asked only once for another to lead", Config{Seed: 0x1a9, Mode: Liveness}},
+	{"an image was installed over entries that were acknowledged behind it", Config{Seed: 0x261, Mode: Liveness}},
+	{"an image was installed over entries that were acknowledged behind it", Config{Seed: 0x2ee}},
+	{"what was left of a log was long enough, and of another branch", Config{Seed: 0x601, Mode: Liveness}},
+	{"a side file on a bad sector kept a node without its last segment from starting", Config{Seed: 0xb2c}},
+	{"a damaged segment stayed in the log that was kept for another", Config{Seed: 0xcde}},
+	{"an answer to an earlier process was taken for one to this", Config{Seed: 0x12a9, Mode: Liveness}},
+	{"messages committed one by one were sent at the same time on some replicas", Config{Seed: 0x17a4}},
+	{"a file that could not be opened was taken for a broken promise", Config{Seed: 0x1a6e}},
 }
 
 func TestRegressions(t *testing.T) {
