@@ -51,6 +51,8 @@ var mayImport = map[string][]string{
 	"internal/dispatch/push":       {"internal/cmq", "internal/dispatch/push/retry"},
 	"internal/dispatch/push/guard": {},
 	"internal/dispatch/push/web":   {"internal/cmq", "internal/dispatch/push", "internal/dispatch/push/guard", "client"}, // client: for tests
+	"internal/dispatch/push/mail":  {"internal/cmq", "internal/dispatch/push"},
+	"internal/dispatch/push/sms":   {"internal/cmq", "internal/dispatch/push", "internal/dispatch/push/guard", "internal/dispatch/push/web"},
 	"internal/dispatch/push/retry": {"internal/cmq"},
 	"internal/access":              {"internal/cmq", "internal/auth", "internal/clock"},
 	"internal/access/accesstest":   {"internal/cmq", "internal/access", "internal/clock"},
@@ -79,7 +81,7 @@ var mayImport = map[string][]string{
 	"client/internal/link":    {"client/internal/wire"},
 	"client/internal/tcptest": {},
 
-	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/datadir", "internal/inspect", "internal/doctor", "internal/sim", "internal/check", "internal/vfs"},
+	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/dispatch/push/mail", "internal/dispatch/push/sms", "internal/datadir", "internal/inspect", "internal/doctor", "internal/sim", "internal/check", "internal/vfs"},
 
 	"examples/internal/demo": {"client"},
 	"examples/asynccall":     {"client", "examples/internal/demo"},

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/dispatch/push/mail"
+	"github.com/opencmq/cmq/internal/dispatch/push/sms"
 	"github.com/opencmq/cmq/internal/node"
 )
 
@@ -60,6 +62,8 @@ func startNode(_ context.Context, o nodeOptions) (process, error) {
 		ClockSkew:   c.Auth.ClockSkew,
 		HostAliases: c.Auth.HostAliases,
 		PushAllow:   c.Push.Allow,
+		Mail:        mail.Server{Addr: c.Push.SMTPAddr, From: c.Push.SMTPFrom, User: c.Push.SMTPUser, Password: c.Push.SMTPPassword, TLS: c.Push.SMTPTLS},
+		SMS:         sms.Gateway{URL: c.Push.SMSURL, Body: c.Push.SMSBody, ContentType: c.Push.SMSContentType, Authorization: c.Push.SMSAuthorization},
 		Storage: node.Storage{
 			SegmentSize: int64(c.Storage.SegmentBytes), CacheBytes: int64(c.Storage.CacheBytes),
 			SoftFree: uint64(c.Storage.SoftFreeBytes), HardFree: uint64(c.Storage.HardFreeBytes),

@@ -86,6 +86,17 @@ type Storage struct {
 // Push says how messages are delivered to endpoints.
 type Push struct {
 	Allow []string `koanf:"allow" doc:"Ranges of addresses (10.0.0.0/8, comma separated) that messages may be delivered to beside public ones. All others are refused when they are connected to, and the cluster's own listeners always."`
+
+	SMTPAddr     string `koanf:"smtp_addr" doc:"host:port of the SMTP server that mails of subscriptions are handed to. Empty: none are sent."`
+	SMTPFrom     string `koanf:"smtp_from" doc:"Address of the sender of mails."`
+	SMTPUser     string `koanf:"smtp_user" doc:"Name to log in with at the SMTP server. Empty: no login."`
+	SMTPPassword string `koanf:"smtp_password" doc:"Password for push.smtp_user." secret:"true"`
+	SMTPTLS      string `koanf:"smtp_tls" doc:"How the connection to the SMTP server is encrypted: by its command STARTTLS, from the beginning, or not at all." oneof:"starttls tls off"`
+
+	SMSURL           string `koanf:"sms_url" doc:"URL of the gateway for text messages, in which {to}, {text} and {id} stand for number, message and its id. Empty: none are sent."`
+	SMSBody          string `koanf:"sms_body" doc:"Body of the call to the gateway, with the same places. Empty: the call is a GET without body."`
+	SMSContentType   string `koanf:"sms_content_type" doc:"Content type of push.sms_body."`
+	SMSAuthorization string `koanf:"sms_authorization" doc:"Header Authorization of the call to the gateway. Empty: none." secret:"true"`
 }
 
 // Limits are the bounds an operator may move; all others are the published ones of the API.
@@ -121,6 +132,7 @@ func Default() Config {
 		Auth:     Auth{ClockSkew: 2 * time.Hour},
 		Log:      Log{Level: "info", Format: "auto"},
 		Storage:  Storage{SegmentBytes: 64 << 20, CacheBytes: 32 << 20, FetchRate: 64 << 20, ScrubRate: 8 << 20, ScrubPause: 10 * time.Minute},
+		Push:     Push{SMTPTLS: "starttls", SMSContentType: "application/json"},
 		Limits:   Limits{QueuesPerOwner: 1000, TopicsPerOwner: 1000, SubscriptionsPerTopic: 500, RequestBytes: 4 << 20, TCPConnections: 20_000, TCPStrangers: 1000, TCPAuthTimeout: 10 * time.Second, TCPIdleTimeout: time.Minute},
 		Shutdown: Shutdown{Deadline: 45 * time.Second},
 	}

@@ -66,7 +66,7 @@ func TestEveryKeyCanBeSetEverywhere(t *testing.T) {
 			env = append([]string{"CMQ_CLUSTER_NODES=1=a:1,2=b:2"}, env...)
 		}
 		value := map[string]string{"node.id": "7", "cluster.join": "true", "cluster.nodes": "1=a:1", "log.level": "error", "log.format": "json",
-			"push.allow": "10.0.0.0/8", "limits.queues_per_owner": "9", "limits.topics_per_owner": "9", "limits.subscriptions_per_topic": "9", "limits.request_bytes": "70000", "shutdown.deadline": "9s", "auth.clock_skew": "9s", "storage.scrub_pause": "9s",
+			"push.allow": "10.0.0.0/8", "push.smtp_tls": "off", "limits.queues_per_owner": "9", "limits.topics_per_owner": "9", "limits.subscriptions_per_topic": "9", "limits.request_bytes": "70000", "shutdown.deadline": "9s", "auth.clock_skew": "9s", "storage.scrub_pause": "9s",
 			"limits.tcp_connections": "9", "limits.tcp_strangers": "9", "limits.tcp_auth_timeout": "9s", "limits.tcp_idle_timeout": "9s"}[k.Name]
 		if value == "" && strings.HasPrefix(k.Name, "storage.") {
 			value = "1048577"

@@ -137,6 +137,11 @@ func (v *validator) push() {
 	if _, err := guard.ParseAllowed(v.c.Push.Allow); err != nil {
 		v.report("push.allow", "has %v", err)
 	}
+	if addr := v.c.Push.SMTPAddr; addr != "" {
+		if err := checkAddress(addr, false); err != nil {
+			v.report("push.smtp_addr", "%v", err)
+		}
+	}
 }
 
 func (v *validator) numbers() {

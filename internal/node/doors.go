@@ -36,7 +36,7 @@ func (n *Node) startDoors() {
 	n.door = httpapi.New(httpapi.Config{
 		Polls:   n.polls,
 		Backend: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
-		Hosts: n.opt.HostAliases, Window: n.opt.ClockSkew, Endpoint: n.endpointProblem,
+		Hosts: n.opt.HostAliases, Window: n.opt.ClockSkew, Endpoint: n.endpointProblem, Protocols: n.protocols(),
 	})
 	if n.opt.HTTP != nil {
 		n.serve(n.door.NewServer(), n.opt.HTTP)

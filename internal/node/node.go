@@ -43,6 +43,7 @@ type Node struct {
 	mover      *dispatch.Mover
 	pusher     *push.Dispatcher
 	endpoints  *web.Client
+	gateway    *web.Client   // for text messages; nil: there is none
 	leads      chan struct{} // has room for one: this node leads other sets than before
 	reconciler *controller.Reconciler
 	router     *route.Router

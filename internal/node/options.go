@@ -7,6 +7,8 @@ import (
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/datadir"
+	"github.com/opencmq/cmq/internal/dispatch/push/mail"
+	"github.com/opencmq/cmq/internal/dispatch/push/sms"
 )
 
 // Options say what node to start. Listeners are open already, so that a caller that starts several nodes knows all
@@ -31,7 +33,9 @@ type Options struct {
 	ClockSkew   time.Duration
 	HostAliases []string
 	Storage     Storage
-	PushAllow   []string // ranges of addresses, beside public ones, that messages are delivered to
+	PushAllow   []string    // ranges of addresses, beside public ones, that messages are delivered to
+	Mail        mail.Server // where mails are handed in; without Addr none are sent
+	SMS         sms.Gateway // what sends text messages; without URL none are
 	Logger      *slog.Logger
 
 	// Failed is told when the node cannot go on: a disk failed, or data is damaged. Nil: panic.

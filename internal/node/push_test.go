@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/dispatch/push/sms"
 )
 
 // receiver is an endpoint that counts what it takes.
@@ -160,4 +161,27 @@ func TestPushSurvivesItsLeader(t *testing.T) {
 	for body, times := range got {
 		require.LessOrEqual(t, times, 2, body)
 	}
+}
+
+// TestTextMessagesWhereThereIsAGateway: the door takes only what there is a target for, and the gateway gets the call.
+func TestTextMessagesWhereThereIsAGateway(t *testing.T) {
+	gateway := newReceiver(t)
+	c := startCluster(t, 1, func(o *Options) {
+		o.SMS = sms.Gateway{URL: gateway.URL, Body: "{to} {text}", ContentType: "text/plain"}
+	})
+	ctx := timeout(t, 60*time.Second)
+	c.ready(ctx)
+	require.Contains(t, c.nodes[0].protocols(), cmq.ProtocolSMS)
+	require.NotContains(t, c.nodes[0].protocols(), cmq.ProtocolMail)
+	r := c.nodes[0].router
+	_, err := r.CreateTopic(ctx, "1", "news", cmq.TopicSettings{})
+	require.NoError(t, err)
+	_, err = r.Subscribe(ctx, "1", "news", "s", toHTTP("+4917012345", func(s *cmq.SubscriptionSettings) {
+		protocol := cmq.ProtocolSMS
+		s.Protocol = &protocol
+	}))
+	require.NoError(t, err)
+	_, err = r.Publish(ctx, "1", "news", [][]byte{[]byte("hello")}, cmq.Publication{})
+	require.NoError(t, err)
+	require.Equal(t, map[string]int{"+4917012345 hello": 1}, gateway.wait(ctx, t, 1))
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/dispatch/push"
 	"github.com/opencmq/cmq/internal/dispatch/push/guard"
+	"github.com/opencmq/cmq/internal/dispatch/push/mail"
+	"github.com/opencmq/cmq/internal/dispatch/push/sms"
 	"github.com/opencmq/cmq/internal/dispatch/push/web"
 )
 
@@ -26,15 +28,39 @@ func (n *Node) startPush() error {
 		return err
 	}
 	n.endpoints = web.NewClient(guard.New(guard.Config{Allow: allow, Own: n.ownAddresses}), 0)
-	n.pusher = push.New(push.Config{
-		Do: n.do, Logger: n.log,
-		Targets: map[cmq.Protocol]push.Target{
-			cmq.ProtocolHTTP:     web.NewEndpoints(n.endpoints),
-			cmq.ProtocolFunction: web.NewFunctions(n.endpoints),
-		},
-	})
+	targets := map[cmq.Protocol]push.Target{
+		cmq.ProtocolHTTP:     web.NewEndpoints(n.endpoints),
+		cmq.ProtocolFunction: web.NewFunctions(n.endpoints),
+	}
+	if n.opt.Mail.Addr != "" {
+		if targets[cmq.ProtocolMail], err = mail.New(n.opt.Mail); err != nil {
+			return err
+		}
+	}
+	if n.opt.SMS.URL != "" {
+		n.gateway = web.NewClient(guard.New(guard.Config{Allow: anywhere, Own: n.ownAddresses}), 0)
+		if targets[cmq.ProtocolSMS], err = sms.New(n.opt.SMS, n.gateway); err != nil {
+			return err
+		}
+	}
+	n.pusher = push.New(push.Config{Do: n.do, Logger: n.log, Targets: targets})
 	return nil
 }
+
+// protocols are those that subscriptions may have here: to a queue, and what there is a target for.
+func (n *Node) protocols() []cmq.Protocol {
+	all := []cmq.Protocol{cmq.ProtocolQueue, cmq.ProtocolHTTP, cmq.ProtocolFunction}
+	if n.opt.Mail.Addr != "" {
+		all = append(all, cmq.ProtocolMail)
+	}
+	if n.opt.SMS.URL != "" {
+		all = append(all, cmq.ProtocolSMS)
+	}
+	return all
+}
+
+// anywhere is for what the operator chose, not a subscriber.
+var anywhere = guard.Allowed{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 
 // stopPush waits for deliveries under way, but not for long.
 func (n *Node) stopPush(ctx context.Context) {
@@ -45,6 +71,9 @@ func (n *Node) stopPush(ctx context.Context) {
 	defer cancel()
 	n.pusher.Close(ctx)
 	n.endpoints.Close()
+	if n.gateway != nil {
+		n.gateway.Close()
+	}
 }
 
 // ownAddresses is where the nodes of this cluster listen, as far as that is known as numbers.

@@ -411,9 +411,33 @@ func TestUnknownProtocol(t *testing.T) {
 	})
 }
 
+// TestAgentsNetworkIsNotThisOne: the same address may be something else here.
+func TestAgentsNetworkIsNotThisOne(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		id, e := r.subscribe(cmq.BackoffRetry, good, func(s *cmq.Subscription) { s.Push.Agent = "plant" })
+		r.Update(r.outlets)
+		r.sets.publish(id, "m")
+		r.pass(time.Minute)
+		require.Empty(t, e.seen)
+		require.NotZero(t, r.Stats().Failed.Load())
+		require.Equal(t, Invalid, r.Test(t.Context(), r.outlets[0], nil).Reason)
+	})
+}
+
 func TestWhatIsSaidOfFailures(t *testing.T) {
 	f := failureOf(errors.New("10.0.0.7: no route"))
 	require.Equal(t, "unreachable", f.Public())
 	require.Equal(t, "unreachable: 10.0.0.7: no route", f.Error())
 	require.Equal(t, "status 500", failureOf(bad(nil, "", 0)).Public())
+}
+
+func TestATestDelivery(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		_, e := r.subscribe(cmq.ExponentialRetry, good)
+		require.Nil(t, r.Test(t.Context(), r.outlets[0], []byte("hello")))
+		require.Equal(t, []seen{{"hello", 1, 0}}, e.seen)
+		_, _ = r.subscribe(cmq.ExponentialRetry, bad)
+		require.Equal(t, "status 500", r.Test(t.Context(), r.outlets[1], nil).Public())
+		require.Zero(t, r.Stats().Failed.Load())
+	})
 }

@@ -36,13 +36,26 @@ func (l *lane) try(m *cmq.Message, received time.Time) {
 
 // deliver brings the message to the target for the subscription's protocol.
 func (d *Dispatcher) deliver(o *Outlet, m *cmq.Message) error {
-	target := d.cfg.Targets[o.Subscription.Protocol]
-	if target == nil {
-		return &Failure{Reason: Invalid, Err: errors.New("this server does not deliver with protocol " + string(o.Subscription.Protocol))}
+	target, err := d.target(o.Subscription)
+	if err != nil {
+		return err
 	}
 	d.stats.InFlight.Add(1)
 	defer d.stats.InFlight.Add(-1)
 	return target.Deliver(d.ctx, &Delivery{Request: rand.Uint64N(1 << 53), Topic: o.Topic, Subscription: o.Subscription, Message: m})
+}
+
+// target is what delivers for the subscription. One that names an agent is for a network that is not this server's, so
+// nothing is delivered from here.
+func (d *Dispatcher) target(s *cmq.Subscription) (Target, error) {
+	if s.Push.Agent != "" {
+		return nil, &Failure{Reason: Invalid, Err: errors.New("this server does not deliver by agents")}
+	}
+	t := d.cfg.Targets[s.Protocol]
+	if t == nil {
+		return nil, &Failure{Reason: Invalid, Err: errors.New("this server does not deliver with protocol " + string(s.Protocol))}
+	}
+	return t, nil
 }
 
 // failed arranges the next try, or gives the message up.
@@ -130,4 +143,19 @@ func (l *lane) settle(req *cmq.Request, locked time.Time, lost counter) bool {
 			t.Stop()
 		}
 	}
+}
+
+// Test delivers a message that nobody published, so that who subscribes sees at once whether the endpoint takes it. Nothing
+// is stored, counted or tried again. The answer is nil or what the owner of the subscription may know.
+func (d *Dispatcher) Test(ctx context.Context, o Outlet, body []byte) *Failure {
+	target, err := d.target(o.Subscription)
+	if err != nil {
+		return failureOf(err)
+	}
+	m := &cmq.Message{Body: body, Enqueued: time.Now(), DequeueCount: 1, Publication: &cmq.Publication{}}
+	err = target.Deliver(ctx, &Delivery{Request: rand.Uint64N(1 << 53), Topic: o.Topic, Subscription: o.Subscription, Message: m})
+	if err == nil {
+		return nil
+	}
+	return failureOf(err)
 }
