@@ -331,7 +331,7 @@ func (c *cluster) leaderOfTopic(ctx context.Context, topic string) int {
 	return 0
 }
 
-// A hundred subscriptions of both kinds get each message once.
+// A hundred subscriptions of both kinds get each message once, and it is stored once.
 func TestOnePublishForAHundredSubscriptions(t *testing.T) {
 	const each, messages, size = 50, 40, 60_000
 	c := startCluster(t, 1, allowLoopback)
@@ -368,4 +368,6 @@ func TestOnePublishForAHundredSubscriptions(t *testing.T) {
 		require.True(t, bodies[body])
 		require.Equal(t, each, count, "each endpoint once")
 	}
+	log, archive := c.nodes[0].sets[1].store.Size()
+	require.Less(t, log+archive, int64(4*messages*size), "one body and a hundred references to it, not a hundred bodies")
 }
