@@ -108,10 +108,6 @@ func (h httpCarrier) openSession(context.Context, string, uint64) (uint64, error
 	return 0, &NeedsEndpointError{Action: "OpenSession", Scheme: "tcp"}
 }
 
-func (h httpCarrier) confirm(context.Context, string, []Decision) error {
-	return &NeedsEndpointError{Action: "Confirm", Scheme: "tcp"}
-}
-
 // oneID takes the id out of the answer to a single send.
 func oneID(action string) func(*reply, error) (string, error) {
 	return func(r *reply, err error) (string, error) {

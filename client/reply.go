@@ -122,7 +122,7 @@ func decodeHandleError(action string, s *scanner) HandleError {
 			code = int(s.num())
 		case "message":
 			text = s.str()
-		case "receiptHandle":
+		case "receiptHandle", "msgId":
 			h.Handle = s.str()
 		default:
 			s.skip()

@@ -341,7 +341,6 @@ func TestActionsThatNeedTheOtherProtocol(t *testing.T) {
 	c := newClient(t, "http://127.0.0.1:1")
 	_, err := c.Queue("q").SendPrepared(t.Context(), "x", 0)
 	require.ErrorContains(t, err, "WithTCP")
-	require.ErrorContains(t, c.Queue("q").Confirm(t.Context(), client.Decision{ID: "1", State: client.Commit}), "WithTCP")
 	for _, e := range []string{"tcp://", "tcp://a", "tcp://a:1:2"} {
 		_, err := client.New(e, testID, testKey)
 		require.Error(t, err, e)

@@ -71,7 +71,10 @@ func (q *Queue) BatchSendPrepared(ctx context.Context, bodies []string, firstQue
 
 // Confirm commits or rolls back prepared messages; those that are Undecided are left out. A *ConfirmError lists messages
 // that could not be confirmed, with ErrNotPrepared those that are not there or were decided before. Repeating a Confirm
-// does no harm: after one of unknown outcome ErrNotPrepared is what to expect. Only over TCP.
+// does no harm: after one of unknown outcome ErrNotPrepared is what to expect. Over HTTP, where it is an extension of cmq,
+// commits go first, and a *TransportError or other refusal leaves the rest undecided.
+//
+// Anybody may confirm, not only who sent: see PreparedMessages.
 func (q *Queue) Confirm(ctx context.Context, decisions ...Decision) error {
 	ctx, op := q.begin(ctx, OpSettle, len(decisions))
 	err := q.c.carrier.confirm(ctx, q.name, decisions)

@@ -3,6 +3,8 @@ package client_test
 import (
 	"context"
 	"fmt"
+	"net/url"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -144,4 +146,52 @@ func TestCheckersAreBounded(t *testing.T) {
 		require.EqualValues(t, 64, running.Load())
 	})
 	require.Equal(t, "commit rollback undecided", fmt.Sprint(client.Commit, " ", client.Rollback, " ", client.Undecided))
+}
+
+// TestConfirmOverHTTP: commits first, each state in requests of its own, and what failed is put together.
+func TestConfirmOverHTTP(t *testing.T) {
+	var asked []string
+	srv := service(t, func(form url.Values) string {
+		ids := 0
+		for form.Has(fmt.Sprint("msgId.", ids+1)) {
+			ids++
+		}
+		asked = append(asked, fmt.Sprint(form.Get("Action"), " ", form.Get("queueName"), " ", form.Get("state"), " ", ids, " from ", form.Get("msgId.1")))
+		if form.Get("state") == "2" {
+			return `{"code":6040,"message":"(10750)transaction confirmation failed","requestId":"1","errorList":[{"code":4490,"message":"(10770)message id is invalid","msgId":"7"}]}`
+		}
+		return `{"code":0,"message":"","requestId":"1"}`
+	})
+	q := newClient(t, srv.URL).Queue("orders")
+	decisions := []client.Decision{{ID: "7", State: client.Rollback}, {ID: "8"}}
+	for i := range 17 {
+		decisions = append(decisions, client.Decision{ID: strconv.Itoa(100 + i), State: client.Commit})
+	}
+	err := q.Confirm(t.Context(), decisions...)
+	var failed *client.ConfirmError
+	require.ErrorAs(t, err, &failed)
+	require.Len(t, failed.Failed, 1)
+	require.Equal(t, "7", failed.Failed[0].ID)
+	require.ErrorIs(t, err, client.ErrNotPrepared)
+	require.Equal(t, []string{"ConfirmTransaction orders 1 16 from 100", "ConfirmTransaction orders 1 1 from 116", "ConfirmTransaction orders 2 1 from 7"}, asked)
+	require.NoError(t, q.Confirm(t.Context(), client.Decision{ID: "8"}), "nothing is decided, nothing is asked")
+	require.Len(t, asked, 3)
+}
+
+func TestListOfPreparedMessages(t *testing.T) {
+	var last url.Values
+	srv := service(t, func(form url.Values) string {
+		last = form
+		return `{"code":0,"message":"","requestId":"1","messageList":[` +
+			`{"msgId":"5","msgSize":3,"prepareTime":1700000000,"queryCount":15,"nextQueryTime":0,"undecided":1,"producerNode":2,"producerAddress":"10.0.0.1:5"},` +
+			`{"msgId":"6","msgSize":4,"prepareTime":0,"queryCount":1,"nextQueryTime":1700000009,"undecided":0,"producerNode":3}]}`
+	})
+	list, err := newClient(t, srv.URL).Queue("orders").PreparedMessages(t.Context(), client.PreparedOptions{Undecided: true, After: "4", Limit: 2})
+	require.NoError(t, err)
+	require.Equal(t, []client.PreparedMessage{
+		{ID: "5", Size: 3, Prepared: time.Unix(1700000000, 0), Queries: 15, Undecided: true, Node: 2, Producer: "10.0.0.1:5"},
+		{ID: "6", Size: 4, Queries: 1, NextQuery: time.Unix(1700000009, 0), Node: 3},
+	}, list)
+	require.Equal(t, []string{"ListPreparedMessages", "orders", "1", "4", "2"},
+		[]string{last.Get("Action"), last.Get("queueName"), last.Get("undecided"), last.Get("afterMsgId"), last.Get("limit")})
 }

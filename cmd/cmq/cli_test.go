@@ -94,6 +94,8 @@ func TestUsageErrors(t *testing.T) {
 		"queue create":                       `NAME is missing`,
 		"queue create q --dead-letter d":     `--dead-letter NAME goes with`,
 		"queue set q":                        `nothing to change`,
+		"queue decide q commit":              `ID is missing`,
+		"queue decide q keep 1":              `"keep" is no decision; it is commit or rollback`,
 		"queue rewind q --to yesterday":      `"yesterday" is no time`,
 		"bench --mode sideways":              `--mode is`,
 		"bench --mode receive --rate 5":      `--rate is 0 or more, and goes with sending`,

@@ -16,7 +16,8 @@ import (
 
 func (a *app) queueCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "queue", Short: "create, list, change and delete queues"}
-	cmd.AddCommand(a.queueCreate(), a.queueList(), a.queueAttributes(), a.queueSet(), a.queueDelete(), a.queueRewind(), a.queueClear())
+	cmd.AddCommand(a.queueCreate(), a.queueList(), a.queueAttributes(), a.queueSet(), a.queueDelete(), a.queueRewind(), a.queueClear(),
+		a.queueUndecided(), a.queueDecide())
 	a.targetFlags(cmd.Commands()...)
 	return parent(cmd)
 }
@@ -39,6 +40,9 @@ type queueSettings struct {
 	heap                                           int64
 	size, maxReceives, maxInFlight                 int
 	deadLetter                                     string
+	transactional                                  bool
+	firstQuery                                     time.Duration
+	maxQueries                                     int
 }
 
 func (s *queueSettings) flags(cmd *cobra.Command) {
@@ -52,6 +56,9 @@ func (s *queueSettings) flags(cmd *cobra.Command) {
 	f.IntVar(&s.maxInFlight, "max-in-flight", 120_000, "messages that may be locked at a time, 1 to 10000000")
 	f.StringVar(&s.deadLetter, "dead-letter", "", "queue for messages that are not deleted in time; with --max-receives or --max-ttl")
 	f.IntVar(&s.maxReceives, "max-receives", 0, "receives after which a message goes to the dead-letter queue, 1 to 1000")
+	f.BoolVar(&s.transactional, "transactional", false, "the queue takes messages that are invisible until they are committed")
+	f.DurationVar(&s.firstQuery, "first-query", 5*time.Second, "time without a decision after which a producer is asked, and again after it, 1s to 1h")
+	f.IntVar(&s.maxQueries, "max-queries", 15, "how often a producer is asked, 1 to 100")
 	f.DurationVar(&s.maxTTL, "max-ttl", 0, "age at which a message goes to the dead-letter queue, 5m to 12h")
 }
 
@@ -67,6 +74,7 @@ func (s *queueSettings) settings(cmd *cobra.Command) (client.Settings, error) {
 		"polling-wait":       {&out.PollingWait, &s.polling},
 		"retention":          {&out.MsgRetention, &s.retention},
 		"rewind":             {&out.Rewind, &s.rewind},
+		"first-query":        {&out.FirstQuery, &s.firstQuery},
 	} {
 		if set(name) {
 			*field.to = field.from
@@ -74,6 +82,12 @@ func (s *queueSettings) settings(cmd *cobra.Command) (client.Settings, error) {
 	}
 	if set("max-messages") {
 		out.MaxMsgHeapNum = &s.heap
+	}
+	if set("transactional") {
+		out.Transactional = &s.transactional
+	}
+	if set("max-queries") {
+		out.MaxQueryCount = &s.maxQueries
 	}
 	if set("max-size") {
 		out.MaxMsgSize = &s.size
@@ -163,6 +177,9 @@ type attributesView struct {
 	Inactive              int64            `json:"inactive"`
 	Delayed               int64            `json:"delayed"`
 	Rewindable            int64            `json:"rewindable"`
+	Transactional         bool             `json:"transactional"`
+	Prepared              int64            `json:"prepared"`
+	Undecided             int64            `json:"undecided"`
 	Oldest                time.Time        `json:"oldest"`
 	MaxMessages           int64            `json:"maxMessages"`
 	MaxSize               int              `json:"maxSize"`
@@ -189,6 +206,7 @@ func (a *app) showAttributes(ctx context.Context, q *client.Queue) error {
 	}
 	v := attributesView{
 		Name: q.Name(), Active: at.ActiveMsgNum, Inactive: at.InactiveMsgNum, Delayed: at.DelayMsgNum, Rewindable: at.RewindMsgNum,
+		Transactional: at.Transactional, Prepared: at.PreparedMsgNum, Undecided: at.UndecidedMsgNum,
 		Oldest: at.MinMsgTime.UTC(), MaxMessages: at.MaxMsgHeapNum, MaxSize: at.MaxMsgSize,
 		PollingWaitSeconds: int64(at.PollingWait / time.Second), VisibilityTimeoutSecs: int64(at.VisibilityTimeout / time.Second),
 		RetentionSeconds: int64(at.MsgRetention / time.Second), RewindSeconds: int64(at.Rewind / time.Second), MaxInFlight: at.MaxInFlight,
@@ -203,7 +221,7 @@ func (a *app) showAttributes(ctx context.Context, q *client.Queue) error {
 		}
 	}
 	count := func(n int64) string { return strconv.FormatInt(n, 10) }
-	return a.show(v, nil, [][]string{
+	rows := [][]string{
 		{"name", v.Name},
 		{"active", count(v.Active)}, {"inactive", count(v.Inactive)}, {"delayed", count(v.Delayed)}, {"rewindable", count(v.Rewindable)},
 		{"oldest", v.Oldest.Format(time.RFC3339)},
@@ -213,7 +231,12 @@ func (a *app) showAttributes(ctx context.Context, q *client.Queue) error {
 		{"max in flight", strconv.Itoa(v.MaxInFlight)},
 		{"dead letter", dead},
 		{"created", v.Created.Format(time.RFC3339)}, {"modified", v.Modified.Format(time.RFC3339)},
-	})
+	}
+	if v.Transactional || v.Prepared > 0 {
+		rows = append(rows, []string{"prepared", count(v.Prepared)}, []string{"undecided", count(v.Undecided)},
+			[]string{"first query", at.FirstQuery.String()}, []string{"max queries", strconv.Itoa(at.MaxQueryCount)})
+	}
+	return a.show(v, nil, rows)
 }
 
 func (a *app) queueList() *cobra.Command {

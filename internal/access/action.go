@@ -25,6 +25,8 @@ const (
 	BatchDeleteMessage
 	ChangeMessageVisibility      // ours
 	BatchChangeMessageVisibility // ours
+	ListPreparedMessages         // ours
+	ConfirmTransaction           // ours; over TCP it is published
 	CreateTopic
 	ListTopic
 	GetTopicAttributes
@@ -110,6 +112,10 @@ func (a Action) String() string {
 		return "ClearSubscriptionFilterTags"
 	case Unsubscribe:
 		return "Unsubscribe"
+	case ListPreparedMessages:
+		return "ListPreparedMessages"
+	case ConfirmTransaction:
+		return "ConfirmTransaction"
 	}
 	return "unknown action"
 }
@@ -152,6 +158,8 @@ func (a Action) failure() *cmq.Error {
 		return cmq.ErrListQueue
 	case GetQueueAttributes:
 		return cmq.ErrGetQueue
+	case ConfirmTransaction:
+		return cmq.ErrConfirm
 	case SetQueueAttributes, UnbindDeadLetterQueue:
 		return cmq.ErrSetQueue
 	case DeleteQueue:

@@ -69,6 +69,10 @@ type Backend interface {
 	// (unknown, or decided before), or ErrTransaction if the queue is not transactional.
 	Confirm(ctx context.Context, owner, name string, decisions []cmq.Decision) ([]*cmq.Error, error)
 
+	// Prepared lists up to most prepared messages with ids above after, ascending: all, or only those nobody is asked about
+	// any more. Fewer than most: there are no others.
+	Prepared(ctx context.Context, owner, name string, undecided bool, after cmq.MsgID, most int) ([]cmq.Prepared, error)
+
 	// Queries waits for at most wait until producers of the queue are to be asked about prepared messages, and gives up to
 	// about most such questions, which whoever called passes on; none when the time is up.
 	Queries(ctx context.Context, owner, name string, most int, wait time.Duration) ([]cmq.Query, error)

@@ -17,6 +17,8 @@ type Producer interface {
 	// Ask passes on a query about a message of a queue, named as the producer spelled it, without waiting for the answer,
 	// which comes as a decision or not at all. False: the connection is gone.
 	Ask(queue string, id cmq.MsgID) bool
+	// Address is where it comes from, for the operator's eyes.
+	Address() string
 }
 
 // Queries is the part of a Backend that Producers needs.
@@ -108,6 +110,23 @@ func (p *Producers) Enter(owner, queue string, number uint64, to Producer) {
 	if !slices.ContainsFunc(q.conns, func(c producerConn) bool { return c.number == number }) {
 		q.conns = append(q.conns, producerConn{number, queue, to})
 	}
+}
+
+// Address is where the producer of a prepared message comes from: empty unless it is connected to this node.
+func (p *Producers) Address(from cmq.Origin) string {
+	if from.Node != p.node {
+		return ""
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, q := range p.queues {
+		for _, c := range q.conns {
+			if c.number == from.Conn {
+				return c.Address()
+			}
+		}
+	}
+	return ""
 }
 
 // Leave says that the connection with this number is gone.

@@ -79,6 +79,8 @@ func (s *seller) Ask(queue string, id cmq.MsgID) bool {
 	return true
 }
 
+func (s *seller) Address() string { return "10.0.0.1:5" }
+
 func (s *seller) want(t *testing.T, asked ...string) {
 	t.Helper()
 	synctest.Wait()
@@ -109,6 +111,11 @@ func TestProducersAreAsked(t *testing.T) {
 		q.give <- []cmq.Query{{ID: 1, Origin: cmq.Origin{Node: 3, Conn: two}}, {ID: 2, Origin: cmq.Origin{Node: 3, Conn: one}}}
 		a.want(t, "Orders 2")
 		b.want(t, "orders 1")
+		for origin, want := range map[cmq.Origin]string{{Node: 3, Conn: two}: "10.0.0.1:5", {Node: 4, Conn: two}: "", {Node: 3, Conn: two + 1}: ""} {
+			if got := p.Address(origin); got != want {
+				t.Errorf("%+v is at %q, want %q", origin, got, want)
+			}
+		}
 
 		// A connection of another node with the same number is not this one; strangers take turns.
 		q.give <- []cmq.Query{{ID: 3, Origin: cmq.Origin{Node: 4, Conn: one}}, {ID: 4, Origin: cmq.Origin{Node: 4, Conn: one}}}

@@ -27,6 +27,7 @@ const (
 	KindOpenSession                 // Session.ID: begin a session, or take over the one with this id → Number: its epoch
 	KindPublish                     // Shard: a topic's; Bodies, Publication → IDs: stored once, in every subscription that matches
 	KindMove                        // From, Number, IDs, Sizes: as a bounded transfer within a set, which also forgets → Number: first not moved
+	KindPrepared                    // Max, Number: ids above it, Undecided: those only → Prepared, ascending (linearizable read)
 
 	KindEnd // one more than the last kind
 )
@@ -53,6 +54,7 @@ type Request struct {
 	Interval    time.Duration // Prepare: 0 is the queue's FirstQueryInterval
 	Origin      Origin
 	Decisions   []Decision
+	Undecided   bool // Prepared
 	Session     Session
 	Subscriber  *Subscriber  // OpenShard, SetShard; nil: the shard is a queue's
 	Publication *Publication // Publish
@@ -77,6 +79,16 @@ type Session struct {
 type Origin struct {
 	Node NodeID
 	Conn uint64 // the connection, as its door numbers it
+}
+
+// Prepared is a prepared message as those see it who look after a queue.
+type Prepared struct {
+	ID      MsgID
+	Bytes   int       // of its body
+	Sent    time.Time // when it was prepared; zero: that cannot be read here now
+	Queries int       // how often its producer was asked
+	Next    time.Time // when it is asked next, or until when an answer is waited for; zero: undecided, nobody is asked any more
+	Origin  Origin
 }
 
 // Decision is what becomes of a prepared message: it is sent, or it never was.
@@ -105,6 +117,7 @@ type Reply struct {
 	Number   uint64
 	Payload  []byte
 	Queries  []Query
+	Prepared []Prepared
 }
 
 // Message is one delivery.

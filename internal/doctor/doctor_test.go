@@ -287,7 +287,10 @@ func TestFindingsOfARunningNode(t *testing.T) {
 		"damage": {"", "", func(_ *adminapi.State, t *adminapi.Set) {
 			t.Scrub.Damaged, t.Damage = 1, []adminapi.Damage{{File: "f.arc", Offset: 7, Kind: "archive", Why: "bad"}}
 		}, Error, "damaged archive file: bad", "not what was written"},
-		"quarantined":  {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Quarantined = 2 }, Error, "2 messages were deleted", "lost"},
+		"quarantined": {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Quarantined = 2 }, Error, "2 messages were deleted", "lost"},
+		"undecided": {"", "", func(_ *adminapi.State, t *adminapi.Set) {
+			t.Undecided = []adminapi.Undecided{{Owner: "1", Queue: "orders", Messages: 3}}
+		}, Warning, "3 messages are undecided", "until somebody decides"},
 		"mended":       {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Mended = 1 }, Warning, "1 message was fetched", "Nothing is lost"},
 		"healed":       {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Scrub.Damaged = 4 }, Warning, "4 damaged places", "Nothing is lost"},
 		"slow disk":    {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Sync = 80 * time.Millisecond }, Warning, "80ms", "No confirm"},

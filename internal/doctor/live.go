@@ -131,6 +131,12 @@ func judgeSet(subject string, s *adminapi.State, t *adminapi.Set) (list []Findin
 		what := [...]string{"", "sends are refused: a disk of the set is below its soft mark", "sends and receives are refused: a disk of the set is below its hard mark"}[min(t.Full, 2)]
 		add(Error, what, "The fullest disk of all replicas counts.", fullest(t))
 	}
+	for _, u := range t.Undecided {
+		list = append(list, Finding{Warning, subject + ", queue " + u.Queue,
+			fmt.Sprintf("%s undecided: prepared in transactions, and the producers did not answer", count(int(u.Messages), "message is", "messages are")),
+			"They stay invisible, and count towards the queue's limit, until somebody decides.",
+			fmt.Sprintf("List them (cmq queue undecided %s), find out from whoever runs the producers what became of them, and decide (cmq queue decide).", u.Queue)})
+	}
 	list = append(list, judgeData(subject, t)...)
 	list = append(list, judgeSpeed(subject, t)...)
 	return append(list, judgeReplicas(subject, t)...)

@@ -15,6 +15,7 @@ type Result struct {
 	shard   cmq.ShardID
 	at      []command.LaneSeq // positions of Reply.Messages
 	dead    bool              // they are the head of the dead list, not deliveries
+	held    bool              // the records of Reply.Prepared are to be read
 	trouble []trouble         // what Fill could not read
 	tries   int               // of Mend
 
@@ -31,7 +32,7 @@ type trouble struct {
 }
 
 // Unread reports whether messages have to be read before the reply is complete.
-func (r *Result) Unread() bool { return len(r.at) > 0 }
+func (r *Result) Unread() bool { return len(r.at) > 0 || r.held }
 
 // Call is one request on its way through the engine.
 type Call struct {

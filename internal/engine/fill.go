@@ -18,6 +18,10 @@ import (
 //
 // A reply that would be too long is cut: the handles of what is left out are in Surplus then, for the caller to release.
 func (m *Machine) Fill(r *Result) (whole bool) {
+	if r.held {
+		m.readHeld(r)
+		return true
+	}
 	m.read(r, m.cutReply(r, m.resolve(r, len(r.at), func(i int) int { return i })))
 	if len(r.trouble) > 0 {
 		return false

@@ -207,7 +207,7 @@ func (m *Machine) watchUndecided(s *shard) {
 	defer s.calm()
 	m.stats.Undecided.Add(undecided - before)
 	if a.undecided = undecided; undecided > before {
-		m.cfg.Logger.Warn("prepared messages are undecided: their producers were asked as often as the queue allows, and did not answer",
+		m.cfg.Logger.Warn("prepared messages are undecided: their producers were asked as often as the queue allows, and did not answer; list them with cmq queue undecided, and decide with cmq queue decide",
 			"set", m.cfg.Set, "queue", s.id.Queue(), "shard", s.id, "undecided", undecided, "prepared", all)
 		a.quietUntil = m.now + alarmPause
 	}

@@ -238,3 +238,42 @@ func TestNewLeaderAsksOn(t *testing.T) {
 	require.Equal(t, ids, asked(again))
 	require.Equal(t, 2, again.got.Reply.Queries[0].Count)
 }
+
+func TestPreparedMessagesAreListed(t *testing.T) {
+	r := newRig(t)
+	r.open(func(a *cmq.ShardAttributes) {
+		a.Transaction = cmq.TransactionPolicy{On: true, FirstQueryInterval: 10 * time.Second, MaxQueryCount: 1}
+	})
+	sent := time.UnixMilli(r.now)
+	ids := r.prepare(7, "a", "bb", "ccc")
+	list := func(after cmq.MsgID, undecided bool, most int) []cmq.Prepared {
+		return r.do(&cmq.Request{Kind: cmq.KindPrepared, Number: uint64(after), Undecided: undecided, Max: most}).Prepared
+	}
+	want := func(i, queries int, next time.Time) cmq.Prepared {
+		return cmq.Prepared{ID: ids[i], Bytes: i + 1, Sent: sent, Queries: queries, Next: next, Origin: cmq.Origin{Node: 7, Conn: 5}}
+	}
+	first := sent.Add(10 * time.Second)
+	require.Equal(t, []cmq.Prepared{want(0, 0, first), want(1, 0, first), want(2, 0, first)}, list(0, false, 1000))
+	require.Equal(t, []cmq.Prepared{want(1, 0, first)}, list(ids[0], false, 1))
+	require.Empty(t, list(0, true, 1000))
+	require.Empty(t, list(1<<64-1, false, 1000))
+
+	asked, _ := r.carrier(7, time.Minute)
+	r.pass(10 * time.Second)
+	require.Len(t, asked.got.Reply.Queries, 3)
+	require.Nil(t, r.decide(true, ids[1])[0])
+	require.Empty(t, r.m.Undecided(10), "an answer is waited for")
+	second := sent.Add(20 * time.Second)
+	require.Equal(t, []cmq.Prepared{want(0, 1, second), want(2, 1, second)}, list(0, false, 1000))
+	r.pass(11 * time.Second)
+	require.Equal(t, []cmq.Prepared{want(2, 1, time.Time{})}, list(ids[0], true, 1000))
+	require.Equal(t, []Undecided{{testShard, 2}}, r.m.Undecided(10))
+	require.Empty(t, r.m.Undecided(0))
+
+	// What cannot be read here is listed without its time.
+	r.damage(ids[0], nobody)
+	damaged := want(0, 1, time.Time{})
+	damaged.Sent = time.Time{}
+	require.Equal(t, []cmq.Prepared{damaged}, list(0, true, 1))
+	require.Equal(t, cmq.ErrQueueNotExist, r.do(&cmq.Request{Kind: cmq.KindPrepared, Shard: testShard + 1, Max: 1}).Err)
+}

@@ -57,6 +57,8 @@ func (m *Machine) submit(now int64, c *Call, req *cmq.Request, done taker) {
 		m.queries(c)
 	case cmq.KindStatus:
 		m.status(c)
+	case cmq.KindPrepared:
+		m.listPrepared(c)
 	case cmq.KindDeadList:
 		m.deadList(c)
 	case cmq.KindPrepare, cmq.KindPublish, cmq.KindOpenSession, cmq.KindRelease, cmq.KindRelock, cmq.KindRewind, cmq.KindClear, cmq.KindOpenShard, cmq.KindSetShard, cmq.KindDropShard,

@@ -33,15 +33,16 @@ const maxPolls = 100_000
 // startDoors begins to serve clients and operators.
 func (n *Node) startDoors() {
 	n.polls = access.NewPolls(maxPolls)
+	n.producers = access.NewProducers(n.opt.ID, n.router, n.log)
 	n.door = httpapi.New(httpapi.Config{
 		Polls:   n.polls,
 		Backend: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
 		Hosts: n.opt.HostAliases, Window: n.opt.ClockSkew, Endpoint: n.endpointProblem, Protocols: n.protocols(),
+		Producers: n.producers,
 	})
 	if n.opt.HTTP != nil {
 		n.serve(n.door.NewServer(), n.opt.HTTP)
 	}
-	n.producers = access.NewProducers(n.opt.ID, n.router, n.log)
 	n.tcpDoor = tcpapi.New(tcpapi.Config{
 		Producers: n.producers, Polls: n.polls, Backend: n.router, Keys: keys{n}, Limits: n.opt.Limits, Logger: n.log,
 		MaxConns: n.opt.TCPDoor.MaxConns, MaxStrangers: n.opt.TCPDoor.MaxStrangers,

@@ -9,7 +9,9 @@ import (
 	"syscall"
 
 	"github.com/opencmq/cmq/internal/access/adminapi"
+	"github.com/opencmq/cmq/internal/core/meta"
 	"github.com/opencmq/cmq/internal/datadir"
+	"github.com/opencmq/cmq/internal/engine"
 	"github.com/opencmq/cmq/internal/set"
 )
 
@@ -40,7 +42,7 @@ func (n *Node) state(ctx context.Context) adminapi.State {
 		out.Nodes = append(out.Nodes, adminapi.Node{ID: o.ID, HTTP: o.HTTP, Peer: o.Peer, Admin: o.Admin})
 	}
 	for _, id := range n.setIDs {
-		out.Sets = append(out.Sets, n.sets[id].state(ctx))
+		out.Sets = append(out.Sets, n.sets[id].state(ctx, table))
 	}
 	out.Process = n.processState()
 	return out
@@ -92,7 +94,7 @@ func (n *Node) processState() adminapi.Process {
 }
 
 // state asks the loop of a replica what it knows; what it published last counts if it does not answer.
-func (h *hosted) state(ctx context.Context) adminapi.Set {
+func (h *hosted) state(ctx context.Context, table *meta.Table) adminapi.Set {
 	s := h.host.Status()
 	logBytes, archiveBytes := h.store.Size()
 	out := adminapi.Set{
@@ -108,9 +110,10 @@ func (h *hosted) state(ctx context.Context) adminapi.Set {
 		k := h.service.Machine.Stats()
 		out.Mended, out.Quarantined, out.Refused = k.Mended.Load(), k.Quarantined.Load(), k.Busy.Load()
 	}
-	report, ok := h.report(ctx)
+	report, undecided, ok := h.report(ctx)
 	if out.Hangs = !ok; ok {
 		addReport(&out, &report)
+		out.Undecided = named(table, undecided)
 	}
 	if s.Repairing {
 		out.Repair = &adminapi.Repair{Vote: report.Amnesia, End: report.Open, Image: report.ImageLost, State: report.WrongState, Lost: report.Lost}
@@ -118,18 +121,41 @@ func (h *hosted) state(ctx context.Context) adminapi.Set {
 	return out
 }
 
+// maxUndecided is how many queues with undecided messages are told of.
+const maxUndecided = 100
+
 // report asks the loop for a report; false if it does not answer.
-func (h *hosted) report(ctx context.Context) (set.Report, bool) {
-	answer := make(chan set.Report, 1)
-	if !h.host.Exec(func(now set.Now) { answer <- h.replica.Report(now) }) {
-		return set.Report{}, false
+func (h *hosted) report(ctx context.Context) (report set.Report, undecided []engine.Undecided, ok bool) {
+	answered := make(chan struct{})
+	var r set.Report
+	var u []engine.Undecided
+	started := h.host.Exec(func(now set.Now) {
+		if r = h.replica.Report(now); h.service != nil {
+			u = h.service.Machine.Undecided(maxUndecided)
+		}
+		close(answered)
+	})
+	if !started {
+		return report, nil, false
 	}
 	select {
-	case r := <-answer:
-		return r, true
+	case <-answered:
+		return r, u, true
 	case <-ctx.Done():
-		return set.Report{}, false
+		return report, nil, false
 	}
+}
+
+// named says which queues the shards belong to.
+func named(table *meta.Table, shards []engine.Undecided) (list []adminapi.Undecided) {
+	for _, s := range shards {
+		u := adminapi.Undecided{Queue: s.Shard.Queue().String(), Messages: s.Messages}
+		if q := table.QueueByID(s.Shard.Queue()); q != nil {
+			u.Owner, u.Queue = q.Owner, q.Name
+		}
+		list = append(list, u)
+	}
+	return list
 }
 
 func addReport(out *adminapi.Set, r *set.Report) {

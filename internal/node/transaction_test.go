@@ -27,6 +27,8 @@ func (p *producer) Ask(_ string, id cmq.MsgID) bool {
 	}
 }
 
+func (p *producer) Address() string { return "elsewhere" }
+
 func (p *producer) next(t *testing.T) cmq.MsgID {
 	select {
 	case id := <-p.asked:
@@ -97,4 +99,10 @@ func TestTransactionsAcrossNodesAndLeaders(t *testing.T) {
 	_, st, err := last.QueueAttributes(ctx, "1", "orders")
 	require.NoError(t, err)
 	require.EqualValues(t, 1, st.Prepared)
+	list, err := last.Prepared(ctx, "1", "orders", false, 0, 10)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Equal(t, []any{ids[2], 1, cmq.Origin{Node: n.opt.ID, Conn: number}}, []any{list[0].ID, list[0].Bytes, list[0].Origin})
+	require.WithinDuration(t, time.Now(), list[0].Sent, time.Minute)
+	require.Positive(t, list[0].Queries)
 }

@@ -14,9 +14,9 @@ import (
 //
 //	request:  version u8 = 5 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
 //	          | version | from | base | number | handles | ids | bodies | payload | interval | origin | decisions | session
-//	          | subscriber | publication | sources | u8 bounded | sizes
+//	          | subscriber | publication | sources | u8 bounded | sizes | u8 undecided
 //	answer:   version u8 = 5 | outcome u8 | by outcome:
-//	            0 reply        error | queue | base | number | status | ids | errors | messages | payload | queries
+//	            0 reply        error | queue | base | number | status | ids | errors | messages | payload | queries | prepared
 //	            1 not leader   set | leader
 //	            6 failed       text
 //	            others         nothing
@@ -32,13 +32,14 @@ import (
 //	subscriber: u8 = 0: none; else 1, topic, filter, texts tags, texts keys, u8 forward
 //	publication: u8 = 0: none; else 1, texts tags, text routing key
 //	decision:   id u64 | u8 commit
+//	prepared:   id u64 | bytes | sent, next time | queries | origin
 //	query:      id u64 | count | origin
 //	error:      u8 = 0: none; else 1, code, module, text
 //	time:       i64 Unix milliseconds, the smallest number is Go's zero time
 //	durations:  nanoseconds
 //	ids, handles: count u32, then u64 each
 //	sizes:        count u32, then u32 each
-//	bodies, errors, messages, decisions, sources, queries, texts: count u32, then each
+//	bodies, errors, messages, decisions, sources, queries, prepared, texts: count u32, then each
 //	bytes, text: length u32, then the bytes
 const codecVersion = 5
 
@@ -152,6 +153,7 @@ func encodeRequest(set cmq.SetID, q *cmq.Request) []byte {
 	for _, n := range q.Sizes {
 		w.u32(int(n))
 	}
+	w.bool(q.Undecided)
 	return w.b
 }
 
@@ -210,7 +212,7 @@ func (w *writer) attributes(a *cmq.ShardAttributes) {
 }
 
 func encodeReply(p *cmq.Reply) []byte {
-	size := 256 + 8*len(p.IDs) + len(p.Errors) + len(p.Payload)
+	size := 256 + 8*len(p.IDs) + len(p.Errors) + len(p.Payload) + 64*len(p.Prepared)
 	for i := range p.Messages {
 		size += 64 + len(p.Messages[i].Body)
 	}
@@ -239,7 +241,20 @@ func encodeReply(p *cmq.Reply) []byte {
 		w.int(int64(q.Count))
 		w.origin(q.Origin)
 	}
+	w.u32(len(p.Prepared))
+	for i := range p.Prepared {
+		w.prepared(&p.Prepared[i])
+	}
 	return w.b
+}
+
+func (w *writer) prepared(p *cmq.Prepared) {
+	w.u64(uint64(p.ID))
+	w.int(int64(p.Bytes))
+	w.time(p.Sent)
+	w.time(p.Next)
+	w.int(int64(p.Queries))
+	w.origin(p.Origin)
 }
 
 func (w *writer) error(e *cmq.Error) {

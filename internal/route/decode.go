@@ -186,6 +186,7 @@ func decodeRequest(b []byte) (cmq.SetID, *cmq.Request, error) {
 			q.Sizes[i] = binary.LittleEndian.Uint32(r.take(4))
 		}
 	}
+	q.Undecided = r.bool()
 	return set, q, r.end()
 }
 
@@ -294,6 +295,14 @@ func (r *reader) reply() *cmq.Reply {
 			p.Queries[i] = cmq.Query{ID: cmq.MsgID(r.u64()), Count: int(r.int()), Origin: r.origin()}
 		}
 	}
+	if n := r.count(preparedSize); n > 0 {
+		p.Prepared = make([]cmq.Prepared, n)
+		for i := range p.Prepared {
+			p.Prepared[i] = cmq.Prepared{
+				ID: cmq.MsgID(r.u64()), Bytes: int(r.int()), Sent: r.time(), Next: r.time(), Queries: int(r.int()), Origin: r.origin(),
+			}
+		}
+	}
 	return p
 }
 
@@ -319,11 +328,12 @@ func (r *reader) source() cmq.Source {
 	return cmq.Source{Queue: cmq.QueueID(r.uint()), Enqueued: r.time(), DequeueCount: int(r.int())}
 }
 
-// The least a message, a query and a source take.
+// The least a message, a query, a source and a prepared message take.
 const (
-	messageSize = 2*8 + 3*8 + 1 + 4 + 1 + 1
-	sourceSize  = 1 + 8 + 1
-	querySize   = 8 + 3
+	messageSize  = 2*8 + 3*8 + 1 + 4 + 1 + 1
+	sourceSize   = 1 + 8 + 1
+	querySize    = 8 + 3
+	preparedSize = 8 + 1 + 2*8 + 3
 )
 
 func (r *reader) message() cmq.Message {

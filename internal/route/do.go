@@ -237,7 +237,7 @@ func (s *search) unasked() bool {
 // repeatable tells the kinds of requests that may be repeated when nobody knows whether they were carried
 // out, and even if the first attempt is carried out after the second:
 //
-//   - Status and DeadList only read; Open, Set and Drop look at versions and ids that never come back;
+//   - Status, DeadList and Prepared only read; Open, Set and Drop look at versions and ids that never come back;
 //     Transfer, Move and Forget have numbers; a handle works once, so a late Release or Delete finds nothing.
 //   - A late Decide finds nothing either. Queries that were counted unseen are repeated when their interval is over.
 //   - A late Relock moves the end of a lock that is still held by the one who asked for it.
@@ -252,7 +252,7 @@ func repeatable(req *cmq.Request) bool {
 	case cmq.KindSend:
 		return req.Session.ID != 0
 	case cmq.KindReceive, cmq.KindDelete, cmq.KindRelease, cmq.KindRelock, cmq.KindStatus, cmq.KindOpenShard, cmq.KindSetShard,
-		cmq.KindDropShard, cmq.KindDeadList, cmq.KindTransfer, cmq.KindMove, cmq.KindForget, cmq.KindDecide, cmq.KindQueries:
+		cmq.KindDropShard, cmq.KindDeadList, cmq.KindTransfer, cmq.KindMove, cmq.KindForget, cmq.KindDecide, cmq.KindQueries, cmq.KindPrepared:
 		return true
 	}
 	return false

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,42 @@ func (r *Router) Confirm(ctx context.Context, owner, name string, decisions []cm
 		return nil, err
 	}
 	return errs, nil
+}
+
+// Prepared lists up to most prepared messages of the queue with ids above after, ascending: all, or only those nobody is
+// asked about any more. Fewer than most: there are no others.
+func (r *Router) Prepared(ctx context.Context, owner, name string, undecided bool, after cmq.MsgID, most int) ([]cmq.Prepared, error) {
+	var list []cmq.Prepared
+	err := r.onQueue(ctx, nil, owner, name, func(q *cmq.Queue) error {
+		list = nil
+		for _, shard := range q.Shards {
+			part, err := r.preparedAt(ctx, q, shard, undecided, after, most)
+			if err != nil {
+				return err
+			}
+			list = append(list, part...)
+		}
+		slices.SortFunc(list, func(a, b cmq.Prepared) int { return cmp.Compare(a.ID, b.ID) })
+		list = list[:min(most, len(list))]
+		return nil
+	})
+	return list, err
+}
+
+// preparedAt asks one shard until there is enough: a set gives fewer at a time than one may want.
+func (r *Router) preparedAt(ctx context.Context, q *cmq.Queue, shard cmq.Shard, undecided bool, after cmq.MsgID, most int) (list []cmq.Prepared, err error) {
+	for len(list) < most {
+		reply, err := r.onShard(ctx, nil, q, shard, &cmq.Request{Kind: cmq.KindPrepared, Max: most - len(list), Number: uint64(after), Undecided: undecided})
+		if err != nil {
+			return nil, err
+		}
+		if len(reply.Prepared) == 0 {
+			break
+		}
+		list = append(list, reply.Prepared...)
+		after = list[len(list)-1].ID
+	}
+	return list, nil
 }
 
 // confirmAt puts the decisions that no shard has carried out yet to one that may have the messages: an id tells the set,

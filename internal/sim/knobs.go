@@ -73,8 +73,9 @@ type queue struct {
 	sent    map[cmq.MsgID]int64 // when what was received from it was sent
 	drained bool
 
-	prepared []cmq.MsgID // ever
-	decided  bool        // about all of them, at the end
+	prepared  []cmq.MsgID // ever
+	confirmed []cmq.MsgID // of these, those decided about at the end
+	decided   bool        // about all of them, at the end
 }
 
 // plain are the attributes all queues begin with.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/opencmq/cmq/internal/check"
@@ -120,8 +121,10 @@ func (a *actor) asked(q cmq.Query) {
 func (a *actor) decideRest() {
 	const atATime = 16
 	if len(a.q.prepared) == 0 {
-		a.q.decided = true
-		a.drain()
+		a.listPrepared(0, func() {
+			a.q.decided = true
+			a.drain()
+		})
 		return
 	}
 	n := min(atATime, len(a.q.prepared))
@@ -135,7 +138,32 @@ func (a *actor) decideRest() {
 				a.w.stats.hit("undecided to the end")
 			}
 		}
-		a.q.prepared = a.q.prepared[n:]
+		a.q.confirmed, a.q.prepared = append(a.q.confirmed, a.q.prepared[:n]...), a.q.prepared[n:]
 		a.decideRest()
+	})
+}
+
+// listPrepared looks, as an operator does, at what is prepared behind a message: all that was decided about must be gone
+// from it. What is left is of producers who do not know that it is stored.
+func (a *actor) listPrepared(after cmq.MsgID, then func()) {
+	const atATime = 3
+	req := &cmq.Request{Kind: cmq.KindPrepared, Shard: a.q.shard, Max: atATime, Number: uint64(after)}
+	a.call(a.q.set, req, time.Second, func(ans answer) {
+		if ans.outcome != check.OK {
+			a.w.after(50*time.Millisecond, func() { a.listPrepared(after, then) })
+			return
+		}
+		list := ans.reply.Prepared
+		for _, p := range list {
+			if p.ID <= after || p.Bytes == 0 || slices.Contains(a.q.confirmed, p.ID) {
+				a.w.violation("decided and listed", "%s: message %d is listed as prepared: %+v", a.q.name, p.ID, p)
+			}
+		}
+		a.w.stats.hit("lists of what is prepared")
+		if len(list) == atATime {
+			a.listPrepared(list[atATime-1].ID, then)
+			return
+		}
+		then()
 	})
 }

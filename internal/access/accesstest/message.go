@@ -123,6 +123,25 @@ func (f *Fake) Confirm(_ context.Context, owner, name string, decisions []cmq.De
 	return errs, err
 }
 
+// Prepared lists prepared messages.
+func (f *Fake) Prepared(_ context.Context, owner, name string, undecided bool, after cmq.MsgID, most int) (list []cmq.Prepared, err error) {
+	err = f.on(access.ListPreparedMessages, owner, name, func(q *queue) error {
+		for _, m := range q.messages {
+			over := m.queries >= q.Attributes.Transaction.MaxQueryCount && !m.ask.After(f.Clock.Now())
+			if !m.prepared || m.ID <= after || undecided && !over || len(list) == most {
+				continue
+			}
+			p := cmq.Prepared{ID: m.ID, Bytes: len(m.Body), Sent: m.Enqueued, Queries: m.queries, Origin: m.origin}
+			if !over {
+				p.Next = m.ask
+			}
+			list = append(list, p)
+		}
+		return nil
+	})
+	return list, err
+}
+
 // Queries waits for a prepared message to come due for a query.
 func (f *Fake) Queries(ctx context.Context, owner, name string, most int, wait time.Duration) ([]cmq.Query, error) {
 	end := f.Clock.NewTimer(wait)

@@ -97,11 +97,21 @@ type Set struct {
 	ClockOffset *int64    `json:"clockOffsetMilliseconds,omitempty"` // of cluster time to this node's wall clock; nil: there is no cluster time
 	Replicas    []Replica `json:"replicas"`                          // the others
 
-	Scrub       Scrub  `json:"scrub"`
+	Scrub     Scrub       `json:"scrub"`
+	Undecided []Undecided `json:"undecided,omitempty"` // queues with prepared messages nobody is asked about any more, while this replica leads; the first 100
+
 	WrongStates uint64 `json:"wrongStates"` // how often the state was not that of most replicas and was replaced, since the start
 	Mended      uint64 `json:"mended"`      // messages that could not be read here and came from another replica, since the start
 	Quarantined uint64 `json:"quarantined"` // messages deleted because no replica could give them, since the start
 	Refused     uint64 `json:"refused"`     // requests refused because too much was waiting, since the start
+}
+
+// Undecided is a queue with prepared messages whose producers were asked as often as the queue allows and did not answer:
+// somebody must decide about them.
+type Undecided struct {
+	Owner    string `json:"owner"`
+	Queue    string `json:"queue"`
+	Messages int64  `json:"messages"`
 }
 
 // Repair says what a replica in repair lacks: it neither votes nor acknowledges.

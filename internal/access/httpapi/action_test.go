@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,55 @@ func TestDeadLetter(t *testing.T) {
 		if !strings.HasSuffix(got, `"dequeueCount":1`+source) {
 			t.Error(got)
 		}
+	}
+}
+
+func TestPreparedMessages(t *testing.T) {
+	r := newRig(t)
+	r.ok("CreateQueue", "queueName=orders", "transaction=1", "firstQueryInterval=7", "maxQueryCount=1")
+	ids, err := r.fake.Prepare(t.Context(), "alice", "orders", [][]byte{[]byte("a"), []byte("bb"), []byte("ccc")}, 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := func(i int, queries, next, undecided string) string {
+		return fmt.Sprintf(`{"msgId":"%d","msgSize":%d,"prepareTime":1700000000,"queryCount":%s,"nextQueryTime":%s,"undecided":%s,"producerNode":1}`, ids[i], i+1, queries, next, undecided)
+	}
+	list := func(entries ...string) string {
+		return `{"code":0,"message":"","requestId":"1","messageList":[` + strings.Join(entries, ",") + `]}`
+	}
+	r.want(r.do("ListPreparedMessages", "queueName=orders"), list(entry(0, "0", "1700000007", "0"), entry(1, "0", "1700000007", "0"), entry(2, "0", "1700000007", "0")))
+	r.want(r.do("ListPreparedMessages", "queueName=orders", fmt.Sprint("afterMsgId=", ids[0]), "limit=1"), list(entry(1, "0", "1700000007", "0")))
+	r.want(r.do("ListPreparedMessages", "queueName=orders", "undecided=1"), list())
+	r.clock.Advance(7 * time.Second)
+	if _, err := r.fake.Queries(t.Context(), "alice", "orders", 1, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	r.clock.Advance(7 * time.Second)
+	r.want(r.do("ListPreparedMessages", "queueName=orders", "undecided=1"), list(entry(0, "1", "0", "1")))
+
+	r.want(r.do("ConfirmTransaction", "queueName=orders", fmt.Sprint("msgId.1=", ids[0]), fmt.Sprint("msgId.2=", ids[1]), "state=1"), success)
+	r.want(r.do("ConfirmTransaction", "queueName=orders", fmt.Sprint("msgId.1=", ids[0]), fmt.Sprint("msgId.2=", ids[2]), "msgId.3=x", "state=2"),
+		fmt.Sprintf(`{"code":6040,"message":"(10760)transaction confirmation partially failed","requestId":"1","errorList":[{"code":4490,"message":"(10770)message id is invalid","msgId":"%d"},{"code":4490,"message":"(10770)message id is invalid","msgId":"x"}]}`, ids[0]))
+	r.want(r.do("ConfirmTransaction", "queueName=orders", fmt.Sprint("msgId.0=", ids[0]), "state=2"),
+		fmt.Sprintf(`{"code":6040,"message":"(10750)transaction confirmation failed","requestId":"1","errorList":[{"code":4490,"message":"(10770)message id is invalid","msgId":"%d"}]}`, ids[0]))
+	for wrong, refused := range map[string]string{
+		"":                     "(10390)lacked of required parameter state",
+		"state=0&msgId.1=1":    "(10350)parameter state value or length is out of range",
+		"state=3&msgId.1=1":    "(10350)parameter state value or length is out of range",
+		"state=commit&msgId=1": "(10360)parameter state error type",
+		"state=1":              "(10390)lacked of required parameter msgId",
+	} {
+		r.want(r.do("ConfirmTransaction", append([]string{"queueName=orders"}, strings.Split(wrong, "&")...)...), refusal("4000", refused))
+	}
+	for wrong, refused := range map[string]string{
+		"undecided=maybe": "(10360)parameter undecided error type",
+		"afterMsgId=-1":   "(10350)parameter afterMsgId value or length is out of range",
+		"limit=51":        "(10350)parameter limit value or length is out of range",
+	} {
+		r.want(r.do("ListPreparedMessages", "queueName=orders", wrong), refusal("4000", refused))
+	}
+	if body := r.ok("ReceiveMessage", "queueName=orders"); !strings.Contains(body, `"msgBody":"a"`) {
+		t.Error(body)
 	}
 }
 

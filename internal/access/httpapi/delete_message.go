@@ -71,12 +71,13 @@ func (c *call) onHandles(some, all *cmq.Error, do func([]cmq.Handle) ([]*cmq.Err
 	for i, refusal := range errs {
 		refusals[places[i]] = refusal
 	}
-	c.partialReply(texts, refusals, some, all)
+	c.partialReply("receiptHandle", texts, refusals, some, all)
 	return nil
 }
 
-// partialReply answers 0 if all went well, otherwise that some or all failed, with the list of failures.
-func (c *call) partialReply(texts [][]byte, refusals []*cmq.Error, some, all *cmq.Error) {
+// partialReply answers 0 if all went well, otherwise that some or all failed, with the list of failures: what the request
+// named so, each with its refusal.
+func (c *call) partialReply(name string, texts [][]byte, refusals []*cmq.Error, some, all *cmq.Error) {
 	failed := 0
 	for _, refusal := range refusals {
 		if refusal != nil {
@@ -102,7 +103,8 @@ func (c *call) partialReply(texts [][]byte, refusals []*cmq.Error, some, all *cm
 		separator = ','
 		c.out = strconv.AppendInt(append(c.out, `{"code":`...), int64(refusal.Code), 10)
 		c.out = appendString(append(c.out, `,"message":`...), refusal.Error())
-		c.out = appendBytes(append(c.out, `,"receiptHandle":`...), texts[i])
+		c.key(name)
+		c.out = appendBytes(c.out, texts[i])
 		c.out = append(c.out, '}')
 	}
 	c.out = append(c.out, ']')

@@ -37,6 +37,7 @@ type Config struct {
 
 	Polls      *access.Polls      // shared with other doors; 100,000 open polls
 	RequestIDs *access.RequestIDs // shared with other doors; own ones
+	Producers  *access.Producers  // knows where producers of prepared messages come from; nil: nobody does
 
 	CallTimeout   time.Duration // how long the Backend may try, polls apart: 8 s, because clients give up after 10
 	MaxBodyMemory int64         // bytes of all requests beyond 64 KiB at a time: 256 MiB
@@ -245,6 +246,10 @@ func (c *call) run() error {
 		return c.changeMessageVisibility(ctx)
 	case access.BatchChangeMessageVisibility:
 		return c.batchChangeMessageVisibility(ctx)
+	case access.ListPreparedMessages:
+		return c.listPreparedMessages(ctx)
+	case access.ConfirmTransaction:
+		return c.confirmTransaction(ctx)
 	case access.CreateQueue:
 		return c.createQueue(ctx)
 	case access.ListQueue:

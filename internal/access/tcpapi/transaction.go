@@ -42,6 +42,9 @@ func (c *conn) Ask(queue string, id cmq.MsgID) bool {
 	return b != nil
 }
 
+// Address implements access.Producer.
+func (c *conn) Address() string { return c.net.RemoteAddr().String() }
+
 // confirm carries out command 1041. The published client sends it one way, as it were, and does not read the answer.
 func (c *conn) confirm() {
 	r := c.newRequest(access.SendMessage)

@@ -411,6 +411,12 @@ func (h *history) compareLive(asked *Broker, id cmq.ShardID, s *modelShard) {
 }
 
 func (h *history) comparePrepared(asked *Broker, id cmq.ShardID, s *modelShard, now int64) {
+	var after cmq.MsgID
+	if n := len(s.prepared); n > 0 {
+		after = s.prepared[rapid.IntRange(0, n-1).Draw(h.T, "after")].id - cmq.MsgID(rapid.IntRange(0, 1).Draw(h.T, "from it"))
+	}
+	limit, only := rapid.IntRange(1, 5).Draw(h.T, "listed"), rapid.Bool().Draw(h.T, "only undecided")
+	h.same("list (-model +broker)", s.list(now, after, only, limit), asked.ListPrepared(id, now, after, only, limit))
 	all, undecided := asked.Prepared(id, now)
 	if all != int64(len(s.prepared)) || undecided != s.undecided(now) {
 		h.Fatalf("%d prepared, %d undecided, model %d, %d", all, undecided, len(s.prepared), s.undecided(now))

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"slices"
+	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/command"
@@ -80,6 +81,22 @@ func (s *modelShard) undecided(now int64) (n int64) {
 		}
 	}
 	return n
+}
+
+// list is what an operator is shown.
+func (s *modelShard) list(now int64, after cmq.MsgID, undecided bool, limit int) (list []cmq.Prepared) {
+	for _, m := range s.prepared {
+		over := m.last && m.next <= now
+		if m.id <= after || undecided && !over || len(list) == limit {
+			continue
+		}
+		p := cmq.Prepared{ID: m.id, Bytes: int(m.bytes), Queries: m.count, Origin: m.origin}
+		if !over {
+			p.Next = time.UnixMilli(m.next)
+		}
+		list = append(list, p)
+	}
+	return list
 }
 
 // due lists the messages to be asked about at now, the longest due first.

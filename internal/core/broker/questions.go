@@ -113,6 +113,15 @@ func (b *Broker) Prepared(id cmq.ShardID, now int64) (all, undecided int64) {
 	return 0, 0
 }
 
+// ListPrepared gives up to max prepared messages of a shard with ids above after, ascending, as they are at now: all, or
+// only those nobody is asked about any more. Sent is left empty.
+func (b *Broker) ListPrepared(id cmq.ShardID, now int64, after cmq.MsgID, undecided bool, max int) []cmq.Prepared {
+	if s := b.shards[id]; s != nil {
+		return s.List(b.at(now), after, undecided, max, nil)
+	}
+	return nil
+}
+
 // Asks visits the prepared messages of a shard that are due for a query at now, the longest due first, until yield returns
 // false.
 func (b *Broker) Asks(id cmq.ShardID, now int64, yield func(cmq.MsgID, cmq.Origin) bool) {

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"math"
+	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/command"
@@ -226,6 +227,36 @@ func (s *Shard) Prepared(now int64) (all, undecided int64) {
 		return m.at <= now
 	})
 	return int64(s.prepared.all.Len()), undecided
+}
+
+// over reports whether nobody is asked about the message any more at now.
+func (h *half) over(now int64) bool {
+	return h.phase == undecided || h.phase == lastWait && h.next <= now
+}
+
+// List appends to out the prepared messages with ids above after, ascending, up to max of them, as they are at now;
+// only those nobody is asked about any more if undecided says so. Sent is left empty: when is not known here. It costs
+// as much as what it passes.
+func (s *Shard) List(now int64, after cmq.MsgID, undecided bool, max int, out []cmq.Prepared) []cmq.Prepared {
+	if s.prepared == nil || after == math.MaxUint64 {
+		return out
+	}
+	s.prepared.all.Ascend(half{id: after + 1}, func(h half) bool {
+		if len(out) == max {
+			return false
+		}
+		over := h.over(now)
+		if undecided && !over {
+			return true
+		}
+		p := cmq.Prepared{ID: h.id, Bytes: int(h.bytes), Queries: int(h.count), Origin: h.origin}
+		if !over {
+			p.Next = time.UnixMilli(h.next)
+		}
+		out = append(out, p)
+		return true
+	})
+	return out
 }
 
 // Held visits the ids of the prepared messages, ascending, with their sizes in bytes, until yield returns false. They
