@@ -22,6 +22,8 @@ type carrier interface {
 	batchPublish(ctx context.Context, topic string, bodies []string, o *PublishOptions) ([]string, error)
 	openSession(ctx context.Context, queue string, id uint64) (epoch uint64, err error)
 	confirm(ctx context.Context, queue string, decisions []Decision) error
+	most() int       // messages of one receive, and handles of one request
+	fewer()          // a request with more than MaxBatch was refused for that
 	address() string // host:port, for traces
 }
 
@@ -45,7 +47,7 @@ func (h httpCarrier) send(ctx context.Context, queue, body string, o *sendOption
 		return "", &NeedsEndpointError{Action: "SendPrepared", Scheme: "tcp"}
 	}
 	params := []Param{{"queueName", queue}, {"msgBody", body}}
-	return oneID("SendMessage")(h.c.message(ctx, "SendMessage", withDelay(params, o.delay), 0))
+	return oneID("SendMessage")(h.store(ctx, "SendMessage", params, o))
 }
 
 func (h httpCarrier) batchSend(ctx context.Context, queue string, bodies []string, o *sendOptions) ([]string, error) {
@@ -55,7 +57,18 @@ func (h httpCarrier) batchSend(ctx context.Context, queue string, bodies []strin
 	params := make([]Param, 1, len(bodies)+10)
 	params[0] = Param{"queueName", queue}
 	params = withList(params, "msgBody", bodies)
-	return allIDs("BatchSendMessage", len(bodies))(h.c.message(ctx, "BatchSendMessage", withDelay(params, o.delay), 0))
+	return allIDs("BatchSendMessage", len(bodies))(h.store(ctx, "BatchSendMessage", params, o))
+}
+
+// store sends. In a session that may be repeated after anything.
+func (h httpCarrier) store(ctx context.Context, action string, params []Param, o *sendOptions) (*reply, error) {
+	params = withDelay(params, o.delay)
+	if s := o.session; s != nil {
+		number := func(n uint64) string { return strconv.FormatUint(n, 10) }
+		params = append(params, Param{"sessionId", number(s.ID)}, Param{"sessionEpoch", number(s.Epoch)},
+			Param{"sessionNumber", number(s.Number)}, Param{"sessionAcked", number(s.Acked)})
+	}
+	return h.c.messageIf(ctx, action, params, 0, safetyOf(o.session != nil))
 }
 
 func (h httpCarrier) receive(ctx context.Context, queue string, o ReceiveOptions) ([]Message, error) {
@@ -104,9 +117,20 @@ func (h httpCarrier) batchPublish(ctx context.Context, topic string, bodies []st
 	return allIDs("BatchPublishMessage", len(bodies))(h.c.message(ctx, "BatchPublishMessage", params, 0))
 }
 
-func (h httpCarrier) openSession(context.Context, string, uint64) (uint64, error) {
-	return 0, &NeedsEndpointError{Action: "OpenSession", Scheme: "tcp"}
+func (h httpCarrier) openSession(ctx context.Context, queue string, id uint64) (uint64, error) {
+	var out struct {
+		Epoch uint64 `json:"sessionEpoch"`
+	}
+	params := []Param{{"queueName", queue}, {"sessionId", strconv.FormatUint(id, 10)}}
+	err := h.c.call(ctx, "OpenSession", params, always, &out) // the last one counts
+	if err == nil && out.Epoch == 0 {
+		err = errors.New("OpenSession: answer has no sessionEpoch")
+	}
+	return out.Epoch, err
 }
+
+func (h httpCarrier) most() int { return MaxBatch }
+func (h httpCarrier) fewer()    {}
 
 // oneID takes the id out of the answer to a single send.
 func oneID(action string) func(*reply, error) (string, error) {

@@ -222,8 +222,13 @@ func (c *Client) call(ctx context.Context, action string, params []Param, safe s
 
 // message carries out one of the message actions.
 func (c *Client) message(ctx context.Context, action string, params []Param, wait time.Duration) (*reply, error) {
+	return c.messageIf(ctx, action, params, wait, onlyUnsent)
+}
+
+// messageIf is message, which is repeated if that is safe.
+func (c *Client) messageIf(ctx context.Context, action string, params []Param, wait time.Duration, safe safety) (*reply, error) {
 	r := &reply{}
-	err := c.exchange(ctx, action, params, wait, onlyUnsent, func(data []byte) (int, string, string, error) {
+	err := c.exchange(ctx, action, params, wait, safe, func(data []byte) (int, string, string, error) {
 		*r = reply{code: -1}
 		err := r.decode(action, data)
 		if err == nil && r.code == -1 {

@@ -41,7 +41,7 @@
 // could be made, the connection broke before the request had left, the service refused it for its rate), and after a
 // broken connection when repeating it changes nothing (the reading actions, SetQueueAttributes). A send whose
 // connection broke is not repeated, because the message might be stored twice; the caller decides. In a Producer with Once,
-// which has a session with cmq over TCP, it is repeated, and stored once.
+// which has a session with cmq, it is repeated, and stored once.
 //
 // # Watching
 //

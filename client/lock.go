@@ -175,7 +175,7 @@ func (l *locks) look(now time.Time) time.Duration {
 		}
 	}
 	for len(prolong) > 0 {
-		some := prolong[:min(len(prolong), MaxBatch)]
+		some := prolong[:min(len(prolong), l.c.q.c.carrier.most())]
 		prolong = prolong[len(some):]
 		l.work.Go(func() { l.prolong(some) })
 	}

@@ -17,8 +17,8 @@ type ProducerOptions struct {
 	RetryFor    time.Duration // how long a batch is tried; default 30 s, negative: it is tried once
 
 	// Once opens a session with the queue, in which a message is stored once however often its request is repeated; so a
-	// batch is repeated also when nobody knows whether it is stored. Only cmq has sessions, and only over TCP; elsewhere
-	// every send fails, see Unsupported and NeedsEndpointError. Topics have none.
+	// batch is repeated also when nobody knows whether it is stored. Only cmq has sessions; elsewhere every send fails, see
+	// Unsupported. Topics have none.
 	Once bool
 
 	// RepeatUnknown also repeats a batch of which nobody knows whether it is stored. Nothing is lost then, but some

@@ -52,7 +52,7 @@ func (q *Queue) batchSend(ctx context.Context, bodies []string, o *sendOptions) 
 
 // ReceiveOptions say what a receive wants.
 type ReceiveOptions struct {
-	// Max is how many messages there may be: up to MaxBatch, over TCP from cmq up to 256. 0: one.
+	// Max is how many messages there may be: up to MaxBatch, over TCP from cmq up to MaxWide. 0: one.
 	Max int
 	// Wait is how long to wait for the first one: 0 not at all, QueueWait as the queue is set, at most 30 s. It is
 	// rounded up to whole seconds.
@@ -75,7 +75,8 @@ func (q *Queue) Receive(ctx context.Context, wait time.Duration) (*Message, erro
 	return &messages[0], nil
 }
 
-// BatchReceive takes 1 to max messages, at most MaxBatch; it does not wait for more once it has one. For wait see Receive.
+// BatchReceive takes 1 to max messages, at most MaxBatch, over TCP from cmq at most MaxWide; it does not wait for more once
+// it has one. For wait see Receive.
 func (q *Queue) BatchReceive(ctx context.Context, max int, wait time.Duration) ([]Message, error) {
 	return q.ReceiveWith(ctx, ReceiveOptions{Max: max, Wait: wait})
 }
@@ -98,10 +99,12 @@ func (q *Queue) Delete(ctx context.Context, handle string) error {
 	return err
 }
 
-// BatchDelete deletes by 1 to MaxBatch handles. A *BatchError lists the refused ones; the others are deleted.
+// BatchDelete deletes by any number of handles: up to MaxBatch in one request over HTTP, up to MaxWide over TCP. A
+// *BatchError lists the refused ones; the others are deleted. If another error comes when some requests have been carried
+// out, the rest is not tried; repeating all does no harm.
 func (q *Queue) BatchDelete(ctx context.Context, handles []string) error {
 	ctx, op := q.begin(ctx, OpSettle, len(handles))
-	err := q.c.carrier.batchDelete(ctx, q.name, handles)
+	err := q.inParts(handles, func(some []string) error { return q.c.carrier.batchDelete(ctx, q.name, some) })
 	op.end(ctx, err)
 	return err
 }
@@ -115,10 +118,11 @@ func (q *Queue) ChangeVisibility(ctx context.Context, handle string, d time.Dura
 	return q.BatchChangeVisibility(ctx, []string{handle}, d)
 }
 
-// BatchChangeVisibility is ChangeVisibility for 1 to MaxBatch handles. A *BatchError lists the refused ones.
+// BatchChangeVisibility is ChangeVisibility for any number of handles, in as many requests as BatchDelete. A *BatchError
+// lists the refused ones.
 func (q *Queue) BatchChangeVisibility(ctx context.Context, handles []string, d time.Duration) error {
 	ctx, op := q.begin(ctx, OpSettle, len(handles))
-	err := q.c.carrier.changeVisibility(ctx, q.name, handles, d)
+	err := q.inParts(handles, func(some []string) error { return q.c.carrier.changeVisibility(ctx, q.name, some, d) })
 	op.end(ctx, err)
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"slices"
 	"sync"
 	"testing"
@@ -95,7 +96,7 @@ func TestSessionStamps(t *testing.T) {
 	})
 }
 
-// Elsewhere than at cmq, and over HTTP, there are no sessions: the sends fail and say why.
+// Elsewhere than at cmq there are no sessions: the sends fail and say why.
 func TestNoSessions(t *testing.T) {
 	tcpBubble(t, nil, func(t *testing.T, n *tcptest.Network, c *client.Client) {
 		queue := tcptest.NewQueue()
@@ -108,8 +109,52 @@ func TestNoSessions(t *testing.T) {
 		require.NoError(t, p.Close(t.Context()))
 		require.Empty(t, queue.Bodies())
 	})
-	p := newClient(t, "http://127.0.0.1:1").Queue("q").NewProducer(client.ProducerOptions{Once: true})
+	srv := service(t, func(form url.Values) string {
+		require.Equal(t, "OpenSession", form.Get("Action"), "nothing is sent without a session")
+		return `{"code":4000,"message":"(10430)action name OpenSession is not existed","requestId":"1"}`
+	})
+	p := newClient(t, srv.URL).Queue("q").NewProducer(client.ProducerOptions{Once: true})
 	_, err := p.Send(t.Context(), "x")
-	require.ErrorContains(t, err, "WithTCP")
+	require.True(t, client.Unsupported(err))
 	require.Equal(t, client.NotStored, client.OutcomeOf(err))
+}
+
+// TestSessionOverHTTP: a request whose answer was lost is repeated with the same number.
+func TestSessionOverHTTP(t *testing.T) {
+	var mu sync.Mutex
+	var sent []string
+	var id string
+	srv := service(t, func(form url.Values) string {
+		mu.Lock()
+		defer mu.Unlock()
+		if form.Get("Action") == "OpenSession" {
+			id = form.Get("sessionId")
+			return `{"code":0,"message":"","requestId":"1","sessionEpoch":18446744073709551615}`
+		}
+		require.Equal(t, id, form.Get("sessionId"))
+		sent = append(sent, fmt.Sprint(form.Get("Action"), form.Get("msgBody"), form.Get("msgBody.2"), " ", form.Get("sessionEpoch"), " ", form.Get("sessionNumber"), " ", form.Get("sessionAcked")))
+		switch {
+		case len(sent) == 1:
+			return "no answer that anybody understands"
+		case form.Has("msgBody.2"):
+			return `{"code":0,"message":"","requestId":"1","msgList":[{"msgId":"6"},{"msgId":"7"}]}`
+		}
+		return `{"code":0,"message":"","requestId":"1","msgId":"5"}`
+	})
+	p := newClient(t, srv.URL).Queue("q").NewProducer(client.ProducerOptions{Once: true, InFlight: 1, Linger: time.Millisecond})
+	got, err := p.Send(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, "5", got)
+	first, err := p.SendAsync(t.Context(), "b")
+	require.NoError(t, err)
+	second, err := p.SendAsync(t.Context(), "c")
+	require.NoError(t, err)
+	require.NoError(t, p.Close(t.Context()))
+	for f, want := range map[client.Future]string{first: "6", second: "7"} {
+		got, err := f.Wait(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	const epoch = "18446744073709551615"
+	require.Equal(t, []string{"SendMessagea " + epoch + " 1 1", "SendMessagea " + epoch + " 1 1", "BatchSendMessagec " + epoch + " 2 2"}, sent)
 }

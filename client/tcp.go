@@ -65,6 +65,7 @@ type tcpCarrier struct {
 	requests atomic.Uint64
 	routes   routes
 	checks   checks
+	small    atomic.Bool // the service takes no more than MaxBatch at once
 }
 
 func newTCPCarrier(c *Client) *tcpCarrier {
@@ -382,6 +383,15 @@ func (t *tcpCarrier) delete(ctx context.Context, queue, handle string) error {
 	call.Request.Handle = h
 	return t.do(ctx, "DeleteMessage", call, 0, onlyUnsent)
 }
+
+func (t *tcpCarrier) most() int {
+	if t.small.Load() {
+		return MaxBatch
+	}
+	return MaxWide
+}
+
+func (t *tcpCarrier) fewer() { t.small.Store(true) }
 
 func (t *tcpCarrier) batchDelete(ctx context.Context, queue string, handles []string) error {
 	return t.withHandles(ctx, "BatchDeleteMessage", t.call(wire.BatchDelete, queue), handles)

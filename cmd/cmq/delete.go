@@ -17,16 +17,14 @@ func (a *app) deleteCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.withClient(cmd, func(ctx context.Context, c *client.Client) error {
 			q, handles := c.Queue(args[0]), args[1:]
-			if len(handles) == 1 {
-				if err := q.Delete(ctx, handles[0]); err != nil {
-					return err
-				}
+			err := error(nil)
+			if n := len(handles); n == 1 {
+				err = q.Delete(ctx, handles[0])
 			} else {
-				for rest := handles; len(rest) > 0; rest = rest[min(len(rest), client.MaxBatch):] {
-					if err := q.BatchDelete(ctx, rest[:min(len(rest), client.MaxBatch)]); err != nil {
-						return err
-					}
-				}
+				err = q.BatchDelete(ctx, handles)
+			}
+			if err != nil {
+				return err
 			}
 			n := len(handles)
 			return a.show(map[string]int{"deleted": n}, nil, [][]string{{"deleted", strconv.Itoa(n)}})

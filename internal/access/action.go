@@ -27,6 +27,7 @@ const (
 	BatchChangeMessageVisibility // ours
 	ListPreparedMessages         // ours
 	ConfirmTransaction           // ours; over TCP it is published
+	OpenSession                  // ours; over TCP too
 	CreateTopic
 	ListTopic
 	GetTopicAttributes
@@ -116,6 +117,8 @@ func (a Action) String() string {
 		return "ListPreparedMessages"
 	case ConfirmTransaction:
 		return "ConfirmTransaction"
+	case OpenSession:
+		return "OpenSession"
 	}
 	return "unknown action"
 }

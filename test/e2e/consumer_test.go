@@ -74,8 +74,8 @@ func (w *work) end(body string) {
 }
 
 // produce sends until ctx ends and notes what is confirmed.
-func (w *work) produce(ctx context.Context, q *client.Queue, once bool) {
-	p := q.NewProducer(client.ProducerOptions{Once: once})
+func (w *work) produce(ctx context.Context, q *client.Queue) {
+	p := q.NewProducer(client.ProducerOptions{Once: true})
 	var waiting sync.WaitGroup
 	for n := 0; ctx.Err() == nil; n++ {
 		body := fmt.Sprintf("%s-%d", q.Name(), n)
@@ -117,8 +117,8 @@ func (w *work) missing() (n int) {
 }
 
 // Three consumers work on a queue, over each protocol, while the leader of its set is killed again and again. Every
-// confirmed message is handled, and no handler works on a message while another has its lock. Over TCP the producer has a
-// session: every send is confirmed in the end, and none is stored twice.
+// confirmed message is handled, and no handler works on a message while another has its lock. The producers have sessions:
+// every send is confirmed in the end, and none is stored twice.
 func TestConsumersThroughFailover(t *testing.T) {
 	kills, pause := cluster.Size(t, "CMQ_E2E_CONSUMER_KILLS", 2), time.Duration(cluster.Size(t, "CMQ_E2E_CONSUMER_PAUSE", 4))*time.Second
 	c := cluster.Start(t, cluster.Options{Binary: binary})
@@ -142,7 +142,7 @@ func TestConsumersThroughFailover(t *testing.T) {
 		set = cluster.SetOf(t, probe)
 		w := &work{t: t, confirmed: map[string]bool{"probe": true}, working: make(map[string]time.Time), handled: make(map[string]int), stored: make(map[string]string)}
 		works[protocol] = w
-		producers.Go(func() { w.produce(producing, sdk().Queue(protocol), protocol == "tcp") })
+		producers.Go(func() { w.produce(producing, sdk().Queue(protocol)) })
 		for range 3 {
 			q := sdk().Queue(protocol)
 			consumers.Go(func() {
@@ -182,10 +182,8 @@ func TestConsumersThroughFailover(t *testing.T) {
 			again += times - 1
 		}
 		t.Logf("%s: %d confirmed, all handled, %d of them more than once; %d sends not confirmed; %d handlers lost their lock", protocol, len(w.confirmed), again, w.failed, w.lost)
-		if protocol == "tcp" {
-			require.Zero(t, w.twice, "messages were stored twice")
-			require.Zero(t, w.failed, "sends were not confirmed")
-		}
+		require.Zero(t, w.twice, "messages were stored twice")
+		require.Zero(t, w.failed, "sends were not confirmed")
 		a, err := c.SDK(false).Queue(protocol).Attributes(ctx)
 		require.NoError(t, err)
 		if left := a.ActiveMsgNum + a.InactiveMsgNum; left != 0 {

@@ -141,6 +141,41 @@ func TestPreparedMessages(t *testing.T) {
 	}
 }
 
+// TestSession: a request that is repeated is stored once.
+func TestSession(t *testing.T) {
+	r := newRig(t)
+	r.ok("CreateQueue", "queueName=q")
+	const id = "sessionId=18446744073709551615"
+	r.want(r.do("OpenSession", "queueName=q", id), `{"code":0,"message":"","requestId":"1","sessionEpoch":2}`)
+	r.want(r.do("OpenSession", "queueName=q", id), `{"code":0,"message":"","requestId":"1","sessionEpoch":3}`)
+	once := []string{"queueName=q", "msgBody=x", id, "sessionEpoch=3", "sessionNumber=1", "sessionAcked=1"}
+	first := r.ok("SendMessage", once...)
+	r.want(r.ok("SendMessage", once...), first)
+	batch := []string{"queueName=q", "msgBody.1=y", "msgBody.2=z", id, "sessionEpoch=3", "sessionNumber=2"}
+	first = r.ok("BatchSendMessage", batch...)
+	r.want(r.ok("BatchSendMessage", batch...), first)
+	if list := r.ok("BatchReceiveMessage", "queueName=q", "numOfMsg=16"); strings.Count(list, "msgBody") != 3 {
+		t.Error(list)
+	}
+	r.want(r.do("SendMessage", "queueName=q", "msgBody=x", id, "sessionEpoch=2", "sessionNumber=3"),
+		refusal("6000", "(10840)the producer session does not exist any more, the outcome of its requests is unknown"))
+	for wrong, refused := range map[string]string{
+		"sessionId=0":                    "(10350)parameter sessionId value or length is out of range",
+		"sessionId=":                     "(10360)parameter sessionId error type",
+		"sessionId=x":                    "(10360)parameter sessionId error type",
+		"sessionId=18446744073709551616": "(10350)parameter sessionId value or length is out of range",
+		"sessionId=1":                    "(10390)lacked of required parameter sessionEpoch",
+		"sessionId=1&sessionEpoch=2":     "(10390)lacked of required parameter sessionNumber",
+		"sessionId=1&sessionEpoch=2&sessionNumber=0":                 "(10350)parameter sessionNumber value or length is out of range",
+		"sessionId=1&sessionEpoch=2&sessionNumber=1&sessionAcked=-1": "(10360)parameter sessionAcked error type",
+		"sessionId.1=1": "(10330)parameter sessionId is NOT a repeatable parameter",
+	} {
+		r.want(r.do("SendMessage", append([]string{"queueName=q", "msgBody=x"}, strings.Split(wrong, "&")...)...), refusal("4000", refused))
+	}
+	r.want(r.do("OpenSession", "queueName=q"), refusal("4000", "(10390)lacked of required parameter sessionId"))
+	r.want(r.do("OpenSession", "queueName=none", id), refusal("4440", "(10100)queue is not existed, or deleted"))
+}
+
 // TestActionInAnyCase: a published client sends the name of an action in the wrong case.
 func TestActionInAnyCase(t *testing.T) {
 	r := newRig(t)

@@ -250,6 +250,8 @@ func (c *call) run() error {
 		return c.listPreparedMessages(ctx)
 	case access.ConfirmTransaction:
 		return c.confirmTransaction(ctx)
+	case access.OpenSession:
+		return c.openSession(ctx)
 	case access.CreateQueue:
 		return c.createQueue(ctx)
 	case access.ListQueue:

@@ -16,11 +16,7 @@ func (c *call) sendMessage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	delay, err := c.delay()
-	if err != nil {
-		return err
-	}
-	ids, err := c.backend().Send(ctx, c.owner, name, bodies, delay)
+	ids, err := c.store(ctx, name, bodies)
 	if err != nil {
 		return err
 	}
@@ -37,16 +33,28 @@ func (c *call) batchSendMessage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	delay, err := c.delay()
-	if err != nil {
-		return err
-	}
-	ids, err := c.backend().Send(ctx, c.owner, name, bodies, delay)
+	ids, err := c.store(ctx, name, bodies)
 	if err != nil {
 		return err
 	}
 	c.msgList(ids)
 	return nil
+}
+
+// store sends, once if the request is one of a session.
+func (c *call) store(ctx context.Context, name string, bodies [][]byte) ([]cmq.MsgID, error) {
+	delay, err := c.delay()
+	if err != nil {
+		return nil, err
+	}
+	session, err := c.session()
+	switch {
+	case err != nil:
+		return nil, err
+	case session.ID != 0:
+		return c.backend().SendOnce(ctx, c.owner, name, bodies, delay, session)
+	}
+	return c.backend().Send(ctx, c.owner, name, bodies, delay)
 }
 
 // msgID answers with the id of the one message.
