@@ -25,7 +25,7 @@ type shape struct {
 	method      string
 	path        string
 	contentType string // "" sends none
-	requester   string // RequestClient
+	requester   string // RequestClient; "" sends none
 	method256   bool   // HMAC-SHA256
 	methodName  string // SignatureMethod; "" sends none
 	base        int    // first number of a list
@@ -46,6 +46,8 @@ func shapes() []shape {
 		{name: "Java 1.0.3", method: "POST", path: "/v2/index.php", contentType: "*/*;charset=utf-8", requester: "SDK_JAVA_1.3", base: 1, blank: "+", hint: true},
 		{name: "Java 1.1", method: "POST", path: "/", contentType: "*/*;charset=utf-8", requester: "SDK_JAVA_1.3", methodName: "HmacSHA1", base: 1, blank: "+", token: "t"},
 		{name: "Java 1.1, sha256", method: "POST", path: "/", contentType: "*/*;charset=utf-8", requester: "SDK_JAVA_1.3", methodName: "HmacSHA256", method256: true, base: 1, blank: "+"},
+		{name: "Java TCP, name server, sha256", method: "GET", path: "/v2/index.php", methodName: "HmacSHA256", method256: true, base: 1, blank: "+"},
+		{name: "Java TCP, management, sha256", method: "POST", path: "/v2/index.php", contentType: form, methodName: "sha256", method256: true, base: 1, blank: "+"},
 		{name: "PHP", method: "POST", path: "/v2/index.php", contentType: form, requester: "SDK_PHP_1.3", methodName: "HmacSHA1", base: 1, blank: "+", dropsAt: true, hint: true, full: true},
 		{name: "C++", method: "POST", path: "/v2/index.php", contentType: form, requester: "SDK_CPP_1.3", methodName: "HmacSHA256", method256: true, base: 1, blank: "%20", hint: true},
 		{name: "Go", method: "POST", path: "/", contentType: form, requester: "SDK_GO_1.2.0", methodName: "HmacSHA1", base: 0, blank: "+", requestID: true},
@@ -171,9 +173,9 @@ func (c *client) request(action string, items []string) *http.Request {
 }
 
 func (c *client) parameters(action string, items []string) map[string]string {
-	p := map[string]string{"Action": action, "SecretId": secretID, "RequestClient": c.shape.requester,
+	p := map[string]string{"Action": action, "SecretId": secretID,
 		"Timestamp": fmt.Sprint(time.Now().Unix()), "Nonce": fmt.Sprint(rand.Int32())}
-	for name, value := range map[string]string{"SignatureMethod": c.shape.methodName, "Token": c.shape.token} {
+	for name, value := range map[string]string{"RequestClient": c.shape.requester, "SignatureMethod": c.shape.methodName, "Token": c.shape.token} {
 		if value != "" {
 			p[name] = value
 		}
