@@ -301,8 +301,7 @@ func (c *Consumer) work(d *delivery) {
 		d.err = ErrLockLost
 		return
 	}
-	ctx, op := c.q.begin(ctx, OpProcess, 1)
-	op.op.MessageID = d.m.ID
+	ctx, op := c.q.c.start(ctx, Operation{Kind: OpProcess, Destination: c.q.name, Count: 1, MessageID: d.m.ID, Message: d.m})
 	d.err = c.call(ctx, d.m)
 	if lost := c.locks.ended(d); lost != nil && d.err != nil {
 		d.err = lost

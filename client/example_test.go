@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -273,6 +274,86 @@ func (spans) End(ctx context.Context, op client.Operation, took time.Duration, e
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
 		fmt.Println(name, attributes[name])
 	}
+}
+
+// traced is what this program puts into bodies: the data, and the trace it belongs to.
+type traced struct {
+	Traceparent string `json:"traceparent"`
+	Data        string `json:"data"`
+}
+
+// traceKey is where this program keeps the trace in a context. With OpenTelemetry it is the propagator that puts it there
+// and takes it out.
+type traceKey struct{}
+
+// traces is an Observer that lets a handler go on with the trace of its message.
+type traces struct{}
+
+func (traces) Start(ctx context.Context, op client.Operation) context.Context {
+	var t traced
+	if op.Message != nil && json.Unmarshal([]byte(op.Message.Body), &t) == nil {
+		ctx = context.WithValue(ctx, traceKey{}, t.Traceparent)
+	}
+	return ctx
+}
+
+func (traces) End(context.Context, client.Operation, time.Duration, error) {}
+
+// Messages have no headers: a trace that goes from the producer to the handler travels in the body.
+func ExampleWithObserver_traceContext() {
+	c := tcpService(client.WithObserver(traces{}))
+	defer c.Close()
+	q := c.Queue("orders")
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+
+	body, _ := json.Marshal(traced{Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Data: "order 4711"})
+	if _, err := q.Send(ctx, string(body)); err != nil {
+		fmt.Println(err)
+		return
+	}
+	err := q.Consume(ctx, func(ctx context.Context, m *client.Message) error {
+		fmt.Println(ctx.Value(traceKey{}))
+		stop() // one message is enough here
+		return nil
+	}, client.ConsumerOptions{Visibility: 30 * time.Second})
+	fmt.Println(err)
+	// Output:
+	// 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
+	// <nil>
+}
+
+// What a producer that crashed has left undecided is listed, and decided by whoever knows.
+func ExampleQueue_PreparedMessages() {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		data, _ := io.ReadAll(r.Body)
+		if form, _ := url.ParseQuery(string(data)); form.Get("Action") == "ListPreparedMessages" {
+			io.WriteString(w, `{"code":0,"message":"","requestId":"1","messageList":[{"msgId":"4503599627370497","msgSize":15,"prepareTime":1700000000,"queryCount":15,"nextQueryTime":0,"undecided":1,"producerNode":2}]}`)
+			return
+		}
+		io.WriteString(w, `{"code":0,"message":"","requestId":"2"}`)
+	}))
+	defer srv.Close()
+	c, err := client.New(srv.URL, "AKIDexample", "secret")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+	q := c.Queue("orders")
+
+	list, err := q.PreparedMessages(context.Background(), client.PreparedOptions{Undecided: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, m := range list {
+		fmt.Println(m.ID, m.Prepared.UTC().Format(time.DateOnly), m.Size, "bytes, asked", m.Queries, "times")
+		fmt.Println(q.Confirm(context.Background(), client.Decision{ID: m.ID, State: client.Rollback}))
+	}
+	// Output:
+	// 4503599627370497 2023-11-14 15 bytes, asked 15 times
+	// <nil>
 }
 
 // An observer sees every operation.

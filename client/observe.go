@@ -45,6 +45,9 @@ type Operation struct {
 	MessageID   string // of operations on one message, where it is known; "" otherwise
 	Count       int    // messages; known at the end of an OpReceive
 	Server      string // host and port, the likely one if there are several
+
+	// Message is what the handler of an OpProcess gets; else nil. It must not be changed.
+	Message *Message
 }
 
 // Attributes gives the attributes of the operation by their names, those that have a value, and AttrErrorType if err is
@@ -98,6 +101,10 @@ func ErrorType(err error) string {
 
 // Observer is told about operations, for traces and metrics. Its methods are called by the goroutine that makes the
 // operation and should be quick.
+//
+// Messages of CMQ have a body and nothing beside it, so this package carries no trace context by itself. A program that
+// wants one trace from the producer to the handler puts the context (traceparent) into its bodies, and the Start of an
+// OpProcess takes it out of the Message; see the example of WithObserver. Without that, MessageID links the two.
 type Observer interface {
 	// Start is called before an operation. The operation, and a Consumer's handler, run with the context it returns,
 	// which is ctx or made from it.
@@ -120,10 +127,15 @@ func (q *Queue) begin(ctx context.Context, kind OpKind, count int) (context.Cont
 }
 
 func (c *Client) observe(ctx context.Context, kind OpKind, name string, count int) (context.Context, observation) {
+	return c.start(ctx, Operation{Kind: kind, Destination: name, Count: count})
+}
+
+func (c *Client) start(ctx context.Context, op Operation) (context.Context, observation) {
 	if c.observer == nil {
 		return ctx, observation{}
 	}
-	o := observation{c.observer, Operation{Kind: kind, Destination: name, Count: count, Server: c.carrier.address()}, time.Now()}
+	op.Server = c.carrier.address()
+	o := observation{c.observer, op, time.Now()}
 	return c.observer.Start(ctx, o.op), o
 }
 

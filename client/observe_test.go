@@ -25,6 +25,11 @@ type notes struct {
 type mark struct{}
 
 func (n *notes) Start(ctx context.Context, op client.Operation) context.Context {
+	if (op.Kind == client.OpProcess) != (op.Message != nil) || op.Message != nil && (op.Message.ID != op.MessageID || op.Message.Body != "y") {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.ops = append(n.ops, fmt.Sprintf("%s begins with message %+v", op.Kind, op.Message))
+	}
 	return context.WithValue(ctx, mark{}, op.Kind)
 }
 
@@ -65,6 +70,7 @@ func TestObserver(t *testing.T) {
 			return nil
 		}, client.ConsumerOptions{}))
 		require.Contains(t, o.ops, "process orders 3 1 ")
+		require.NotContains(t, fmt.Sprint(o.ops), "begins with")
 	})
 }
 
