@@ -280,14 +280,18 @@ func (r *rig) shard(id cmq.SubscriptionID) *shard { return r.sets.shards[id.Shar
 // after takes its time.
 func after(d time.Duration) { <-time.After(d) }
 
+// touch takes the lock and lets it go.
+func touch(l sync.Locker) {
+	l.Lock()
+	defer l.Unlock()
+}
+
 // pass lets the bubble's time go on, and everything happen that is to happen by then. The locks order what the test has
 // read so far before what happens now.
 func (r *rig) pass(d time.Duration) {
-	r.sets.mu.Lock()
-	r.sets.mu.Unlock()
+	touch(&r.sets.mu)
 	for _, e := range r.urls {
-		e.mu.Lock()
-		e.mu.Unlock()
+		touch(&e.mu)
 	}
 	after(d)
 	synctest.Wait()

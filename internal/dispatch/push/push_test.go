@@ -428,7 +428,7 @@ func TestWhatIsSaidOfFailures(t *testing.T) {
 	f := failureOf(errors.New("10.0.0.7: no route"))
 	require.Equal(t, "unreachable", f.Public())
 	require.Equal(t, "unreachable: 10.0.0.7: no route", f.Error())
-	require.Equal(t, "status 500", failureOf(bad(nil, "", 0)).Public())
+	require.Equal(t, "status 500", failureOf(bad(t.Context(), "", 0)).Public())
 }
 
 func TestATestDelivery(t *testing.T) {
