@@ -55,6 +55,7 @@ type pull struct {
 	image       []byte
 	spans       []span // what may have missing messages, ascending; nil: not known yet
 	known       bool   // spans are
+	committed   uint64 // up to where messages in the own log were taken for those of the image
 	live        store.Live
 	want        []store.Run // missing, of the window before spans[0]
 	flushed     bool
@@ -367,7 +368,8 @@ func (r *Replica) pullWindow() {
 		n++
 	}
 	var want []store.Run
-	committed, seen := r.committed(), store.RefSet{}
+	p.committed = max(p.committed, r.committed())
+	committed, seen := p.committed, store.RefSet{}
 	r.pullJob(Reader, func() error {
 		for _, s := range p.spans[:n] {
 			err := p.live.Each(s.lo, s.hi, func(run store.Run) error {
@@ -542,7 +544,7 @@ func (r *Replica) startInstall(now Now, g *group) {
 			if err := p.staging.Finish(whole, g.hard); err != nil {
 				return err
 			}
-			return st.Install(p.staging)
+			return st.Install(p.staging, p.committed)
 		},
 		done: func(now Now, err error) {
 			if generation != r.generation {

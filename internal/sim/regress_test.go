@@ -29,6 +29,7 @@ var regressions = []struct {
 	{"an answer to an earlier process was taken for one to this", Config{Seed: 0x12a9, Mode: Liveness}},
 	{"messages committed one by one were sent at the same time on some replicas", Config{Seed: 0x17a4}},
 	{"a file that could not be opened was taken for a broken promise", Config{Seed: 0x1a6e}},
+	{"messages of a replaced log were counted on and then dropped with it", Config{Seed: 0xe24}},
 }
 
 func TestRegressions(t *testing.T) {

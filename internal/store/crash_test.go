@@ -311,7 +311,7 @@ func (a *author) install() {
 		if err := st.Finish(img, hs); err != nil {
 			return err
 		}
-		return a.s.Install(st)
+		return a.s.Install(st, a.now.sure)
 	})
 }
 

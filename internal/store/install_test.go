@@ -89,7 +89,7 @@ func TestInstallKeepsWhatWasAcknowledged(t *testing.T) {
 			index := row.index(s.Log())
 			_, err = s.Log().Term(index)
 			require.Error(t, err, "the log cannot say whether it has the entry")
-			require.NoError(t, s.Install(stageImage(t, s, index)))
+			require.NoError(t, s.Install(stageImage(t, s, index), 0))
 			for range 2 {
 				l := s.Log()
 				require.EqualValues(t, last, l.LastIndex())
@@ -129,9 +129,31 @@ func TestInstallDropsWhatTheTermsShowIsAnotherBranch(t *testing.T) {
 	img := testImage(105)
 	img.Term, img.Parts = 2, [][]byte{[]byte("machine")}
 	require.NoError(t, st.Finish(img, segment.HardState{}))
-	require.NoError(t, s.Install(st))
+	require.NoError(t, s.Install(st, 0))
 	require.EqualValues(t, 106, s.Log().FirstIndex())
 	require.EqualValues(t, 105, s.Log().LastIndex())
 	require.Equal(t, segment.HardState{Term: 1, Commit: 105}, s.Log().HardState())
+	require.NoError(t, s.Close())
+}
+
+// TestInstallKeepsWhatHasCountedOn: a replica knows of a commit index before its log's hard state says so. What Has says is here, with
+// that index, is not fetched, so the replaced log must not take it along.
+func TestInstallKeepsWhatHasCountedOn(t *testing.T) {
+	disk := newTestDisk(1)
+	s, err := Create(disk.Mount(), "set", testOptions(), testImage(10))
+	require.NoError(t, err)
+	mustAppend(t, s, 11, 100)
+	require.NoError(t, s.Log().Append(testEntries(1, 100, 120), segment.HardState{Term: 1, Commit: 99}, true))
+	require.True(t, s.Has(at(105, 1), 110))
+	require.NoError(t, s.Install(stageImage(t, s, 1000), 110))
+	for range 2 {
+		require.EqualValues(t, 1001, s.Log().FirstIndex())
+		alive{at(105, 1): true, at(110, 0): true}.mustHave(t, s)
+		_, err := s.Message(at(111, 0)) // the set may have agreed on another entry
+		require.ErrorIs(t, err, ErrGone)
+		disk.Crash(vfs.LoseAll)
+		s, err = Open(disk.Mount(), "set", testOptions())
+		require.NoError(t, err)
+	}
 	require.NoError(t, s.Close())
 }

@@ -277,7 +277,7 @@ func TestEntriesNobodyAgreedOnStayUnknown(t *testing.T) {
 	img := testImage(1000)
 	img.Term, img.Parts = 3, [][]byte{[]byte("machine")}
 	require.NoError(t, st.Finish(img, segment.HardState{Term: 3}))
-	require.NoError(t, s.Install(st))
+	require.NoError(t, s.Install(st, 0))
 	require.NoError(t, s.Close())
 	require.NoError(t, disk.Vanish("/set/"+manifestName))
 	s, err = Open(disk.Mount(), "set", testOptions())

@@ -216,14 +216,16 @@ func (st *Staging) closeParts() error {
 
 // Install makes a finished staging the state of this replica. The log goes on behind it: as it is, if it continues the image; with what
 // it has behind the image's entry, if it does and lacks entries only up to there; else empty. In the last two cases the segments it had
-// become part of the archive as far as their entries were committed. A crash at any moment leaves the old or the new.
+// become part of the archive as far as their entries were committed: up to committed, the highest that Has was asked with for this
+// staging, so that nothing is dropped of which Has has said that it need not be fetched. The log's own hard state may say less, for a
+// commit index is not written down as soon as it is known. A crash at any moment leaves the old or the new.
 // After an error nobody knows which: the store must be closed and opened again.
-func (s *Store) Install(st *Staging) error {
+func (s *Store) Install(st *Staging, committed uint64) error {
 	img := image{Info: st.info, refs: st.done.Refs}
 	if img.Number == 0 {
 		panic("BUG: install of an unfinished staging")
 	}
-	committed := s.log.HardState().Commit
+	committed = max(committed, s.log.HardState().Commit)
 	var tail []segment.Entry
 	if s.continues(img) {
 		if !s.holed(img.Index) {

@@ -184,7 +184,7 @@ func TestInstallGoesOnBehindTheImage(t *testing.T) {
 	require.NoError(t, err)
 	img.Term, img.Parts = 3, [][]byte{data}
 	require.NoError(t, st.Finish(img, segment.HardState{Term: 3}))
-	require.NoError(t, s.Install(st))
+	require.NoError(t, s.Install(st, 0))
 	for range 2 {
 		l := s.Log()
 		require.Equal(t, uint64(1001), l.FirstIndex())
