@@ -85,12 +85,37 @@ func (m MsgID) String() string { return strconv.FormatUint(uint64(m), 10) }
 //	| 0 | ordinal (7)  | receipt counter of the shard (56)    |
 //	+---+--------------+--------------------------------------+
 //
-// The counter is replicated with the shard and only grows, so a handle is unique across terms and moves.
+// The counter is replicated with the shard and only grows, so a handle is unique across terms and moves. It begins at 1 in
+// every shard, so handles as the state machine knows them are unique in one queue only; Outward makes them unique in the
+// cluster.
 type Handle uint64
+
+// counterMask is the place of the counter in a handle.
+const counterMask = 1<<56 - 1
 
 // NewHandle makes the handle of the delivery with this counter value.
 func NewHandle(ordinal uint8, counter uint64) Handle {
-	return Handle(uint64(ordinal&(MaxShards-1))<<56 | counter&(1<<56-1))
+	return Handle(uint64(ordinal&(MaxShards-1))<<56 | counter&counterMask)
+}
+
+// Outward is the handle as clients and other nodes see it: the counters of each queue begin somewhere else. So a handle of
+// another queue, or of a deleted one of the same name, is that of no delivery, and not that of the delivery which happens
+// to have the same counter.
+func (h Handle) Outward(q QueueID) Handle { return h.turn(q.firstCounter()) }
+
+// Inward is the handle as the queue's shards know it; it undoes Outward.
+func (h Handle) Inward(q QueueID) Handle { return h.turn(-q.firstCounter()) }
+
+// turn adds to the counter and leaves the rest.
+func (h Handle) turn(by uint64) Handle {
+	return h&^counterMask | Handle((uint64(h)+by)&counterMask)
+}
+
+// firstCounter is where a queue's counters begin: the multiples of the golden section divide a circle so evenly that the
+// first million queues are 2^33 deliveries apart from each other, and from 0, which is no handle.
+func (q QueueID) firstCounter() uint64 {
+	const goldenSection = 0x9e3779b97f4a7c15 // of 2^64
+	return uint64(q) * goldenSection >> 8
 }
 
 // Ordinal is the shard of the queue which gave out the handle.

@@ -263,6 +263,24 @@ func TestSendReceiveDelete(t *testing.T) {
 	require.Equal(t, start, st.MinMsgTime.UnixMilli())
 }
 
+// TestHandleOfAnotherQueue: the first delivery of one queue does not have the handle of the first of another.
+func TestHandleOfAnotherQueue(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	other := cmq.QueueID(testShard.Queue() + 1).Shard(0)
+	a := cmq.DefaultQueueAttributes()
+	require.Nil(t, r.do(&cmq.Request{Kind: cmq.KindOpenShard, Shard: other, Version: 1, Attributes: a.ShardAttributes()}).Err)
+	r.send("a")
+	require.Nil(t, r.do(&cmq.Request{Kind: cmq.KindSend, Shard: other, Bodies: [][]byte{[]byte("b")}}).Err)
+	here := r.receive(1)[0].Handle
+	there := r.do(&cmq.Request{Kind: cmq.KindReceive, Shard: other, Max: 1}).Messages[0].Handle
+	for _, kind := range []cmq.Kind{cmq.KindDelete, cmq.KindRelease, cmq.KindRelock} {
+		r.do(&cmq.Request{Kind: kind, Handles: []cmq.Handle{there}})
+	}
+	require.EqualValues(t, 1, r.status().Inactive)
+	require.Equal(t, []*cmq.Error{nil}, r.delete(here))
+}
+
 // TestLongReplyIsCut: of 20 messages of 1 MiB as many are given as fit, and the caller is told of the others.
 func TestLongReplyIsCut(t *testing.T) {
 	r := newRig(t)

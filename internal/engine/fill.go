@@ -177,7 +177,7 @@ const gone = 1<<64 - 1
 // wanted reports whether the message at this place of the result is still there to be read.
 func (m *Machine) wanted(r *Result, i int) bool {
 	if !r.dead {
-		return m.b.Holds(r.shard, r.Reply.Messages[i].Handle)
+		return m.b.Holds(r.shard, r.Reply.Messages[i].Handle.Inward(r.shard.Queue()))
 	}
 	number, at := m.b.DeadHead(r.shard, len(r.at))
 	return number == r.Reply.Number && i < len(at) && at[i].LaneSeq == r.at[i]

@@ -31,8 +31,9 @@ func (m *Machine) deleteUnreplicated(c *Call) bool {
 	if !mutant.On(mutant.DeleteNotReplicated) {
 		return false
 	}
-	errs := make([]*cmq.Error, len(c.req.Handles))
-	for i, h := range c.req.Handles {
+	handles := inward(c.req)
+	errs := make([]*cmq.Error, len(handles))
+	for i, h := range handles {
 		errs[i] = m.b.DeleteAlone(c.req.Shard, h)
 	}
 	c.finish(&Result{Reply: cmq.Reply{Errors: errs}}, nil)

@@ -140,7 +140,7 @@ func (m *Machine) deliver(c *Call, deliveries []broker.Delivery) {
 		d := &deliveries[i]
 		res.at[i] = command.LaneSeq{Lane: d.Lane, Seq: d.Seq}
 		res.Reply.Messages[i] = cmq.Message{
-			Handle: d.Handle, DequeueCount: d.Count, FirstDequeue: at(d.First), NextVisible: at(d.Deadline),
+			Handle: d.Handle.Outward(c.req.Shard.Queue()), DequeueCount: d.Count, FirstDequeue: at(d.First), NextVisible: at(d.Deadline),
 		}
 	}
 	m.stats.Received.Add(uint64(len(deliveries)))

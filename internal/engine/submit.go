@@ -115,6 +115,16 @@ func (m *Machine) receive(c *Call) {
 	}
 }
 
+// inward gives the request's handles as the state machine knows them. The request is left as it is: it may be put again.
+func inward(req *cmq.Request) []cmq.Handle {
+	queue := req.Shard.Queue()
+	handles := make([]cmq.Handle, len(req.Handles))
+	for i, h := range req.Handles {
+		handles[i] = h.Inward(queue)
+	}
+	return handles
+}
+
 // operation is the command for a request; later if the call was put aside until that can be told.
 func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Error, later bool) {
 	req := c.req
@@ -125,9 +135,9 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 	case cmq.KindReceive:
 		op.Kind, op.Max, op.Lock = command.Receive, req.Max, req.Lock.Milliseconds()
 	case cmq.KindDelete:
-		op.Kind, op.Handles = command.Delete, req.Handles
+		op.Kind, op.Handles = command.Delete, inward(req)
 	case cmq.KindRelease:
-		op.Kind, op.Handles = command.Release, req.Handles
+		op.Kind, op.Handles = command.Release, inward(req)
 	case cmq.KindPublish:
 		op.Kind, op.Bodies = command.Publish, req.Bodies
 		if req.Publication != nil {
@@ -142,7 +152,7 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 	case cmq.KindQueries:
 		op.Kind, op.IDs = command.Ask, c.ids
 	case cmq.KindRelock:
-		op.Kind, op.Handles, op.Lock = command.Relock, req.Handles, req.Lock.Milliseconds()
+		op.Kind, op.Handles, op.Lock = command.Relock, inward(req), req.Lock.Milliseconds()
 	case cmq.KindClear:
 		op.Kind = command.Clear
 	case cmq.KindOpenShard:

@@ -26,6 +26,7 @@ func TestErrors(t *testing.T) {
 		queueErrors(c)
 		policyErrors(c)
 		messageErrors(c)
+		handleErrors(c)
 		inFlightErrors(c)
 		transportErrors(c)
 	})
@@ -143,6 +144,30 @@ func messageErrors(c *client) {
 	c.refused(4440, "(10100)queue is not existed, or deleted", "DeleteMessage", "queueName=none", "receiptHandle=1")
 	c.refused(4000, "(10390)lacked of required parameter receiptHandle", "BatchDeleteMessage", "queueName=q")
 	c.refused(6020, "(10290)batch delete message failed", "BatchDeleteMessage", "queueName=q", "receiptHandle.1=1", "receiptHandle.2=x")
+}
+
+// handleErrors: a handle is good for the receive that gave it, in that queue and as long as the queue lives.
+func handleErrors(c *client) {
+	const invalid = "(10260)receipt handle is invalid"
+	receive := func(queue string) string {
+		c.ok("SendMessage", "queueName="+queue, "msgBody=x")
+		return "receiptHandle=" + c.ok("ReceiveMessage", "queueName="+queue).message.Handle
+	}
+	for _, queue := range []string{"here", "there"} {
+		c.ok("CreateQueue", "queueName="+queue)
+	}
+	here, there := receive("here"), receive("there")
+	c.refused(4430, invalid, "DeleteMessage", "queueName=here", there)
+	c.refused(4430, invalid, "DeleteMessage", "queueName=there", here)
+	c.ok("DeleteQueue", "queueName=here")
+	c.ok("CreateQueue", "queueName=here")
+	again := receive("here")
+	c.refused(4430, invalid, "DeleteMessage", "queueName=here", here)
+	c.ok("DeleteMessage", "queueName=here", again)
+	c.refused(4430, invalid, "DeleteMessage", "queueName=here", again)
+	c.ok("ClearQueue", "queueName=there")
+	receive("there")
+	c.refused(4430, invalid, "DeleteMessage", "queueName=there", there)
 }
 
 // transportErrors are those of requests that no client makes.
