@@ -127,19 +127,21 @@ func (d *Disk) mount() {
 }
 
 // unmount waits as long as something uses the disk, up to a limit: a process that was killed may take a moment.
-func (d *Disk) unmount() error {
+func (d *Disk) unmount() error { return unmount(d.Path, 20*time.Second) }
+
+func unmount(path string, longest time.Duration) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(longest)
 	for {
-		err := unix.Unmount(d.Path, 0)
+		err := unix.Unmount(path, 0)
 		if err == nil || errors.Is(err, unix.EINVAL) { // not mounted
 			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-deadline:
-			return fmt.Errorf("umount %s: %w", d.Path, err)
+			return fmt.Errorf("umount %s: %w", path, err)
 		}
 	}
 }

@@ -9,10 +9,12 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// deviceName is the one file of a oneFile, and deviceNode its number.
+// deviceName is the one file of a oneFile, and deviceNode its number; deviceKind is what a mount table calls such a file
+// system, behind "fuse.".
 const (
 	deviceName = "device"
 	deviceNode = 2
+	deviceKind = "device"
 )
 
 // oneFile is a file system in this process with a Device as its only file. A loop device on top makes a disk of it: its writes and
@@ -25,7 +27,7 @@ type oneFile struct {
 // serve mounts a device's file system at dir; the file is dir/device.
 func serve(device *Device, dir string) (*fuse.Server, error) {
 	server, err := fuse.NewServer(&oneFile{fuse.NewDefaultRawFileSystem(), device}, dir, &fuse.MountOptions{
-		DirectMountStrict: true, FsName: "cmq-device", Name: "device", MaxWrite: 512 << 10, DisableXAttrs: true,
+		DirectMountStrict: true, FsName: "cmq-device", Name: deviceKind, MaxWrite: 512 << 10, DisableXAttrs: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("mount a device at %s: %w", dir, err)

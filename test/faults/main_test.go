@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 }
 
 func buildAndRun(m *testing.M) int {
-	if missing() != nil {
-		return m.Run() // all tests are skipped
+	if missing() != nil || os.Getenv(held) != "" {
+		return m.Run() // all tests are skipped, or the one that runs does not need it
 	}
 	dir, err := os.MkdirTemp("", "cmq-faults-")
 	if err == nil {
