@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/dispatch/push/course"
 )
 
 // callLimit bounds one call to a set, beside the time a receive waits.
@@ -40,7 +41,7 @@ type Stats struct {
 	InFlight  atomic.Int64  // tries under way
 }
 
-// Dispatcher runs a lane for each subscription it is given.
+// Dispatcher delivers for each subscription it is given.
 type Dispatcher struct {
 	cfg    Config
 	stats  Stats
@@ -50,13 +51,13 @@ type Dispatcher struct {
 	tries  sync.WaitGroup
 
 	mu      sync.Mutex
-	byShard map[cmq.ShardID]*lane
+	byShard map[cmq.ShardID]*courier
 	closed  bool
 }
 
 // New makes a Dispatcher without subscriptions. Close ends it.
 func New(cfg Config) *Dispatcher {
-	d := &Dispatcher{cfg: cfg, byShard: make(map[cmq.ShardID]*lane)}
+	d := &Dispatcher{cfg: cfg, byShard: make(map[cmq.ShardID]*courier)}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
@@ -86,28 +87,27 @@ func (d *Dispatcher) Update(outlets []Outlet) {
 		}
 		shard := o.Subscription.ID.Shard()
 		wanted[shard] = true
-		switch l := d.byShard[shard]; {
-		case l == nil:
+		switch c := d.byShard[shard]; {
+		case c == nil:
 			d.open(shard, o)
-		case *l.outlet.Load() != o:
-			l.change(o)
+		case !c.serves(o):
+			c.change(o)
 		}
 	}
-	for shard, l := range d.byShard {
+	for shard, c := range d.byShard {
 		if !wanted[shard] {
-			l.close()
+			c.close()
 			delete(d.byShard, shard)
 		}
 	}
 }
 
 func (d *Dispatcher) open(shard cmq.ShardID, o Outlet) {
-	l := &lane{d: d, shard: shard, set: o.Set, wake: make(chan struct{}, 1), gate: newGate()}
-	l.ctx, l.stop = context.WithCancel(d.ctx)
-	l.change(o)
-	d.byShard[shard] = l
+	c := &courier{d: d, set: o.Set, wake: make(chan struct{}, 1), course: course.New(o.Subscription), outlet: o}
+	c.ctx, c.stop = context.WithCancel(d.ctx)
+	d.byShard[shard] = c
 	d.lanes.Add(1)
-	go l.run()
+	go c.run()
 }
 
 // Close stops receiving and waits for the tries under way. When ctx ends, they are cut off: what an endpoint may have
@@ -115,8 +115,8 @@ func (d *Dispatcher) open(shard cmq.ShardID, o Outlet) {
 func (d *Dispatcher) Close(ctx context.Context) {
 	d.mu.Lock()
 	d.closed = true
-	for shard, l := range d.byShard {
-		l.close()
+	for shard, c := range d.byShard {
+		c.close()
 		delete(d.byShard, shard)
 	}
 	d.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/dispatch/push/course"
 )
 
 // bubble runs a test in virtual time.
@@ -44,7 +45,7 @@ func TestEachMessageOnce(t *testing.T) {
 		require.Len(t, e.seen, 1000)
 		require.Len(t, r.shard(id).deleted, 1000)
 		require.EqualValues(t, 1000, r.Stats().Delivered.Load())
-		require.LessOrEqual(t, e.most, defaultConcurrency)
+		require.LessOrEqual(t, e.most, course.DefaultConcurrency)
 	})
 }
 
@@ -152,7 +153,7 @@ func TestADeadEndpointUsesUpNoTries(t *testing.T) {
 		for _, s := range e.seen {
 			tried[s.body] = true
 		}
-		require.LessOrEqual(t, len(tried), openAfter+20, "one more each 30 s")
+		require.LessOrEqual(t, len(tried), course.OpenAfter+20, "one more each 30 s")
 		for body := range tried {
 			at := e.of(body)
 			for i, want := range exponential(len(at)) {

@@ -7,42 +7,43 @@ import (
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
-	"github.com/opencmq/cmq/internal/dispatch/push/retry"
+	"github.com/opencmq/cmq/internal/dispatch/push/course"
 )
 
-// try delivers one message, which was received at the given time, and writes down what came of it.
-func (l *lane) try(m *cmq.Message, received time.Time) {
-	defer l.d.tries.Done()
-	o := l.outlet.Load()
-	stopKeeping := l.keep(m.Handle)
-	err := l.d.deliver(o, m)
-	if l.d.ctx.Err() != nil && err != nil {
-		stopKeeping()
-		l.ended(false)
-		return // the node ends; the lock ends by itself
-	}
-	kept := stopKeeping()
-	if kept.Before(received) {
-		kept = received
-	}
-	if err == nil {
-		l.d.stats.Delivered.Add(1)
-		l.settle(&cmq.Request{Kind: cmq.KindDelete, Shard: l.shard, Handles: []cmq.Handle{m.Handle}}, kept.Add(lockTime), &l.d.stats.Unsettled)
-		l.ended(true)
+// try delivers one message and writes down what came of it.
+func (c *courier) try(topic *cmq.Topic, t *course.Try) {
+	defer c.d.tries.Done()
+	stopKeeping := c.keep(t)
+	err := c.d.deliver(topic, t)
+	stopKeeping()
+	if c.d.ctx.Err() != nil && err != nil {
+		c.cut(topic, t, err)
 		return
 	}
-	l.failed(o, m, received, kept.Add(lockTime), failureOf(err))
+	var o course.Outcome
+	if err == nil {
+		c.d.stats.Delivered.Add(1)
+		o.Taken = true
+	} else {
+		c.d.stats.Failed.Add(1)
+		o.After, o.Random = failureOf(err).After, rand.Float64()
+	}
+	c.mu.Lock()
+	v := t.Ended(time.Now(), o)
+	c.mu.Unlock()
+	c.report(topic, t, v, err)
+	c.write(topic, t, v.Write)
 }
 
 // deliver brings the message to the target for the subscription's protocol.
-func (d *Dispatcher) deliver(o *Outlet, m *cmq.Message) error {
-	target, err := d.target(o.Subscription)
+func (d *Dispatcher) deliver(topic *cmq.Topic, t *course.Try) error {
+	target, err := d.target(t.Subscription)
 	if err != nil {
 		return err
 	}
 	d.stats.InFlight.Add(1)
 	defer d.stats.InFlight.Add(-1)
-	return target.Deliver(d.ctx, &Delivery{Request: rand.Uint64N(1 << 53), Topic: o.Topic, Subscription: o.Subscription, Message: m})
+	return target.Deliver(d.ctx, &Delivery{Request: rand.Uint64N(1 << 53), Topic: topic, Subscription: t.Subscription, Message: t.Message})
 }
 
 // target is what delivers for the subscription. One that names an agent is for a network that is not this server's, so
@@ -58,91 +59,78 @@ func (d *Dispatcher) target(s *cmq.Subscription) (Target, error) {
 	return t, nil
 }
 
-// failed arranges the next try, or gives the message up.
-func (l *lane) failed(o *Outlet, m *cmq.Message, received, locked time.Time, why *Failure) {
-	l.d.stats.Failed.Add(1)
-	now := time.Now()
-	f := retry.Failure{Strategy: o.Subscription.Strategy, Try: m.DequeueCount, Published: m.Enqueued, Now: now,
-		Took: now.Sub(received), After: why.After, Random: rand.Float64()}
-	wait, again := f.Next()
-	log := l.d.cfg.Logger.With("topic", o.Topic.Name, "subscription", o.Subscription.Name, "msg_id", m.ID, "try", m.DequeueCount, "error", why)
-	handles := []cmq.Handle{m.Handle}
-	switch {
-	case again:
-		log.Debug("a delivery failed", "next", wait)
-		if l.settle(&cmq.Request{Kind: cmq.KindRelock, Shard: l.shard, Handles: handles, Lock: wait}, locked, nil) {
-			l.mu.Lock()
-			l.gate.later(m.ID, time.Now().Add(wait))
-			l.mu.Unlock()
-		}
-	case o.Subscription.Push.DeadLetter != 0 && m.DequeueCount >= o.Subscription.Strategy.Tries():
+// report tells people what becomes of a message that was not taken.
+func (c *courier) report(topic *cmq.Topic, t *course.Try, v course.Verdict, err error) {
+	if v.Fate == course.Delivered {
+		return
+	}
+	log := c.d.cfg.Logger.With("topic", topic.Name, "subscription", t.Subscription.Name, "msg_id", t.Message.ID, "try", t.Message.DequeueCount, "error", failureOf(err))
+	switch v.Fate {
+	case course.Again:
+		log.Debug("a delivery failed", "next", v.Wait)
+		return
+	case course.Dead:
 		log.Warn("a delivery was given up; the message goes to the dead-letter queue")
-		l.d.stats.GivenUp.Add(1)
-		l.settle(&cmq.Request{Kind: cmq.KindRelock, Shard: l.shard, Handles: handles}, locked, nil)
 	default:
 		log.Warn("a delivery was given up; the message is dropped for this subscription")
-		l.d.stats.GivenUp.Add(1)
-		l.settle(&cmq.Request{Kind: cmq.KindDelete, Shard: l.shard, Handles: handles}, locked, nil)
 	}
-	l.ended(false)
+	c.d.stats.GivenUp.Add(1)
 }
 
-// keep extends the lock while a try takes longer than half of it. The function it returns ends that and says when the
-// lock was last extended; zero: never.
-func (l *lane) keep(h cmq.Handle) func() time.Time {
-	ctx, cancel := context.WithCancel(l.d.ctx)
-	done := make(chan time.Time, 1)
+// keep extends the lock of a try for as long as it takes. The function it returns ends that.
+func (c *courier) keep(t *course.Try) (stop func()) {
+	ctx, cancel := context.WithCancel(c.d.ctx)
+	done := make(chan struct{})
 	go func() {
-		var extended time.Time
-		t := time.NewTicker(lockTime / 2)
-		defer t.Stop()
+		defer close(done)
+		ticker := time.NewTicker(course.KeepEvery)
+		defer ticker.Stop()
 		for {
 			select {
 			case <-ctx.Done():
-				done <- extended
 				return
-			case at := <-t.C:
-				reply, err := l.d.call(ctx, l.set, &cmq.Request{Kind: cmq.KindRelock, Shard: l.shard, Handles: []cmq.Handle{h}, Lock: lockTime})
-				if err == nil && len(reply.Errors) == 1 && reply.Errors[0] == nil {
-					extended = at
-				}
+			case at := <-ticker.C:
+				reply, err := c.d.call(ctx, c.set, t.Keep())
+				c.mu.Lock()
+				t.Kept(at, reply, err)
+				c.mu.Unlock()
 			}
 		}
 	}()
-	return func() time.Time {
+	return func() {
 		cancel()
-		return <-done
+		<-done
 	}
 }
 
-// counter counts; nil does not.
-type counter interface{ Add(uint64) uint64 }
-
-// settle writes down an outcome, as often as it takes while the lock holds, and reports whether it is written. If the
-// lock is another's by now, or nobody could be asked in time, the message will be tried again though this try is over: that
-// is counted, unless an earlier attempt to write it may have succeeded.
-func (l *lane) settle(req *cmq.Request, locked time.Time, lost counter) bool {
-	unclear := false
-	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
-		reply, err := l.d.call(l.d.ctx, l.set, req)
-		switch {
-		case err == nil && len(reply.Errors) == 1 && reply.Errors[0] == nil:
-			return true
-		case err == nil, errors.Is(err, cmq.ErrQueueNotExist), !time.Now().Before(locked), l.d.ctx.Err() != nil:
-			if !unclear && lost != nil && !errors.Is(err, cmq.ErrQueueNotExist) {
-				lost.Add(1)
-				l.d.cfg.Logger.Info("a message was delivered, but its lock was over before that was written down; it may be delivered again", "shard", l.shard, "error", err)
-			}
-			return false
+// write writes an outcome down, as often as the course wants.
+func (c *courier) write(topic *cmq.Topic, t *course.Try, req *cmq.Request) {
+	for {
+		reply, err := c.d.call(c.d.ctx, c.set, req)
+		if err != nil && c.d.ctx.Err() != nil {
+			c.cut(topic, t, err)
+			return
 		}
-		unclear = unclear || errors.Is(err, cmq.ErrUnknownOutcome)
-		t := time.NewTimer(pause)
+		c.mu.Lock()
+		pause, end := t.Written(time.Now(), reply, err)
+		c.mu.Unlock()
+		if pause == 0 {
+			c.ended(end, topic, t, err)
+			return
+		}
 		select {
-		case <-t.C:
-		case <-l.d.ctx.Done():
-			t.Stop()
+		case <-time.After(pause):
+		case <-c.d.ctx.Done():
 		}
 	}
+}
+
+// cut ends a try because the node ends.
+func (c *courier) cut(topic *cmq.Topic, t *course.Try, err error) {
+	c.mu.Lock()
+	end := t.Cut()
+	c.mu.Unlock()
+	c.ended(end, topic, t, err)
 }
 
 // Test delivers a message that nobody published, so that who subscribes sees at once whether the endpoint takes it. Nothing

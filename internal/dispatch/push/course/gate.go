@@ -1,4 +1,4 @@
-package push
+package course
 
 import (
 	"container/heap"
@@ -11,10 +11,10 @@ import (
 
 // Numbers of the gate.
 const (
-	// defaultConcurrency is how many tries one subscription may have at once if it does not say.
-	defaultConcurrency = 16
-	// openAfter is how many failures in a row open the circuit.
-	openAfter = 5
+	// DefaultConcurrency is how many tries one subscription may have at once if it does not say.
+	DefaultConcurrency = 16
+	// OpenAfter is how many failures in a row open the circuit.
+	OpenAfter = 5
 	// probeEvery is how often a message that was not tried yet is tried while the circuit is open.
 	probeEvery = 30 * time.Second
 	// enoughRetries is with how many messages in retry none is added while the circuit is open: they come back every few
@@ -34,7 +34,7 @@ const (
 	lookAgain = 100 * time.Millisecond
 )
 
-// gate says how many messages of one subscription may be received now. It belongs to one lane, under its lock, and is
+// gate says how many messages of one subscription may be received now. It belongs to one course, under its lock, and is
 // told the time.
 type gate struct {
 	most     int // tries at once; at least 1
@@ -77,7 +77,7 @@ func newGate() *gate { return &gate{window: 1, waiting: make(map[cmq.MsgID]time.
 func (g *gate) set(s *cmq.Subscription) {
 	g.most, g.ordered = s.Push.Concurrency, s.InOrder()
 	if g.most <= 0 {
-		g.most = defaultConcurrency
+		g.most = DefaultConcurrency
 	}
 	if g.ordered {
 		g.most = 1
@@ -164,7 +164,7 @@ func (g *gate) drop() {
 
 // ready counts the messages that are due, as far as more than a few make no difference.
 func (g *gate) ready(now time.Time) (n int) {
-	for _, d := range g.due[:min(len(g.due), 2*defaultConcurrency)] {
+	for _, d := range g.due[:min(len(g.due), 2*DefaultConcurrency)] {
 		if at, ok := g.waiting[d.id]; ok && at.Equal(d.at) && !d.at.After(now) {
 			n++
 		}
@@ -214,7 +214,7 @@ func (g *gate) taken() (closed bool) {
 func (g *gate) failed() (opened bool) {
 	g.inFlight--
 	g.failures++
-	if g.open || g.failures < openAfter {
+	if g.open || g.failures < OpenAfter {
 		return false
 	}
 	g.open, g.window = true, 1
