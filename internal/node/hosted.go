@@ -14,12 +14,15 @@ import (
 	"github.com/opencmq/cmq/internal/store"
 	"github.com/opencmq/cmq/internal/store/reflog"
 	"github.com/opencmq/cmq/internal/store/segment"
+	"github.com/opencmq/cmq/internal/vfs"
 )
 
 // hosted is this node's replica of one set.
 type hosted struct {
 	id      cmq.SetID
 	voters  []cmq.NodeID
+	fs      vfs.FS        // counts in written
+	written atomic.Uint64 // bytes, since the start
 	store   *store.Store
 	replica *set.Replica // belongs to host
 	host    *set.Host
@@ -42,7 +45,7 @@ func (n *Node) machine(h *hosted) set.Machine {
 	}
 	m := engine.New(engine.Config{
 		Set: h.id, Node: n.opt.ID, Logger: n.log, Read: read,
-		FS: n.fs, Dir: n.setDir(h.id),
+		FS: h.fs, Dir: n.setDir(h.id),
 		Refs:     reflog.Options{Cluster: datadir.ClusterID(n.opt.Cluster), Set: uint16(h.id), Go: h.work.Go},
 		Messages: func(refs []store.Ref, got func(int, store.Message, error)) { h.store.Messages(refs, got) },
 		Fetch: func(refs []store.Ref, done func([]store.Message, error)) {

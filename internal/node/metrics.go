@@ -28,6 +28,7 @@ type collector struct {
 	repeated                      *prometheus.Desc
 	free, space, image            *prometheus.Desc
 	logBytes, archiveBytes        *prometheus.Desc
+	written                       *prometheus.Desc
 	damage, scrubs                *prometheus.Desc
 	state, wrong                  *prometheus.Desc
 	peerBytes, peerDrops, refused *prometheus.Desc
@@ -81,6 +82,7 @@ func newCollector(n *Node) *collector {
 		image:         perSet("cmq_set_image_index", "Raft index of this replica's newest image."),
 		logBytes:      perSet("cmq_set_log_bytes", "Bytes of this replica's log files."),
 		archiveBytes:  perSet("cmq_set_archive_bytes", "Bytes of this replica's files of messages that have left the log."),
+		written:       perSet("cmq_set_written_bytes_total", "Bytes this replica has written to its files since the process started."),
 		damage:        perSet("cmq_damage_found_total", "Damaged places found in the files of this replica since the process started."),
 		scrubs:        perSet("cmq_scrub_passes_total", "How often all files of this replica have been read to find damage since the process started."),
 		state:         perSet("cmq_set_state", "What this replica is: 0 a normal one, 1 being filled, 2 in repair."),
@@ -139,6 +141,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		logBytes, archiveBytes := h.store.Size()
 		gauge(c.logBytes, float64(logBytes), label)
 		gauge(c.archiveBytes, float64(archiveBytes), label)
+		counter(c.written, h.written.Load(), label)
 		counter(c.dropped, h.host.Dropped(), label)
 		if h.service != nil {
 			c.collectEngine(counter, h.service.Machine.Stats(), label)

@@ -14,6 +14,7 @@ import (
 	"github.com/opencmq/cmq/internal/set"
 	"github.com/opencmq/cmq/internal/store"
 	"github.com/opencmq/cmq/internal/store/checkpoint"
+	"github.com/opencmq/cmq/internal/vfs"
 )
 
 // opening is this node's replica of a set on its way to be hosted.
@@ -56,8 +57,9 @@ func (n *Node) prepareSets() (list []*opening, err error) {
 			continue
 		}
 		o := &opening{h: &hosted{id: s.ID, voters: s.Replicas}, set: s}
+		o.h.fs = vfs.Counted(n.fs, &o.h.written)
 		o.opt = n.storeOptions(s, o.h)
-		o.disk, err = store.Prepare(n.fs, n.setDir(s.ID), o.opt)
+		o.disk, err = store.Prepare(o.h.fs, n.setDir(s.ID), o.opt)
 		if err != nil && !errors.Is(err, store.ErrNotExist) {
 			return list, fmt.Errorf("set %d: %w", s.ID, err)
 		}
@@ -126,7 +128,7 @@ func (n *Node) openStore(o *opening) (*store.Store, error) {
 		return nil, err
 	}
 	dir := n.setDir(o.set.ID)
-	st, err := store.Create(n.fs, dir, o.opt, store.Image{Image: checkpoint.Image{Index: bootIndex, Term: 1, ConfState: confState}})
+	st, err := store.Create(o.h.fs, dir, o.opt, store.Image{Image: checkpoint.Image{Index: bootIndex, Term: 1, ConfState: confState}})
 	if err != nil {
 		return nil, err
 	}
