@@ -9,7 +9,7 @@ FAILOVER_RUNS ?= 2
 SIM_SEEDS     ?= 300
 FUZZ_TIME     ?= 20s
 
-.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover consumers push-failover push-bench test-faults powercuts flips full-disks hung-disks failed-syncs sim mutants bench bench-peers fuzz node build clean
+.PHONY: help test check fmt fmt-check vet lint race e2e e2e-big failover consumers push-failover push-bench publish-bench mixed-bench test-faults powercuts flips full-disks hung-disks failed-syncs sim mutants bench bench-peers fuzz node build clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -50,6 +50,12 @@ push-failover: ## 100,000 messages are pushed to an endpoint while the leader is
 
 push-bench: ## 1,000 endpoints, one in ten dead and one in ten bad: how much later the others get their messages; for a quiet machine
 	CMQ_E2E_ENDPOINTS=1000 CMQ_E2E_PUSHES_EACH=60 CMQ_E2E_PUSH_EVERY_MS=1000 $(GO) test -count=1 -v -timeout 20m -run TestBadEndpointsBesideGoodOnes ./test/e2e
+
+publish-bench: ## publishing to 1, 10 and 100 queues on three nodes: rates, bytes written, processor time; 2 minutes on a quiet machine
+	$(GO) run ./test/bench publish -messages 200000
+
+mixed-bench: ## one stream to 50 queues and 50 endpoints, with and without a dead one beside them: how much later the others get it; 2 minutes on a quiet machine
+	$(GO) run ./test/bench mixed -seconds 15
 
 sim: ## a short simulation of clusters with faults, seeds 1 to SIM_SEEDS
 	$(GO) run ./cmd/cmq sim --seeds $(SIM_SEEDS)

@@ -132,6 +132,46 @@ func (c *cluster) client() *client.Client {
 	return cl
 }
 
+// doors are clients that cost little, one for each node.
+func (c *cluster) doors() (list []*client.Client, err error) {
+	for _, p := range c.nodes {
+		cl, err := client.New("http://"+p.http, secretID, secretKey, client.WithTransport(client.NewLeanTransport()), client.WithRetries(0))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, cl)
+	}
+	return list, nil
+}
+
+func closeDoors(doors []*client.Client) {
+	for _, d := range doors {
+		d.Close()
+	}
+}
+
+// usage is what all nodes together have used so far.
+type usage struct {
+	cpu     time.Duration
+	written float64            // bytes, in the replicas of all sets
+	sets    map[string]float64 // the same for each set
+}
+
+func (c *cluster) usage() (u usage, err error) {
+	u.sets = make(map[string]float64)
+	for _, p := range c.nodes {
+		u.cpu += p.cpu()
+		err := p.samples("cmq_set_written_bytes_total", func(labels string, v float64) {
+			u.written += v
+			u.sets[strings.Trim(labels, `{}set="`)] += v
+		})
+		if err != nil {
+			return usage{}, err
+		}
+	}
+	return u, nil
+}
+
 func (p *process) dir() string { return filepath.Join(p.c.dir, fmt.Sprintf("node%d", p.id)) }
 
 func (p *process) start() (err error) {
@@ -249,14 +289,20 @@ func (p *process) disk() (bytes int64) {
 
 // metric sums the samples of a metric over sets 1 and up; sets without the label count too.
 func (p *process) metric(name string) (sum float64, err error) {
+	err = p.samples(name, func(_ string, v float64) { sum += v })
+	return sum, err
+}
+
+// samples gives the samples of a metric with their labels, without those of set 0.
+func (p *process) samples(name string, each func(labels string, v float64)) error {
 	resp, err := http.Get("http://" + p.admin + "/metrics")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	found := false
 	for _, line := range strings.Split(string(text), "\n") {
@@ -264,16 +310,18 @@ func (p *process) metric(name string) (sum float64, err error) {
 		if !ok || strings.HasPrefix(rest, `{set="0"}`) || rest == "" || rest[0] != '{' && rest[0] != ' ' {
 			continue
 		}
-		v, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+		space := strings.LastIndexByte(rest, ' ')
+		v, err := strconv.ParseFloat(rest[space+1:], 64)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		sum, found = sum+v, true
+		each(rest[:space], v)
+		found = true
 	}
 	if !found {
-		return 0, errors.New("no metric " + name)
+		return errors.New("no metric " + name)
 	}
-	return sum, nil
+	return nil
 }
 
 // profile saves what the process says at /debug/pprof/KIND in a file of the directory; none if dir is empty.

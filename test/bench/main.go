@@ -23,6 +23,7 @@ type options struct {
 	queues   int
 	rate     int
 	seconds  int
+	every    time.Duration
 	settle   time.Duration
 	limit    time.Duration
 	profiles string
@@ -33,7 +34,7 @@ type options struct {
 
 // subjects are what can be measured.
 var subjects = map[string]func(o *options) error{
-	"backlog": backlog, "sparse": sparse, "queues": manyQueues, "rejoin": rejoin, "delayed": delayed, "locked": locked,
+	"backlog": backlog, "sparse": sparse, "queues": manyQueues, "rejoin": rejoin, "delayed": delayed, "locked": locked, "publish": publish, "mixed": mixed,
 }
 
 func main() {
@@ -61,6 +62,7 @@ func run(args []string) error {
 	f.IntVar(&o.queues, "queues", 100_000, "queues")
 	f.IntVar(&o.rate, "rate", 20_000, "messages that fall due, or whose lock ends, in a second")
 	f.IntVar(&o.seconds, "seconds", 20, "for how many seconds they do")
+	f.DurationVar(&o.every, "every", 50*time.Millisecond, "from one publish of a stream to the next")
 	f.DurationVar(&o.limit, "limit", 2*time.Hour, "after this time the measurement is given up and its data removed")
 	f.DurationVar(&o.settle, "settle", 2*time.Minute, "how long a node is left alone before it counts as idle: images are made and merged, and memory is given back")
 	f.StringVar(&o.profiles, "profiles", "", "directory for profiles of memory and processor, taken where the subject is measured; default: none")
