@@ -115,7 +115,7 @@ func (s *sets) carryOut(req *cmq.Request) (reply *cmq.Reply, next time.Time) {
 				if m.handle == 0 && (m.count > 0) == returned && len(reply.Messages) < req.Max && (sh.inFlight == 0 || len(reply.Messages) < sh.inFlight) {
 					s.handles++
 					m.handle, m.locked, m.count = s.handles, now.Add(req.Lock), m.count+1
-					reply.Messages = append(reply.Messages, cmq.Message{ID: m.id, Handle: m.handle, Body: []byte(m.body), Enqueued: m.sent, DequeueCount: m.count})
+					reply.Messages = append(reply.Messages, cmq.Message{ID: m.id, Handle: m.handle, Body: []byte(m.body), Enqueued: m.sent, NextVisible: m.locked, DequeueCount: m.count})
 				}
 			}
 		}

@@ -30,7 +30,8 @@ func begun(t *testing.T, s *cmq.Subscription) *Course {
 // try receives one message, which is handed out for the nth time.
 func (c *Course) try(t *testing.T, now time.Time, id cmq.MsgID, n int) *Try {
 	require.NotNil(t, c.Next(now).Ask)
-	tries := c.Answered(now, &cmq.Reply{Messages: []cmq.Message{{ID: id, Handle: cmq.Handle(n), DequeueCount: n, Enqueued: start}}}, nil)
+	m := cmq.Message{ID: id, Handle: cmq.Handle(n), DequeueCount: n, Enqueued: start, NextVisible: now.Add(LockTime)}
+	tries := c.Answered(now, &cmq.Reply{Messages: []cmq.Message{m}}, nil)
 	require.Len(t, tries, 1)
 	return tries[0]
 }
@@ -69,6 +70,24 @@ func TestFates(t *testing.T) {
 			require.Equal(t, &row.write, v.Write)
 			require.Equal(t, row.fate == Again, v.Wait > 0)
 		})
+	}
+}
+
+// TestAWrongClockDoesNotEndTheDay: how old a message is, its set says; this node's clock may be days ahead or behind.
+func TestAWrongClockDoesNotEndTheDay(t *testing.T) {
+	for _, off := range []time.Duration{-50 * time.Hour, 50 * time.Hour} {
+		c, now := begun(t, subscription()), start.Add(off)
+		for _, row := range []struct {
+			age  time.Duration
+			fate Fate
+		}{{time.Hour, Again}, {23*time.Hour + 50*time.Minute, Again}, {24 * time.Hour, Dropped}} {
+			require.NotNil(t, c.Next(now).Ask)
+			m := cmq.Message{ID: 1, DequeueCount: 10, Enqueued: start, NextVisible: start.Add(row.age + LockTime)}
+			try := c.Answered(now, &cmq.Reply{Messages: []cmq.Message{m}}, nil)[0]
+			now = now.Add(time.Second)
+			require.Equal(t, row.fate, try.Ended(now, Outcome{}).Fate, "%v, clock off by %v", row.age, off)
+			try.Written(now, refused, nil)
+		}
 	}
 }
 

@@ -81,8 +81,8 @@ func (t *Try) judge(now time.Time, o Outcome) Verdict {
 	if o.Taken {
 		return Verdict{Fate: Delivered, Write: t.remove()}
 	}
-	m, s := t.Message, t.Subscription
-	f := retry.Failure{Strategy: s.Strategy, Try: m.DequeueCount, Published: m.Enqueued, Now: now, Took: now.Sub(t.received), After: o.After, Random: o.Random}
+	m, s, took := t.Message, t.Subscription, now.Sub(t.received)
+	f := retry.Failure{Strategy: s.Strategy, Try: m.DequeueCount, Age: t.age() + took, Took: took, After: o.After, Random: o.Random}
 	wait, again := f.Next()
 	switch {
 	case again:
@@ -91,6 +91,11 @@ func (t *Try) judge(now time.Time, o Outcome) Verdict {
 		return Verdict{Fate: Dead, Write: t.relock(0)}
 	}
 	return Verdict{Fate: Dropped, Write: t.remove()}
+}
+
+// age is that of the message when it was received, by the time of its set alone: this node's clock may be wrong.
+func (t *Try) age() time.Duration {
+	return t.Message.NextVisible.Add(-LockTime).Sub(t.Message.Enqueued)
 }
 
 // Written takes the reply to what Ended said. If it is not written, and the lock holds, it is to be asked again after the

@@ -30,13 +30,12 @@ func Interval(s cmq.Strategy, n int, random float64) time.Duration {
 
 // Failure is a try that failed.
 type Failure struct {
-	Strategy  cmq.Strategy
-	Try       int           // its number, from 1
-	Published time.Time     // of the message
-	Now       time.Time     // when it failed
-	Took      time.Duration // since it began
-	After     time.Duration // the endpoint asks not to be called before that has passed; 0: it does not
-	Random    float64       // at least 0 and less than 1
+	Strategy cmq.Strategy
+	Try      int           // its number, from 1
+	Age      time.Duration // of the message when the try failed, since it was published
+	Took     time.Duration // since the try began
+	After    time.Duration // the endpoint asks not to be called before that has passed; 0: it does not
+	Random   float64       // at least 0 and less than 1
 }
 
 // Next says how long to wait for the next try. There is none if the strategy has none left, or if the wait would end
@@ -54,7 +53,7 @@ func (f *Failure) Next() (time.Duration, bool) {
 	if f.Strategy != cmq.BackoffRetry {
 		wait = max(wait-f.Took, time.Second)
 	}
-	left := f.Published.Add(Day).Sub(f.Now)
+	left := Day - f.Age
 	if wait > left {
 		return 0, false
 	}
