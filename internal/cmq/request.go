@@ -17,7 +17,7 @@ const (
 	KindSetShard                    // Attributes, Subscriber, Version: change; nothing happens if Version is not newer
 	KindDropShard                   // delete shard and messages; nothing happens if it is gone
 	KindDeadList                    // Max → Messages due for the dead-letter queue, Number of the first, Queue
-	KindTransfer                    // From, Number, IDs, Bodies, Sources, Bounded: arrivals from From's dead list → Number: next one wanted
+	KindTransfer                    // From, Base, Number, IDs, Bodies, Sources: arrivals from From's dead list → Number: next one wanted
 	KindForget                      // Number: transfers below it have arrived
 	KindMeta                        // Payload: a command or query of the controller → Payload
 	KindRelock                      // Handles, Lock: locks end that much from now (0: now) → Errors, one per handle
@@ -26,8 +26,9 @@ const (
 	KindQueries                     // Max, Wait, Origin.Node → Queries that have come due (none: nothing within Wait)
 	KindOpenSession                 // Session.ID: begin a session, or take over the one with this id → Number: its epoch
 	KindPublish                     // Shard: a topic's; Bodies, Publication → IDs: stored once, in every subscription that matches
-	KindMove                        // From, Number, IDs, Sizes: as a bounded transfer within a set, which also forgets → Number: first not moved
+	KindMove                        // From, Number, IDs, Sizes: as a share within a set, which also forgets → Number: first not moved
 	KindPrepared                    // Max, Number: ids above it, Undecided: those only → Prepared, ascending (linearizable read)
+	KindSpread                      // IDs, Bodies, Shares: what outboxes of another set have for shards of this one, each body stored once → Numbers, Errors: one per share
 
 	KindEnd // one more than the last kind
 )
@@ -58,8 +59,18 @@ type Request struct {
 	Session     Session
 	Subscriber  *Subscriber  // OpenShard, SetShard; nil: the shard is a queue's
 	Publication *Publication // Publish
-	Bounded     bool         // Transfer: only as many as there is room for; none: ErrHeapFull
+	Shares      []Share      // Spread
 	Sizes       []uint32     // Move: bytes of each message
+}
+
+// Share is what one outbox has for one shard: some of the messages of a Spread, numbered as those of a Transfer. The shard
+// takes as many as it has room for; if it has none at all, that is ErrHeapFull.
+type Share struct {
+	Shard  ShardID  // takes them
+	From   ShardID  // the outbox
+	Base   uint64   // every number below it is settled there
+	Number uint64   // of the first; the others follow
+	Places []uint16 // of the messages among those of the request, in the order of their numbers
 }
 
 // Session makes a send one that may be repeated: the shard that opened the session stores each of its requests once and
@@ -115,6 +126,8 @@ type Reply struct {
 	Queue    QueueID
 	Base     uint64 // DeadList: every number below it is settled
 	Number   uint64
+	Numbers  []uint64 // Spread: the next one wanted of each share
+	Upto     MsgID    // DeadList: nothing else waits there that was stored first with an id up to this one; 0: there is more behind Messages
 	Payload  []byte
 	Queries  []Query
 	Prepared []Prepared

@@ -6,8 +6,9 @@
 // remembers per source the next number it wants; only then does the source forget it. The copy carries along what the
 // message was in the source: consumers of the dead-letter queue are told.
 //
-// The shard of a subscription that delivers to a queue has everything on its dead list from the start, so that each
-// message arrives once. There it is a message as any other: nobody is told where it was before (forward.go).
+// The shard of a subscription that delivers to a queue, an outbox, has everything on its dead list from the start, so that each
+// message arrives once. There it is a message as any other: nobody is told where it was before (forward.go). What several
+// outboxes of a topic have for queues of another set goes there as one message (courier.go).
 //
 //	source                     dispatch                         dead-letter queue
 //	dead list, numbered ─────► read from number n ────────────► accept n, n+1, …; skip what it has
@@ -28,9 +29,11 @@ import (
 const (
 	// moveBatch is how many messages move in one go: a batch must fit an entry even if bodies are large.
 	moveBatch = 16
+	// forwardBatch is the same for an outbox. The more it is, the further outboxes may be from each other and still share messages.
+	forwardBatch = 64
 	// moveBytes bounds the bodies of one transfer; the rest of the batch waits for the next.
 	moveBytes = 1 << 20
-	// maxMoves is how many shards are worked on at a time.
+	// maxMoves is how many shards are worked on at a time, not counting outboxes that wait for a courier.
 	maxMoves = 32
 
 	firstRetry = 50 * time.Millisecond
@@ -64,6 +67,7 @@ type Mover struct {
 
 	mu     sync.Mutex
 	active map[cmq.ShardID]bool // true: notified again meanwhile
+	topics map[topicKey]*topic
 	closed bool
 }
 
@@ -72,12 +76,13 @@ func NewMover(do Do, target Target, log *slog.Logger) *Mover {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Mover{
 		do: do, target: target, log: log, ctx: ctx, stop: stop,
-		slots: make(chan struct{}, maxMoves), active: make(map[cmq.ShardID]bool),
+		slots: make(chan struct{}, maxMoves), active: make(map[cmq.ShardID]bool), topics: make(map[topicKey]*topic),
 	}
 }
 
-// Notify says that a shard of a set this node leads has messages for its dead-letter queue. It never blocks.
-func (m *Mover) Notify(set cmq.SetID, shard cmq.ShardID) {
+// Notify says that a shard of a set this node leads has messages for its dead-letter queue, or that it is an outbox of the topic
+// and has some for its queue. It never blocks.
+func (m *Mover) Notify(set cmq.SetID, shard, topic cmq.ShardID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -88,8 +93,12 @@ func (m *Mover) Notify(set cmq.SetID, shard cmq.ShardID) {
 		return
 	}
 	m.active[shard] = false
+	j := job{set, shard, topic}
+	if topic != 0 {
+		m.topicOf(j.key()).looked[shard] = true
+	}
 	m.wg.Add(1)
-	go m.work(set, shard)
+	go m.work(j)
 }
 
 // Close stops all moves and waits for them.
@@ -101,26 +110,36 @@ func (m *Mover) Close() {
 	m.wg.Wait()
 }
 
+// job is a shard whose messages are moved.
+type job struct {
+	set   cmq.SetID
+	shard cmq.ShardID
+	topic cmq.ShardID // whose outbox it is; 0: none's
+}
+
+func (j job) key() topicKey { return topicKey{j.set, j.topic} }
+
 // work moves the shard's dead messages until none is left and no notice came meanwhile.
-func (m *Mover) work(set cmq.SetID, shard cmq.ShardID) {
+func (m *Mover) work(j job) {
 	defer m.wg.Done()
 	for {
-		m.drain(set, shard)
+		m.drain(j)
+		m.leave(j.key(), j.shard)
 		m.mu.Lock()
-		again := m.active[shard] && m.ctx.Err() == nil
+		again := m.active[j.shard] && m.ctx.Err() == nil
 		if !again {
-			delete(m.active, shard)
+			delete(m.active, j.shard)
 			m.mu.Unlock()
 			return
 		}
-		m.active[shard] = false
+		m.active[j.shard] = false
 		m.mu.Unlock()
 	}
 }
 
-func (m *Mover) drain(set cmq.SetID, shard cmq.ShardID) {
+func (m *Mover) drain(j job) {
 	for retry := firstRetry; m.ctx.Err() == nil; {
-		more, err := m.step(set, shard)
+		more, err := m.step(j)
 		switch {
 		case err == nil && !more:
 			return
@@ -130,7 +149,8 @@ func (m *Mover) drain(set cmq.SetID, shard cmq.ShardID) {
 		case errors.Is(err, cmq.ErrQueueNotExist):
 			return // the source is gone, its messages with it
 		}
-		m.log.Debug("dead messages wait", "set", set, "shard", shard, "error", err)
+		m.leave(j.key(), j.shard)
+		m.log.Debug("dead messages wait", "set", j.set, "shard", j.shard, "error", err)
 		select {
 		case <-time.After(retry):
 			retry = min(2*retry, lastRetry)
@@ -140,42 +160,79 @@ func (m *Mover) drain(set cmq.SetID, shard cmq.ShardID) {
 }
 
 // step moves one batch and reports whether there may be more.
-func (m *Mover) step(set cmq.SetID, shard cmq.ShardID) (more bool, err error) {
-	select {
-	case m.slots <- struct{}{}:
-		defer func() { <-m.slots }()
-	case <-m.ctx.Done():
-		return false, m.ctx.Err()
-	}
-	ctx, cancel := context.WithTimeout(m.ctx, callLimit)
-	defer cancel()
-	dead, err := m.call(ctx, set, &cmq.Request{Kind: cmq.KindDeadList, Shard: shard, Max: moveBatch})
-	if err != nil || len(dead.Messages) == 0 {
+func (m *Mover) step(j job) (more bool, err error) {
+	m.look(j.key(), j.shard)
+	dead, to, err := m.head(j)
+	if err != nil || dead == nil {
 		return false, err
 	}
-	to, ok := m.target(ctx, dead.Queue, shard)
-	if !ok {
-		return false, errNoTarget
+	if j.topic != 0 {
+		return m.forward(j, to, dead)
 	}
-	if dead.Queue == 0 {
-		return m.forward(ctx, set, shard, to, dead)
-	}
-	return m.carry(ctx, set, shard, to, transfer(shard, to.Shard, dead))
+	return m.carry(j, to, dead)
 }
 
-// carry transfers messages, and lets the source forget those that have arrived.
-func (m *Mover) carry(ctx context.Context, set cmq.SetID, shard cmq.ShardID, to Destination, req *cmq.Request) (more bool, err error) {
-	arrived, err := m.arrive(ctx, to, req)
+// head lists the first messages of the source and finds out where they go; nil: there are none.
+func (m *Mover) head(j job) (dead *cmq.Reply, to Destination, err error) {
+	done, err := m.slot()
+	if err != nil {
+		return nil, to, err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(m.ctx, callLimit)
+	defer cancel()
+	batch := moveBatch
+	if j.topic != 0 {
+		batch = forwardBatch
+	}
+	dead, err = m.call(ctx, j.set, &cmq.Request{Kind: cmq.KindDeadList, Shard: j.shard, Max: batch})
+	if err != nil || len(dead.Messages) == 0 {
+		return nil, to, err
+	}
+	to, ok := m.target(ctx, dead.Queue, j.shard)
+	if !ok {
+		return nil, to, errNoTarget
+	}
+	return dead, to, nil
+}
+
+// slot waits until one more shard may be worked on; done says that it is no more.
+func (m *Mover) slot() (done func(), err error) {
+	select {
+	case m.slots <- struct{}{}:
+		return func() { <-m.slots }, nil
+	case <-m.ctx.Done():
+		return nil, m.ctx.Err()
+	}
+}
+
+// carry transfers dead letters, and lets the source forget those that have arrived.
+func (m *Mover) carry(j job, to Destination, dead *cmq.Reply) (more bool, err error) {
+	done, err := m.slot()
 	if err != nil {
 		return false, err
 	}
-	_, err = m.call(ctx, set, &cmq.Request{Kind: cmq.KindForget, Shard: shard, Number: arrived.Number})
-	return true, err
+	defer done()
+	arrived, err := m.arrive(to.Set, transfer(j.shard, to.Shard, dead))
+	if err != nil {
+		return false, err
+	}
+	return true, m.forget(j, arrived.Number)
+}
+
+// forget lets the source forget the messages numbered below number.
+func (m *Mover) forget(j job, number uint64) error {
+	ctx, cancel := context.WithTimeout(m.ctx, callLimit)
+	defer cancel()
+	_, err := m.call(ctx, j.set, &cmq.Request{Kind: cmq.KindForget, Shard: j.shard, Number: number})
+	return err
 }
 
 // arrive puts messages to where they go. That there is no such queue says nothing of the source.
-func (m *Mover) arrive(ctx context.Context, to Destination, req *cmq.Request) (*cmq.Reply, error) {
-	reply, err := m.call(ctx, to.Set, req)
+func (m *Mover) arrive(set cmq.SetID, req *cmq.Request) (*cmq.Reply, error) {
+	ctx, cancel := context.WithTimeout(m.ctx, callLimit)
+	defer cancel()
+	reply, err := m.call(ctx, set, req)
 	if errors.Is(err, cmq.ErrQueueNotExist) {
 		err = errNoTarget
 	}

@@ -74,13 +74,7 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 		return &cmq.Reply{Number: s.base}
 	case cmq.KindTransfer:
 		s.next = max(s.next, req.Base)
-		if req.Bounded && s.room > 0 && len(s.arrived) >= s.room {
-			return &cmq.Reply{Err: cmq.ErrHeapFull}
-		}
 		for i, b := range req.Bodies {
-			if req.Bounded && s.room > 0 && len(s.arrived) >= s.room {
-				break
-			}
 			if req.Number+uint64(i) == s.next {
 				s.arrived = append(s.arrived, string(b))
 				if len(req.Sources) > 0 {
@@ -90,6 +84,9 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 			}
 		}
 		return &cmq.Reply{Number: s.next}
+	case cmq.KindSpread:
+		next, err := s.share(&req.Shares[0], req.Bodies)
+		return &cmq.Reply{Numbers: []uint64{next}, Errors: []*cmq.Error{err}}
 	case cmq.KindForget:
 		for s.base < req.Number && len(s.dead) > 0 {
 			s.dead, s.base = s.dead[1:], s.base+1
@@ -97,6 +94,30 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 		return &cmq.Reply{}
 	}
 	return &cmq.Reply{Err: cmq.ErrParameters}
+}
+
+// share takes what there is room for.
+func (s *sets) share(share *cmq.Share, bodies [][]byte) (uint64, *cmq.Error) {
+	s.next = max(s.next, share.Base)
+	before := s.next
+	for i, place := range share.Places {
+		switch full := s.room > 0 && len(s.arrived) >= s.room; {
+		case share.Number+uint64(i) != s.next:
+		case full && s.next == before:
+			return s.next, cmq.ErrHeapFull
+		case !full:
+			s.arrived, s.next = append(s.arrived, string(bodies[place])), s.next+1
+		}
+	}
+	return s.next, nil
+}
+
+// topic is whose outbox it is, if it is one.
+func (s *sets) topic() cmq.ShardID {
+	if s.outbox {
+		return 33 << 7
+	}
+	return 0
 }
 
 func (s *sets) mover(known func() bool) *Mover {
@@ -119,7 +140,7 @@ func TestMovesEverythingInOrder(t *testing.T) {
 		s := &sets{dead: many(100), base: 5, next: 5}
 		m := s.mover(always)
 		defer m.Close()
-		m.Notify(1, source)
+		m.Notify(1, source, s.topic())
 		synctest.Wait()
 		require.Equal(t, many(100), s.arrived)
 		require.Empty(t, s.dead)
@@ -134,7 +155,7 @@ func TestWhatWasPublishedDidNotDieAnywhere(t *testing.T) {
 		s := &sets{outbox: true, dead: many(40)}
 		m := s.mover(always)
 		defer m.Close()
-		m.Notify(1, source)
+		m.Notify(1, source, s.topic())
 		synctest.Wait()
 		require.Equal(t, many(40), s.arrived)
 		require.Empty(t, s.sources)
@@ -160,7 +181,7 @@ func TestEachMessageArrivesOnceWhateverFails(t *testing.T) {
 					s.fail = broken
 				}
 				m := s.mover(always)
-				m.Notify(1, source)
+				m.Notify(1, source, s.topic())
 				synctest.Wait()
 				for range 4 { // the pauses between the tries
 					m.wait(t)
@@ -194,11 +215,11 @@ func TestNoticeDuringAMoveIsNotLost(t *testing.T) {
 			if k == cmq.KindForget && again {
 				again = false
 				s.dead = append(s.dead, "late")
-				m.Notify(1, source)
+				m.Notify(1, source, s.topic())
 			}
 			return nil
 		}
-		m.Notify(1, source)
+		m.Notify(1, source, s.topic())
 		m.wait(t)
 		m.Close()
 		require.Equal(t, []string{"a", "late"}, s.arrived)
@@ -210,7 +231,7 @@ func TestUnknownTargetIsTriedAgain(t *testing.T) {
 		s := &sets{dead: many(3)}
 		tries := 0
 		m := s.mover(func() bool { tries++; return tries > 4 })
-		m.Notify(1, source)
+		m.Notify(1, source, s.topic())
 		m.wait(t)
 		m.Close()
 		require.Equal(t, many(3), s.arrived)
@@ -221,7 +242,7 @@ func TestSourceGoneEndsTheMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sets{dead: many(3), fail: func(cmq.Kind) error { return cmq.ErrQueueNotExist }}
 		m := s.mover(always)
-		m.Notify(1, source)
+		m.Notify(1, source, s.topic())
 		m.wait(t)
 		m.Close()
 		require.Equal(t, 1, s.calls)
@@ -232,10 +253,10 @@ func TestCloseInterrupts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sets{dead: many(3), fail: func(cmq.Kind) error { return errors.New("no leader") }}
 		m := s.mover(always)
-		m.Notify(1, source)
+		m.Notify(1, source, s.topic())
 		synctest.Wait()
 		m.Close()
-		m.Notify(1, source)
+		m.Notify(1, source, s.topic())
 		require.NotEmpty(t, s.dead)
 	})
 }

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"context"
 	"errors"
 
 	"github.com/opencmq/cmq/internal/cmq"
@@ -12,23 +11,27 @@ import (
 // it came from, and a queue that is full or that takes only smaller messages does not get it. Then it is tried again until
 // it fits or its retention ends, and those behind it wait.
 //
-// A queue on the topic's own set gets a reference to the stored message instead of a copy, in one step.
+// A queue on the topic's own set gets a reference to the stored message instead of a copy, in one step. Queues on another set
+// share a copy there.
 
 // forward carries what it can of the head of an outbox.
-func (m *Mover) forward(ctx context.Context, set cmq.SetID, shard cmq.ShardID, to Destination, list *cmq.Reply) (more bool, err error) {
-	fit := fitting(list.Messages, to.MaxMsgSize)
-	if len(fit) == 0 {
+func (m *Mover) forward(j job, to Destination, list *cmq.Reply) (more bool, err error) {
+	if fit := fitting(list.Messages, to.MaxMsgSize); len(fit) < len(list.Messages) {
+		list.Messages, list.Upto = fit, 0
+	}
+	if len(list.Messages) == 0 {
 		return false, errTooLarge
 	}
-	if to.Set == set {
-		_, err := m.arrive(ctx, to, move(shard, to.Shard, list.Number, fit))
+	if to.Set == j.set {
+		m.leave(j.key(), j.shard)
+		_, err := m.arrive(to.Set, move(j.shard, to.Shard, list.Number, list.Messages))
 		return true, err
 	}
-	req := &cmq.Request{Kind: cmq.KindTransfer, Shard: to.Shard, From: shard, Base: list.Base, Number: list.Number, Bounded: true}
-	for i := range fit {
-		req.Bodies, req.IDs = append(req.Bodies, fit[i].Body), append(req.IDs, fit[i].ID)
+	v := m.offer(j.key(), to.Set, &offer{shard: j.shard, to: to.Shard, list: list, answered: make(chan verdict, 1)})
+	if v.err != nil {
+		return false, v.err
 	}
-	return m.carry(ctx, set, shard, to, req)
+	return true, m.forget(j, v.next)
 }
 
 var errTooLarge = errors.New("the queue does not take messages that long")

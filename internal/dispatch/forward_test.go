@@ -17,7 +17,7 @@ const sourceSet = cmq.SetID(1)
 
 func TestForwardToAnotherSetAndToTheOwn(t *testing.T) {
 	for _, set := range []cmq.SetID{2, 7} { // the mover is told that the source is on set 7
-		for _, kind := range []cmq.Kind{0, cmq.KindTransfer, cmq.KindMove, cmq.KindForget} {
+		for _, kind := range []cmq.Kind{0, cmq.KindSpread, cmq.KindMove, cmq.KindForget} {
 			synctest.Test(t, func(t *testing.T) {
 				s := &sets{outbox: true, dead: many(40), base: 5, next: 5, set: set}
 				lost := 2
@@ -29,7 +29,7 @@ func TestForwardToAnotherSetAndToTheOwn(t *testing.T) {
 					return nil
 				}
 				m := s.mover(always)
-				m.Notify(7, source)
+				m.Notify(7, source, s.topic())
 				m.wait(t)
 				m.Close()
 				require.Equal(t, many(40), s.arrived)
@@ -44,7 +44,7 @@ func TestForwardWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sets{outbox: true, dead: many(40), room: 5}
 		m := s.mover(always)
-		m.Notify(sourceSet, source)
+		m.Notify(sourceSet, source, s.topic())
 		<-time.After(time.Minute)
 		synctest.Wait()
 		require.Equal(t, many(40)[:5], s.arrived, "as many as there is room for")
@@ -62,7 +62,7 @@ func TestForwardOfWhatIsTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sets{outbox: true, dead: []string{"a", "b", strings.Repeat("x", 11), "c"}}
 		m := s.mover(always)
-		m.Notify(sourceSet, source)
+		m.Notify(sourceSet, source, s.topic())
 		<-time.After(time.Minute)
 		synctest.Wait()
 		require.Equal(t, []string{"a", "b"}, s.arrived)
@@ -82,14 +82,14 @@ func TestQueueThatIsGoneIsNotTheSource(t *testing.T) {
 			gone := 3
 			s := &sets{outbox: true, dead: many(3), set: set}
 			s.fail = func(k cmq.Kind) error {
-				if (k == cmq.KindTransfer || k == cmq.KindMove) && gone > 0 {
+				if (k == cmq.KindSpread || k == cmq.KindMove) && gone > 0 {
 					gone--
 					return cmq.ErrQueueNotExist
 				}
 				return nil
 			}
 			m := s.mover(always)
-			m.Notify(7, source)
+			m.Notify(7, source, s.topic())
 			m.wait(t)
 			m.Close()
 			require.Equal(t, many(3), s.arrived)

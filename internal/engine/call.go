@@ -74,6 +74,9 @@ func sizeOf(req *cmq.Request) int {
 	if req.Kind == cmq.KindQueries {
 		n += 10 * maxAsks
 	}
+	for i := range req.Shares {
+		n += 24 + 2*len(req.Shares[i].Places)
+	}
 	each := 32
 	if p := req.Publication; p != nil {
 		for _, tag := range p.Tags {

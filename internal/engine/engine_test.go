@@ -73,7 +73,7 @@ func (r *rig) config() Config {
 		},
 		Exec:   func(call func()) bool { call(); return true },
 		Read:   func(done func(error)) { done(nil) },
-		OnDead: func(s cmq.ShardID) { r.dead = append(r.dead, s) },
+		OnDead: func(s, _ cmq.ShardID) { r.dead = append(r.dead, s) },
 		Wall:   func() int64 { return r.wall },
 	}
 }

@@ -34,6 +34,8 @@ func (m *Machine) Fill(r *Result) (whole bool) {
 const (
 	maxReplyBytes = 16 << 20
 	surelyFits    = 16
+	// maxDeadBytes is the same for what waits for another queue: one transfer takes no more, and the rest is asked for again.
+	maxDeadBytes = 1 << 20
 )
 
 // found is where messages of a reply are stored.
@@ -72,16 +74,19 @@ func (m *Machine) resolve(r *Result, n int, at func(int) int) found {
 
 // cutReply leaves out the messages for which there is no room.
 func (m *Machine) cutReply(r *Result, f found) found {
-	if len(r.at) <= surelyFits || r.dead {
-		return f
+	sure, limit := surelyFits, uint64(maxReplyBytes)
+	if r.dead {
+		sure, limit = 1, maxDeadBytes
 	}
 	bytes := uint64(0)
 	for k, p := range f.places {
-		if bytes += uint64(p.bytes); bytes <= maxReplyBytes || p.i < surelyFits {
+		if bytes += uint64(p.bytes); bytes <= limit || p.i < sure {
 			continue
 		}
-		for _, msg := range r.Reply.Messages[p.i:] {
-			r.Surplus = append(r.Surplus, msg.Handle)
+		if r.Reply.Upto = 0; !r.dead {
+			for _, msg := range r.Reply.Messages[p.i:] {
+				r.Surplus = append(r.Surplus, msg.Handle)
+			}
 		}
 		r.at, r.Reply.Messages = r.at[:p.i], r.Reply.Messages[:p.i]
 		r.trouble = slices.DeleteFunc(r.trouble, func(t trouble) bool { return t.i >= p.i })
@@ -293,6 +298,7 @@ func (w *mend) finish() error {
 		if r.at[i].Seq != gone {
 			messages = append(messages, r.Reply.Messages[i])
 		} else if r.dead {
+			r.Reply.Upto = 0
 			break // numbers are given to them one after the other
 		}
 	}

@@ -47,8 +47,9 @@ type Config struct {
 
 	// Read calls back on the loop when everything committed before the call is applied, or with an error.
 	Read func(done func(err error))
-	// OnDead is told on the leader that a shard has messages waiting for its dead-letter queue. It must not block.
-	OnDead func(shard cmq.ShardID)
+	// OnDead is told on the leader that a shard has messages waiting for its dead-letter queue, or that an outbox of a topic has
+	// some for its queue (topic 0: it is none). All outboxes that one entry put messages into are told of in a row. It must not block.
+	OnDead func(shard, topic cmq.ShardID)
 	// Wall is the local wall clock in milliseconds; only the mutant RetentionByWallClock asks for it.
 	Wall func() int64
 }
@@ -237,6 +238,7 @@ func (m *Machine) add(c *Call) (added, full bool) {
 		return false, true
 	}
 	if op.Kind != command.Expire {
+		m.addMarksOfShares(&op)
 		complete := m.addMarks(s)
 		if !complete && op.Kind == command.Receive && m.waits(c) {
 			// Nothing is handed out that is past its retention.

@@ -20,6 +20,16 @@ const (
 // glance is how long a shard is left alone, in milliseconds, when there is no hurry to look at it again.
 const glance = 1000
 
+// addMarksOfShares does for the shards of a spread what addMarks does for the shard of other operations: what is past its
+// retention takes no room from what arrives.
+func (m *Machine) addMarksOfShares(op *command.Op) {
+	for i := range op.Shares {
+		if id := op.Shares[i].Shard; m.b.Has(id) {
+			m.addMarks(m.shard(id))
+		}
+	}
+}
+
 // addMarks puts the marks that are due into the entry, before the shard's next operation. If it reports false, there may
 // be more, and the references that tell are being read.
 func (m *Machine) addMarks(s *shard) (complete bool) {

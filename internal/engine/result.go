@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/opencmq/cmq/internal/cmq"
@@ -61,6 +62,9 @@ func (m *Machine) complete(c *Call, index uint64, r *broker.Result) {
 	case cmq.KindRelease:
 		m.stats.Released.Add(uint64(len(c.req.Handles)))
 		c.finish(&Result{Reply: cmq.Reply{Err: r.Err}}, nil)
+	case cmq.KindSpread:
+		delete(m.shards, c.req.Shard) // it has none of its own
+		c.finish(&Result{Reply: cmq.Reply{Errors: slices.Clone(r.Errors), Numbers: slices.Clone(r.Numbers)}}, nil)
 	case cmq.KindStatus:
 		m.answerStatus(c)
 	case kindSweep:

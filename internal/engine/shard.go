@@ -274,7 +274,12 @@ func (m *Machine) announceDead(s *shard) {
 	if m.cfg.OnDead == nil {
 		return
 	}
-	if _, dead := m.b.DeadHead(s.id, 1); len(dead) > 0 {
-		m.cfg.OnDead(s.id)
+	if m.b.Dead(s.id) == 0 {
+		return
 	}
+	topic := cmq.ShardID(0)
+	if sub := m.b.Subscriber(s.id); sub != nil && sub.Forward {
+		topic = sub.Topic
+	}
+	m.cfg.OnDead(s.id, topic)
 }

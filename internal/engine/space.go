@@ -12,7 +12,7 @@ func (m *Machine) refuses(kind cmq.Kind) bool {
 	switch kind {
 	case cmq.KindSend, cmq.KindPrepare, cmq.KindPublish:
 		return m.space >= set.SpaceSoft
-	case cmq.KindReceive, cmq.KindTransfer, cmq.KindMove, cmq.KindRewind:
+	case cmq.KindReceive, cmq.KindTransfer, cmq.KindMove, cmq.KindSpread, cmq.KindRewind:
 		return m.space >= set.SpaceHard
 	}
 	return false

@@ -62,7 +62,7 @@ func (m *Machine) submit(now int64, c *Call, req *cmq.Request, done taker) {
 	case cmq.KindDeadList:
 		m.deadList(c)
 	case cmq.KindPrepare, cmq.KindPublish, cmq.KindOpenSession, cmq.KindRelease, cmq.KindRelock, cmq.KindRewind, cmq.KindClear, cmq.KindOpenShard, cmq.KindSetShard, cmq.KindDropShard,
-		cmq.KindTransfer, cmq.KindMove, cmq.KindForget:
+		cmq.KindTransfer, cmq.KindMove, cmq.KindSpread, cmq.KindForget:
 		m.enqueue(c)
 	default:
 		c.refuse(cmq.ErrParameters)
@@ -164,12 +164,17 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 		op.Kind = command.Drop
 	case cmq.KindTransfer:
 		op.Kind, op.From, op.Base, op.Number = command.Transfer, req.From, req.Base, req.Number
-		op.IDs, op.Sources, op.Bodies, op.Bounded = req.IDs, req.Sources, req.Bodies, req.Bounded
+		op.IDs, op.Sources, op.Bodies = req.IDs, req.Sources, req.Bodies
 	case cmq.KindMove:
 		if !m.movable(req) {
 			return op, cmq.ErrParameters, false
 		}
 		op.Kind, op.From, op.Number, op.IDs, op.Sizes = command.Move, req.From, req.Number, req.IDs, req.Sizes
+	case cmq.KindSpread:
+		if !spreadable(req) {
+			return op, cmq.ErrParameters, false
+		}
+		op.Kind, op.Shares, op.IDs, op.Bodies = command.Spread, req.Shares, req.IDs, req.Bodies
 	case cmq.KindForget:
 		op.Kind, op.Number = command.Forget, req.Number
 	case cmq.KindRewind:
@@ -190,6 +195,14 @@ func (m *Machine) operation(c *Call, s *shard) (op command.Op, refusal *cmq.Erro
 func (m *Machine) movable(req *cmq.Request) bool {
 	elsewhere := func(id cmq.MsgID) bool { return id.Set() != m.cfg.Set }
 	return len(req.IDs) == len(req.Sizes) && !slices.ContainsFunc(req.IDs, elsewhere)
+}
+
+// spreadable reports whether the shares of a spread are of messages that it has.
+func spreadable(req *cmq.Request) bool {
+	n := len(req.Bodies)
+	beyond := func(place uint16) bool { return int(place) >= n }
+	return len(req.IDs) == n && n <= cmq.MaxSlots &&
+		!slices.ContainsFunc(req.Shares, func(s cmq.Share) bool { return slices.ContainsFunc(s.Places, beyond) })
 }
 
 // rewind turns the moment into positions, lane by lane, and checks that it lies in the window of http-api.md 3.7.
@@ -306,6 +319,9 @@ func (m *Machine) deadList(c *Call) {
 	}
 	number, dead := m.b.DeadHead(c.req.Shard, c.req.Max)
 	r := &Result{Reply: cmq.Reply{Queue: a.DeadLetter.Queue, Number: number, Base: number}, shard: c.req.Shard, dead: true}
+	if m.b.Dead(r.shard) == int64(len(dead)) {
+		r.Reply.Upto = cmq.NewMsgID(m.cfg.Set, m.b.Index(), cmq.MaxSlots-1)
+	}
 	r.published = m.b.Subscriber(r.shard) != nil
 	r.at, r.Reply.Messages = make([]command.LaneSeq, len(dead)), make([]cmq.Message, len(dead))
 	for i := range dead {

@@ -209,3 +209,90 @@ func TestMoveOfWhatIsElsewhereIsRefused(t *testing.T) {
 		require.Equal(t, cmq.ErrParameters, r.do(req).Err)
 	}
 }
+
+// TestSpread: two queues get the messages of outboxes of another set, which are stored once.
+func TestSpread(t *testing.T) {
+	r := newRig(t)
+	other := cmq.QueueID(30).Shard(0)
+	for _, shard := range []cmq.ShardID{testShard, other} {
+		require.Nil(t, r.do(&cmq.Request{
+			Kind: cmq.KindOpenShard, Shard: shard, Version: 1,
+			Attributes: cmq.ShardAttributes{VisibilityTimeout: 30 * time.Second, MsgRetention: retains, MaxMsgHeapNum: 2, MaxInFlight: 10},
+		}).Err)
+	}
+	body := string(make([]byte, 1000))
+	ids := []cmq.MsgID{cmq.NewMsgID(9, 5, 0), cmq.NewMsgID(9, 5, 1), cmq.NewMsgID(9, 6, 0)}
+	spread := &cmq.Request{
+		Kind: cmq.KindSpread, IDs: ids, Bodies: [][]byte{[]byte(body), []byte("two"), []byte("three")},
+		Shares: []cmq.Share{
+			{Shard: testShard, From: outbox.Shard(), Base: 7, Number: 7, Places: []uint16{0, 1, 2}},
+			{Shard: cmq.QueueID(31).Shard(0), From: picky.Shard(), Places: []uint16{0}},
+			{Shard: other, From: pushed.Shard(), Places: []uint16{0, 2}},
+		},
+	}
+	before := r.index
+	reply := r.do(spread)
+	require.Nil(t, reply.Err)
+	require.Equal(t, []*cmq.Error{nil, cmq.ErrQueueNotExist, nil}, reply.Errors)
+	require.Equal(t, []uint64{9, 0, 2}, reply.Numbers, "the first queue has room for two")
+	require.Equal(t, before+1, r.index)
+	require.Less(t, len(r.log[r.index]), 1400, "each body is written once")
+	require.Equal(t, []*cmq.Error{cmq.ErrHeapFull, cmq.ErrQueueNotExist, nil}, r.do(spread).Errors, "what is there is not stored again")
+	require.NotContains(t, r.m.shards, cmq.ShardID(0), "no shard, no view")
+	require.NotContains(t, r.m.shards, cmq.QueueID(31).Shard(0))
+
+	r.restart()
+	got := r.receive(16)
+	require.Equal(t, []string{body, "two"}, bodies(got))
+	require.Equal(t, ids[:2], []cmq.MsgID{got[0].ID, got[1].ID})
+	more := r.do(&cmq.Request{Kind: cmq.KindReceive, Shard: other, Max: 16}).Messages
+	require.Equal(t, []string{body, "three"}, bodies(more))
+	require.Equal(t, ids[2], more[1].ID)
+}
+
+func TestSpreadOfWhatIsNotThereIsRefused(t *testing.T) {
+	r := newRig(t)
+	r.open(nil)
+	for _, req := range []*cmq.Request{
+		{IDs: []cmq.MsgID{1}, Bodies: [][]byte{{}}, Shares: []cmq.Share{{Shard: testShard, Places: []uint16{1}}}},
+		{Bodies: [][]byte{{}}, Shares: []cmq.Share{{Shard: testShard, Places: []uint16{0}}}},
+		{IDs: make([]cmq.MsgID, cmq.MaxSlots+1), Bodies: make([][]byte, cmq.MaxSlots+1)},
+	} {
+		req.Kind = cmq.KindSpread
+		require.Equal(t, cmq.ErrParameters, r.do(req).Err)
+	}
+}
+
+// TestRetentionMakesRoomForShares: what is past its retention takes no room from what arrives.
+func TestRetentionMakesRoomForShares(t *testing.T) {
+	r := newRig(t)
+	r.open(func(a *cmq.ShardAttributes) { a.MsgRetention, a.MaxMsgHeapNum = time.Minute, 1 })
+	r.send("old")
+	r.now += time.Minute.Milliseconds() + 1
+	reply := r.do(&cmq.Request{
+		Kind: cmq.KindSpread, IDs: []cmq.MsgID{1}, Bodies: [][]byte{[]byte("new")}, Shares: []cmq.Share{{Shard: testShard, From: outbox.Shard(), Places: []uint16{0}}},
+	})
+	require.Equal(t, []*cmq.Error{nil}, reply.Errors)
+	require.Equal(t, []string{"new"}, bodies(r.receive(16)))
+}
+
+// TestDeadListTellsWhatItHas: up to which message, so that others who list the same can be compared; and it stays short.
+func TestDeadListTellsWhatItHas(t *testing.T) {
+	r := newRig(t)
+	r.subscribe()
+	list := func(max int) *cmq.Reply {
+		return r.do(&cmq.Request{Kind: cmq.KindDeadList, Shard: outbox.Shard(), Max: max})
+	}
+	big := string(make([]byte, 400<<10))
+	ids := r.publish(cmq.Publication{}, "a", "b").IDs
+	require.Zero(t, list(1).Upto, "there is more behind")
+	whole := list(2)
+	require.Greater(t, whole.Upto, ids[1])
+	require.Less(t, whole.Upto, r.publish(cmq.Publication{}, big, big, big).IDs[0])
+	cut := list(16)
+	require.Len(t, cut.Messages, 4, "a mebibyte at a time")
+	require.Zero(t, cut.Upto)
+	r.do(&cmq.Request{Kind: cmq.KindForget, Shard: outbox.Shard(), Number: 4})
+	require.Len(t, list(16).Messages, 1)
+	require.NotZero(t, list(16).Upto)
+}

@@ -56,7 +56,7 @@ func (n *Node) machine(h *hosted) set.Machine {
 		},
 		Go:     h.aside,
 		Exec:   h.execAndWait,
-		OnDead: func(shard cmq.ShardID) { n.mover.Notify(h.id, shard) },
+		OnDead: func(shard, topic cmq.ShardID) { n.mover.Notify(h.id, shard, topic) },
 		Wall:   func() int64 { return n.clock.Now().UnixMilli() },
 	})
 	h.service = &engine.Service{Machine: m, Loop: h, Go: h.work.Go}

@@ -372,3 +372,38 @@ func TestOnePublishForAHundredSubscriptions(t *testing.T) {
 	require.Greater(t, written, uint64(messages*size))
 	require.Less(t, written, uint64(2*messages*size), "one body and a hundred references to it, not a hundred bodies")
 }
+
+// Queues on all sets get each message once, and each set stores it once: not once for each queue.
+func TestOneBodyOnEachSet(t *testing.T) {
+	const queues, messages, size = 30, 20, 60_000
+	c := startCluster(t, 3)
+	ctx := timeout(t, 120*time.Second)
+	c.ready(ctx)
+	r := c.nodes[0].router
+	_, err := r.CreateTopic(ctx, "1", "news", cmq.TopicSettings{})
+	require.NoError(t, err)
+	for i := range queues {
+		name := fmt.Sprint("q", i)
+		_, err := r.CreateQueue(ctx, "1", name, cmq.QueueSettings{})
+		require.NoError(t, err)
+		_, err = r.Subscribe(ctx, "1", "news", name, toQueue(name))
+		require.NoError(t, err)
+	}
+	on := map[cmq.SetID]int{}
+	for i := range queues {
+		on[c.nodes[0].meta.Table().Queue("1", fmt.Sprint("q", i)).Shards[0].Set]++
+	}
+	require.Greater(t, len(on), 1, "queues are on several sets")
+	for i := range messages {
+		_, err := r.Publish(ctx, "1", "news", [][]byte{[]byte(fmt.Sprintf("%0*d", size, i))}, cmq.Publication{})
+		require.NoError(t, err)
+	}
+	for i := range queues {
+		got, _ := c.take(ctx, 0, fmt.Sprint("q", i), messages)
+		require.Len(t, got, messages)
+	}
+	for id, set := range c.nodes[0].sets {
+		log, archive := set.store.Size()
+		require.Less(t, log+archive, int64(4*messages*size), "set %d with %d queues", id, on[id])
+	}
+}

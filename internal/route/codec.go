@@ -12,11 +12,11 @@ import (
 // What travels between Routers. Numbers are varints (signed ones zigzag) unless said otherwise; fixed ones are
 // little endian; fields follow each other without gaps, all of them always.
 //
-//	request:  version u8 = 5 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
+//	request:  version u8 = 6 | kind u8 | set | shard | delay | max | lock | wait | time | attributes
 //	          | version | from | base | number | handles | ids | bodies | payload | interval | origin | decisions | session
-//	          | subscriber | publication | sources | u8 bounded | sizes | u8 undecided
-//	answer:   version u8 = 5 | outcome u8 | by outcome:
-//	            0 reply        error | queue | base | number | status | ids | errors | messages | payload | queries | prepared
+//	          | subscriber | publication | sources | shares | sizes | u8 undecided
+//	answer:   version u8 = 6 | outcome u8 | by outcome:
+//	            0 reply        error | queue | base | number | numbers | upto u64 | status | ids | errors | messages | payload | queries | prepared
 //	            1 not leader   set | leader
 //	            6 failed       text
 //	            others         nothing
@@ -28,6 +28,7 @@ import (
 //	            | u8 = 0: no source; else 1, source
 //	source:     queue | enqueued time | dequeue count
 //	origin:     node | connection
+//	share:      shard | from | base | number | places
 //	session:    id, epoch, number, acked
 //	subscriber: u8 = 0: none; else 1, topic, filter, texts tags, texts keys, u8 forward
 //	publication: u8 = 0: none; else 1, texts tags, text routing key
@@ -37,11 +38,12 @@ import (
 //	error:      u8 = 0: none; else 1, code, module, text
 //	time:       i64 Unix milliseconds, the smallest number is Go's zero time
 //	durations:  nanoseconds
-//	ids, handles: count u32, then u64 each
+//	ids, handles, numbers: count u32, then u64 each
 //	sizes:        count u32, then u32 each
-//	bodies, errors, messages, decisions, sources, queries, prepared, texts: count u32, then each
+//	places:       count u32, then u16 each
+//	bodies, errors, messages, decisions, sources, shares, queries, prepared, texts: count u32, then each
 //	bytes, text: length u32, then the bytes
-const codecVersion = 5
+const codecVersion = 6
 
 // Outcomes of a request.
 const (
@@ -107,6 +109,9 @@ func u64s[T ~uint64](w *writer, list []T) {
 
 func encodeRequest(set cmq.SetID, q *cmq.Request) []byte {
 	size := 256 + 8*(len(q.Handles)+len(q.IDs)) + 9*len(q.Decisions) + 4*len(q.Sizes) + 32*len(q.Sources) + len(q.Payload)
+	for i := range q.Shares {
+		size += 44 + 2*len(q.Shares[i].Places)
+	}
 	for _, b := range q.Bodies {
 		size += 4 + len(b)
 	}
@@ -148,7 +153,10 @@ func encodeRequest(set cmq.SetID, q *cmq.Request) []byte {
 	for i := range q.Sources {
 		w.source(&q.Sources[i])
 	}
-	w.bool(q.Bounded)
+	w.u32(len(q.Shares))
+	for i := range q.Shares {
+		w.share(&q.Shares[i])
+	}
 	w.u32(len(q.Sizes))
 	for _, n := range q.Sizes {
 		w.u32(int(n))
@@ -182,6 +190,17 @@ func (w *writer) texts(list []string) {
 	w.u32(len(list))
 	for _, s := range list {
 		w.text(s)
+	}
+}
+
+func (w *writer) share(s *cmq.Share) {
+	w.uint(uint64(s.Shard))
+	w.uint(uint64(s.From))
+	w.uint(s.Base)
+	w.uint(s.Number)
+	w.u32(len(s.Places))
+	for _, p := range s.Places {
+		w.b = binary.LittleEndian.AppendUint16(w.b, p)
 	}
 }
 
@@ -223,6 +242,8 @@ func encodeReply(p *cmq.Reply) []byte {
 	w.uint(uint64(p.Queue))
 	w.uint(p.Base)
 	w.uint(p.Number)
+	u64s(&w, p.Numbers)
+	w.u64(uint64(p.Upto))
 	w.status(&p.Status)
 	u64s(&w, p.IDs)
 	w.u32(len(p.Errors))

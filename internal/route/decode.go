@@ -179,7 +179,12 @@ func decodeRequest(b []byte) (cmq.SetID, *cmq.Request, error) {
 			q.Sources[i] = r.source()
 		}
 	}
-	q.Bounded = r.bool()
+	if n := r.count(shareSize); n > 0 {
+		q.Shares = make([]cmq.Share, n)
+		for i := range q.Shares {
+			q.Shares[i] = r.share()
+		}
+	}
 	if n := r.count(4); n > 0 {
 		q.Sizes = make([]uint32, n)
 		for i := range q.Sizes {
@@ -217,6 +222,18 @@ func (r *reader) texts() []string {
 		list[i] = r.text()
 	}
 	return list
+}
+
+// share is one of which Places is nil if there are none.
+func (r *reader) share() cmq.Share {
+	s := cmq.Share{Shard: cmq.ShardID(r.uint()), From: cmq.ShardID(r.uint()), Base: r.uint(), Number: r.uint()}
+	if n := r.count(2); n > 0 {
+		s.Places = make([]uint16, n)
+		for i := range s.Places {
+			s.Places[i] = binary.LittleEndian.Uint16(r.take(2))
+		}
+	}
+	return s
 }
 
 func (r *reader) origin() cmq.Origin {
@@ -274,7 +291,7 @@ func decodeReply(b []byte) (*cmq.Reply, error) {
 }
 
 func (r *reader) reply() *cmq.Reply {
-	p := &cmq.Reply{Err: r.error(), Queue: cmq.QueueID(r.uint()), Base: r.uint(), Number: r.uint(), Status: r.status()}
+	p := &cmq.Reply{Err: r.error(), Queue: cmq.QueueID(r.uint()), Base: r.uint(), Number: r.uint(), Numbers: readU64s[uint64](r), Upto: cmq.MsgID(r.u64()), Status: r.status()}
 	p.IDs = readU64s[cmq.MsgID](r)
 	if n := r.count(1); n > 0 {
 		p.Errors = make([]*cmq.Error, n)
@@ -332,6 +349,7 @@ func (r *reader) source() cmq.Source {
 const (
 	messageSize  = 2*8 + 3*8 + 1 + 4 + 1 + 1
 	sourceSize   = 1 + 8 + 1
+	shareSize    = 4 + 4
 	querySize    = 8 + 3
 	preparedSize = 8 + 1 + 2*8 + 3
 )

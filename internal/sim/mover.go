@@ -13,6 +13,7 @@ import (
 type movers struct {
 	w      *world
 	active map[moverKey]bool // true: notified again meanwhile
+	offers map[courierKey][]*offer
 }
 
 type moverKey struct {

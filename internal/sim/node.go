@@ -442,7 +442,7 @@ func (w *world) engineConfig(p *replica) engine.Config {
 		Read: func(done func(error)) {
 			p.r.Read(func(_ set.Now, err error) { done(err) })
 		},
-		OnDead: func(shard cmq.ShardID) { w.movers.notify(p, shard) },
+		OnDead: func(shard, _ cmq.ShardID) { w.movers.notify(p, shard) },
 	}
 }
 

@@ -133,7 +133,7 @@ func newWorld(cfg Config) *world {
 		stats: stats{faults: map[string]int{}, hits: map[string]int{}}, lost: map[store.Ref]bool{},
 	}
 	w.logger = w.newLogger()
-	w.movers = movers{w: w, active: map[moverKey]bool{}}
+	w.movers = movers{w: w, active: map[moverKey]bool{}, offers: map[courierKey][]*offer{}}
 	w.knobs = newKnobs(cfg)
 	w.net = newNetwork(w)
 	w.oracle = newOracle(w)

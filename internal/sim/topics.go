@@ -151,25 +151,24 @@ func (a *actor) unsubscribe(t *topic) {
 	})
 }
 
-// forward brings the head of an outbox to the subscription's queue, as package dispatch does: by reference within the set, by
-// a copy to another.
+// forward brings the head of an outbox to the subscription's queue, as package dispatch does: by reference within the set, to
+// another with what other outboxes of the topic have for it.
 func (m *mover) forward(s *subscription, list *cmq.Reply) {
-	req := &cmq.Request{Kind: cmq.KindTransfer, Shard: s.to.shard, From: m.key.shard, Base: list.Base, Number: list.Number, Bounded: true}
-	for i := range list.Messages {
-		req.Bodies, req.IDs = append(req.Bodies, list.Messages[i].Body), append(req.IDs, list.Messages[i].ID)
-		req.Sizes = append(req.Sizes, uint32(len(list.Messages[i].Body)))
+	if s.to.set != m.set {
+		m.v.offer(&offer{m, s, list})
+		return
 	}
-	then := func(a answer) { m.forget(a.reply.Number) }
-	if s.to.set == m.set {
-		req.Kind, req.Bodies = cmq.KindMove, nil
-		then = func(answer) { m.list() }
+	req := &cmq.Request{Kind: cmq.KindMove, Shard: s.to.shard, From: m.key.shard, Number: list.Number}
+	for i := range list.Messages {
+		req.IDs = append(req.IDs, list.Messages[i].ID)
+		req.Sizes = append(req.Sizes, uint32(len(list.Messages[i].Body)))
 	}
 	m.client.call(s.to.set, req, moveTimeout, func(a answer) {
 		if a.outcome != check.OK {
 			m.wait()
 			return
 		}
-		m.v.w.stats.hit("forwarded by " + map[bool]string{true: "reference", false: "copy"}[s.to.set == m.set])
-		then(a)
+		m.v.w.stats.hit("forwarded by reference")
+		m.list()
 	})
 }

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -51,12 +50,6 @@ type shard struct {
 	touched  uint64      // index of the last batch that listed it in Output.Touched
 	warm     bool        // it is in Broker.warm
 	saved    uint64      // number of the last snapshot that has it; that of the newest for shards made since
-}
-
-// arrival says how far the dead messages of another shard have arrived here.
-type arrival struct {
-	from cmq.ShardID
-	next uint64 // transfer number wanted next
 }
 
 // New makes the empty state of a set.
@@ -120,6 +113,9 @@ func (b *Broker) apply(batch *command.Batch, op *command.Op, out *Output) error 
 		return nil
 	case command.Publish:
 		b.publish(op, r, out)
+		return nil
+	case command.Spread:
+		b.spread(op, r, out)
 		return nil
 	}
 	s := b.shards[op.Shard]
@@ -291,47 +287,6 @@ func (b *Broker) decide(s *shard, op *command.Op, r *Result, out *Output) {
 		out.errors = append(out.errors, err)
 	}
 	r.Errors = out.errors[at:len(out.errors):len(out.errors)]
-}
-
-// transfer stores dead messages of another shard, each once however often it is sent: what is numbered below
-// the next one wanted is here already. Numbers below Base will never come, so nothing waits for them; a gap
-// above it means that messages would be lost and refuses the whole operation.
-func (b *Broker) transfer(s *shard, op *command.Op, r *Result, out *Output) {
-	list := s.from()
-	i, found := slices.BinarySearchFunc(list, op.From, func(a arrival, from cmq.ShardID) int {
-		return cmp.Compare(a.from, from)
-	})
-	next := op.Base
-	if found {
-		next = max(next, list[i].next)
-	}
-	if r.Number = next; op.Number > next {
-		r.Err = cmq.ErrParameters
-		return
-	}
-	known := min(next-op.Number, uint64(op.N))
-	r.FirstSlot, r.N = op.First+uint16(known), op.N-int(known)
-	if op.Bounded && r.N > 0 {
-		if r.N = s.Room(r.N); r.N == 0 {
-			r.FirstSlot, r.Err = 0, cmq.ErrHeapFull
-			return
-		}
-	}
-	r.Number = next + uint64(r.N)
-	out.place(op.Shard, 0, s.Arrive(r.N), r.FirstSlot, r.N)
-	if !found {
-		list = slices.Insert(list, i, arrival{from: op.From})
-		s.arrivals = &list
-	}
-	list[i].next = r.Number
-}
-
-// from lists the shards of which something has arrived.
-func (s *shard) from() []arrival {
-	if s.arrivals == nil {
-		return nil
-	}
-	return *s.arrivals
 }
 
 // open makes a shard, unless it is there or has been.

@@ -39,7 +39,7 @@ func (d *dice) number() uint64 {
 
 func (d *dice) op() command.Op {
 	op := command.Op{
-		Kind: command.Kind(1 + d.roll(19)), Shard: cmq.ShardID(d.roll(5)),
+		Kind: command.Kind(1 + d.roll(20)), Shard: cmq.ShardID(d.roll(5)),
 		Version: d.number(), Number: d.number(), From: cmq.ShardID(d.roll(2)), Base: d.number(),
 		Delay: int64(d.number()), Lock: int64(d.number()), Max: int(d.number()), Interval: int64(d.number()),
 		Session: cmq.Session{ID: uint64(d.roll(3)), Epoch: d.number(), Number: d.number(), Acked: d.number()},
@@ -66,7 +66,15 @@ func (d *dice) op() command.Op {
 			Topic: cmq.ShardID(d.roll(5)), Filter: cmq.FilterType(d.roll(4)), Tags: d.tags(), Keys: []string{d.key()}, Forward: d.roll(2) == 1,
 		}
 	}
-	op.Bounded = d.roll(2) == 1
+	if op.Kind == command.Spread && len(op.Bodies) > 0 {
+		for range d.roll(4) {
+			share := cmq.Share{Shard: cmq.ShardID(d.roll(5)), From: cmq.ShardID(d.roll(2)), Base: d.number(), Number: d.number()}
+			for range d.roll(4) {
+				share.Places = append(share.Places, uint16(d.roll(len(op.Bodies))))
+			}
+			op.Shares = append(op.Shares, share)
+		}
+	}
 	return op
 }
 

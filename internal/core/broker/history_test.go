@@ -166,6 +166,7 @@ func (h *history) op() command.Op {
 		command.Expire, command.Open, command.Set, command.Drop, command.Transfer, command.Forget,
 		command.Relock, command.Prepare, command.Prepare, command.Decide, command.Ask,
 		command.OpenSession, command.Publish, command.Publish, command.Publish, command.Move, command.Move,
+		command.Spread, command.Spread,
 	}).Draw(h.T, "kind")
 	number := func(name string) uint64 { return rapid.Uint64Range(0, 25).Draw(h.T, name) }
 	switch op.Kind {
@@ -221,7 +222,13 @@ func (h *history) op() command.Op {
 		op.Base = number("base") / 6
 		op.Bodies = bodies(rapid.IntRange(0, 3).Draw(h.T, "n"))
 		op.IDs = make([]cmq.MsgID, len(op.Bodies))
-		op.Bounded = rapid.Bool().Draw(h.T, "bounded")
+	case command.Spread:
+		op.Shard = 0
+		op.Bodies = bodies(rapid.IntRange(1, 4).Draw(h.T, "n"))
+		op.IDs = make([]cmq.MsgID, len(op.Bodies))
+		for range rapid.IntRange(0, 4).Draw(h.T, "shares") {
+			op.Shares = append(op.Shares, h.share(len(op.Bodies)))
+		}
 	case command.Move:
 		op.From = rapid.SampledFrom([]cmq.ShardID{shardIDs[4], shardIDs[4], shardIDs[4], shardIDs[3], 99}).Draw(h.T, "from")
 		op.Number, _ = h.a.DeadHead(op.From, 1)
@@ -233,6 +240,22 @@ func (h *history) op() command.Op {
 		op.Number = number("number")
 	}
 	return op
+}
+
+// share draws one of n messages, mostly numbered as the shard wants it.
+func (h *history) share(n int) cmq.Share {
+	s := cmq.Share{
+		Shard: rapid.SampledFrom(append([]cmq.ShardID{99}, shardIDs...)).Draw(h.T, "of"),
+		From:  rapid.SampledFrom([]cmq.ShardID{50, 40}).Draw(h.T, "from"),
+		Base:  rapid.Uint64Range(0, 4).Draw(h.T, "base"),
+	}
+	if to := h.m.shards[s.Shard]; to != nil {
+		s.Number = to.arrived[s.From] + rapid.SampledFrom([]uint64{0, 0, 0, 1, 1<<64 - 1}).Draw(h.T, "off")
+	}
+	for range rapid.IntRange(0, 4).Draw(h.T, "places") {
+		s.Places = append(s.Places, uint16(rapid.IntRange(0, n-1).Draw(h.T, "place")))
+	}
+	return s
 }
 
 func (h *history) lane() int64 {

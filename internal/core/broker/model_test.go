@@ -88,6 +88,8 @@ func (m *model) apply(now int64, op command.Op, first uint16) (Result, []Placed)
 		return r, nil
 	case op.Kind == command.Publish:
 		return m.publish(op, first, r)
+	case op.Kind == command.Spread:
+		return m.spread(op, first, r)
 	case op.Kind == command.Open && s == nil && !m.dropped[op.Shard]:
 		m.shards[op.Shard] = &modelShard{
 			id: op.Shard, a: op.Attributes, version: op.Version, sub: op.Subscriber,
@@ -144,15 +146,6 @@ func (s *modelShard) apply(now int64, op command.Op, first uint16, r Result) (Re
 				r.FirstSlot++
 			} else {
 				r.N++
-			}
-		}
-		if max := s.a.MaxMsgHeapNum; op.Bounded && max > 0 && r.N > 0 {
-			for r.N > 0 && int64(s.heap()+r.N) > max {
-				r.N--
-			}
-			if r.N == 0 {
-				r.Number, r.FirstSlot, r.Err = next, 0, cmq.ErrHeapFull
-				return r, nil
 			}
 		}
 		r.Number = next + uint64(r.N)

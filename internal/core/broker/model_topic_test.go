@@ -85,6 +85,47 @@ func (m *model) move(s *modelShard, op command.Op, r Result) (Result, []Placed) 
 	return r, placed
 }
 
+// spread gives messages to each shard that has a share of them, one after the other.
+func (m *model) spread(op command.Op, first uint16, r Result) (Result, []Placed) {
+	var placed []Placed
+	for _, share := range op.Shares {
+		s := m.shards[share.Shard]
+		if s == nil {
+			r.Errors, r.Numbers = append(r.Errors, cmq.ErrQueueNotExist), append(r.Numbers, 0)
+			continue
+		}
+		s.settle(m.time)
+		next, taken, err := max(s.arrived[share.From], share.Base), []uint16(nil), (*cmq.Error)(nil)
+		if share.Number > next {
+			r.Errors, r.Numbers = append(r.Errors, cmq.ErrParameters), append(r.Numbers, next)
+			continue
+		}
+		for i, place := range share.Places {
+			if share.Number+uint64(i) < next {
+				continue
+			}
+			if s.a.MaxMsgHeapNum > 0 && int64(s.heap()) >= s.a.MaxMsgHeapNum {
+				if len(taken) == 0 {
+					err = cmq.ErrHeapFull
+				}
+				break
+			}
+			taken = append(taken, place)
+			p := s.place(0, first+place, 1)
+			if n := len(placed) - 1; len(taken) > 1 && taken[len(taken)-2]+1 == place {
+				placed[n].N++
+			} else {
+				placed = append(placed, p...)
+			}
+		}
+		if next += uint64(len(taken)); err == nil {
+			s.arrived[share.From] = next
+		}
+		r.Errors, r.Numbers = append(r.Errors, err), append(r.Numbers, next)
+	}
+	return r, placed
+}
+
 func (m *model) ids() (ids []cmq.ShardID) {
 	for id := range m.shards {
 		ids = append(ids, id)

@@ -18,9 +18,10 @@ type Result struct {
 	FirstSlot  uint16       // Send, Prepare, Transfer, Publish: slot of the first message stored
 	N          int          // Send, Prepare, Transfer, Publish: how many were stored, in consecutive slots; Move: how many were moved
 	Deliveries []Delivery   // Receive
-	Errors     []*cmq.Error // Delete, Release, Relock, Decide: one for each handle or decision, nil: done
+	Errors     []*cmq.Error // Delete, Release, Relock, Decide, Spread: one for each handle, decision or share, nil: done
 	Queries    []cmq.Query  // Ask: those that were due
 	Number     uint64       // Transfer: the next number wanted; Move: the first not moved; OpenSession: the epoch
+	Numbers    []uint64     // Spread: of each share the next number wanted
 }
 
 // Placed says where new messages were put: N messages from the slot of the entry on are the positions from
@@ -54,12 +55,13 @@ type Output struct {
 	deliveries []Delivery   // backs Results[i].Deliveries
 	errors     []*cmq.Error // backs Results[i].Errors
 	queries    []cmq.Query  // backs Results[i].Queries
+	numbers    []uint64     // backs Results[i].Numbers
 }
 
 func (o *Output) reset() {
 	o.Results, o.Placed = o.Results[:0], o.Placed[:0]
 	o.Touched, o.Cleared, o.Dropped = o.Touched[:0], o.Cleared[:0], o.Dropped[:0]
-	o.deliveries, o.errors, o.queries = o.deliveries[:0], o.errors[:0], o.queries[:0]
+	o.deliveries, o.errors, o.queries, o.numbers = o.deliveries[:0], o.errors[:0], o.queries[:0], o.numbers[:0]
 }
 
 func (o *Output) place(shard cmq.ShardID, lane int64, seq uint64, slot uint16, n int) {

@@ -150,6 +150,14 @@ func (b *Broker) NextUndecided(id cmq.ShardID, now int64) int64 {
 // WithDead visits the shards with messages waiting for a dead-letter queue, until yield returns false.
 func (b *Broker) WithDead(yield func(cmq.ShardID) bool) { b.dead.Scan(yield) }
 
+// Dead counts the messages of a shard that wait for a dead-letter queue or to be forwarded.
+func (b *Broker) Dead(id cmq.ShardID) int64 {
+	if s := b.shards[id]; s != nil {
+		return s.Dead()
+	}
+	return 0
+}
+
 // DeadHead gives the transfer number of the shard's first dead message, and up to max
 // messages numbered consecutively from it. All lower numbers are settled: the number is the Base to transfer
 // with.

@@ -56,6 +56,9 @@ func mixResult(sum uint64, r *Result) uint64 {
 			sum = mix(sum, uint64(i), uint64(err.Module))
 		}
 	}
+	for _, n := range r.Numbers {
+		sum = mix(sum, n, 0)
+	}
 	for _, q := range r.Queries {
 		sum = mix(sum, uint64(q.ID), uint64(q.Count))
 	}

@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/command"
@@ -300,21 +302,66 @@ func TestMoveIsRefused(t *testing.T) {
 	}
 }
 
-func TestBoundedTransferTakesWhatThereIsRoomFor(t *testing.T) {
+// spread gives shares of n messages.
+func (r topicRig) spread(n int, shares ...cmq.Share) Result {
+	r.t.Helper()
+	return r.one(start, command.Op{Kind: command.Spread, Bodies: bodies(n), IDs: make([]cmq.MsgID, n), Shares: shares})
+}
+
+func TestSharesReferToOneMessage(t *testing.T) {
+	r, queue, _, _ := outboxRig(t, 0)
+	other := cmq.QueueID(78).Shard(0)
+	r.one(start, command.Op{Kind: command.Open, Shard: other, Version: 1, Attributes: cmq.ShardAttributes{VisibilityTimeout: time.Minute, MaxInFlight: 10}})
+	res := r.spread(3,
+		cmq.Share{Shard: queue, From: 98, Places: []uint16{0, 1, 2}},
+		cmq.Share{Shard: other, From: 99, Base: 5, Number: 5, Places: []uint16{0, 2}})
+	if fmt.Sprint(res.Errors, res.Numbers) != "[<nil> <nil>] [3 7]" {
+		t.Fatalf("%+v", res)
+	}
+	want := []Placed{{Shard: queue, Slot: 0, N: 3}, {Shard: other, Slot: 0, N: 1}, {Shard: other, Seq: 1, Slot: 2, N: 1}}
+	if !slices.Equal(r.out.Placed, want) {
+		t.Errorf("placed %+v, want %+v", r.out.Placed, want)
+	}
+	if a, b := len(r.receive(queue, 16)), len(r.receive(other, 16)); a != 3 || b != 2 {
+		t.Errorf("%d and %d messages", a, b)
+	}
+}
+
+// TestShareIsTakenByItself: one that is repeated, has a gap, finds no room or no queue changes nothing for the others.
+func TestShareIsTakenByItself(t *testing.T) {
+	r, full, _, _ := outboxRig(t, 2)
+	queue := cmq.QueueID(78).Shard(0)
+	r.one(start, command.Op{Kind: command.Open, Shard: queue, Version: 1, Attributes: cmq.ShardAttributes{VisibilityTimeout: time.Minute, MaxInFlight: 10}})
+	three := []uint16{0, 1, 2}
+	for _, step := range []struct {
+		name   string
+		number uint64
+		shares []cmq.Share
+		want   string
+	}{
+		{"room for two", 0, []cmq.Share{{Shard: full, From: 98, Places: three}, {Shard: queue, From: 99, Places: three}}, "[<nil> <nil>] [2 3]"},
+		{"no room", 0, []cmq.Share{{Shard: full, From: 98, Number: 2, Places: three[2:]}, {Shard: queue, From: 99, Number: 3, Places: three[:1]}}, "[heap <nil>] [2 4]"},
+		{"repeated", 0, []cmq.Share{{Shard: full, From: 98, Places: three[:2]}, {Shard: queue, From: 99, Number: 2, Places: three}}, "[<nil> <nil>] [2 5]"},
+		{"a gap and no queue", 0, []cmq.Share{{Shard: queue, From: 99, Number: 6, Places: three}, {Shard: 12345, From: 98, Places: three}, {Shard: queue, From: 97, Places: three}}, "[gap none <nil>] [5 0 3]"},
+	} {
+		res := r.spread(3, step.shares...)
+		names := map[*cmq.Error]string{nil: "<nil>", cmq.ErrHeapFull: "heap", cmq.ErrParameters: "gap", cmq.ErrQueueNotExist: "none"}
+		got := []string{}
+		for _, err := range res.Errors {
+			got = append(got, names[err])
+		}
+		if s := fmt.Sprint(got, res.Numbers); s != step.want {
+			t.Errorf("%s: %s, want %s", step.name, s, step.want)
+		}
+	}
+	if a, b := len(r.receive(full, 16)), len(r.receive(queue, 16)); a != 2 || b != 8 {
+		t.Errorf("%d and %d messages", a, b)
+	}
+}
+
+func TestDeadLettersComeWhetherThereIsRoomOrNot(t *testing.T) {
 	r, queue, _, _ := outboxRig(t, 2)
-	transfer := func(number uint64, n int, bounded bool) Result {
-		return r.one(start, command.Op{Kind: command.Transfer, Shard: queue, From: 99, Number: number, Bodies: bodies(n), Bounded: bounded})
-	}
-	if res := transfer(0, 3, true); res.Err != nil || res.N != 2 || res.Number != 2 {
+	if res := r.one(start, command.Op{Kind: command.Transfer, Shard: queue, From: 99, Bodies: bodies(3)}); res.Err != nil || res.N != 3 || res.Number != 3 {
 		t.Fatalf("%+v", res)
-	}
-	if res := transfer(0, 3, true); res.Err != cmq.ErrHeapFull || res.Number != 2 {
-		t.Fatalf("%+v", res)
-	}
-	if res := transfer(0, 2, true); res.Err != nil || res.N != 0 || res.Number != 2 {
-		t.Fatalf("a repetition of what is there: %+v", res)
-	}
-	if res := transfer(2, 1, false); res.Err != nil || res.N != 1 {
-		t.Fatalf("dead letters come whether there is room or not: %+v", res)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // A batch, numbers little endian, offsets in bytes:
 //
 //	 0  magic "cmqb"          4
-//	 4  version               2   4
+//	 4  version               2   5
 //	 6  slots                 2   number of bodies, up to cmq.MaxSlots
 //	 8  proposer              8   node that made the batch
 //	16  number                8   the proposer's own counter
@@ -33,7 +33,7 @@ import (
 // The checks are split so that one message can be read and verified without reading its batch.
 const (
 	magic      = "cmqb"
-	version    = 4
+	version    = 5
 	headerSize = 52
 	slotSize   = 20
 )

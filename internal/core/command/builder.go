@@ -56,6 +56,9 @@ func (b *Builder) Fits(op *Op) bool {
 		size += publicationSize(&op.Publication)
 		each += publicationSize(&op.Publication)
 	}
+	for i := range op.Shares {
+		size += shareBytes + 2*len(op.Shares[i].Places)
+	}
 	if op.Subscriber != nil {
 		size += textBytes(op.Subscriber.Tags, op.Subscriber.Keys)
 	}
@@ -65,13 +68,16 @@ func (b *Builder) Fits(op *Op) bool {
 	return len(b.bodies)+len(op.Bodies) <= cmq.MaxSlots && size <= MaxBytes
 }
 
+// shareBytes is what a share takes at most, but for its places.
+const shareBytes = 5 * binary.MaxVarintLen64
+
 // Add appends an operation, which must fit, and returns the slot of its first body. IDs and Sources of a Transfer, if
-// there are any, must be as many as its Bodies.
+// there are any, must be as many as its Bodies, and so must the IDs of a Spread; its shares must name places of bodies it has.
 func (b *Builder) Add(op Op) (first uint16) {
 	if !b.Fits(&op) || op.Kind == 0 || op.Kind >= kinds || !paired(&op) {
 		panic("BUG: operation does not fit into the batch")
 	}
-	if op.Kind != Send && op.Kind != Transfer && op.Kind != Prepare && op.Kind != Publish {
+	if op.Kind != Send && op.Kind != Transfer && op.Kind != Prepare && op.Kind != Publish && op.Kind != Spread {
 		op.Bodies = nil
 	}
 	first = uint16(len(b.bodies))

@@ -32,7 +32,7 @@ func everyOp() []Op {
 		}},
 		{Kind: Set, Shard: shard, Version: 20, Attributes: attributes},
 		{Kind: Drop, Shard: shard},
-		{Kind: Transfer, Shard: shard, From: 21, Base: 22, Number: 23, Bounded: true, IDs: []cmq.MsgID{24, 25}, Sources: []cmq.Source{{Queue: 1 << 56, Enqueued: time.UnixMilli(43), DequeueCount: 44}, {}}, Bodies: [][]byte{[]byte("dd"), []byte("e")}},
+		{Kind: Transfer, Shard: shard, From: 21, Base: 22, Number: 23, IDs: []cmq.MsgID{24, 25}, Sources: []cmq.Source{{Queue: 1 << 56, Enqueued: time.UnixMilli(43), DequeueCount: 44}, {}}, Bodies: [][]byte{[]byte("dd"), []byte("e")}},
 		{Kind: Forget, Shard: shard, Number: 26},
 		{Kind: Relock, Shard: shard, Lock: 27, Handles: []cmq.Handle{28, 1 << 60}},
 		{Kind: Prepare, Shard: shard, Interval: 29, Origin: cmq.Origin{Node: 30, Conn: 1 << 63}, Bodies: [][]byte{[]byte("f")}},
@@ -41,6 +41,9 @@ func everyOp() []Op {
 		{Kind: OpenSession, Shard: shard, Session: cmq.Session{ID: 1<<64 - 1}},
 		{Kind: Publish, Shard: shard, Publication: cmq.Publication{Tags: []string{"x", "订单"}, RoutingKey: "a.b"}, Bodies: [][]byte{[]byte("gg"), {}}},
 		{Kind: Move, Shard: shard, From: 46, Number: 47, IDs: []cmq.MsgID{48, 1 << 63}, Sizes: []uint32{49, 1<<32 - 1}},
+		{Kind: Spread, IDs: []cmq.MsgID{50, 1 << 63}, Bodies: [][]byte{[]byte("h"), []byte("ii")}, Shares: []cmq.Share{
+			{Shard: shard, From: 51, Base: 52, Number: 1 << 62, Places: []uint16{0, 1}}, {Shard: 53, From: 54, Base: 55, Number: 56, Places: []uint16{1}},
+		}},
 	}
 }
 
@@ -69,7 +72,7 @@ func TestBatchGivesBackEveryOperation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Header != (Header{31, 32, 33}) || b.Count != len(ops) || b.Slots != 8 {
+	if b.Header != (Header{31, 32, 33}) || b.Count != len(ops) || b.Slots != 10 {
 		t.Fatalf("%+v", b)
 	}
 	it, slot := b.Ops(), 0
@@ -81,7 +84,7 @@ func TestBatchGivesBackEveryOperation(t *testing.T) {
 		want.N, want.First = len(want.Bodies), uint16(slot)
 		slot += want.N
 		want.Bodies = nil
-		if want.Kind == Transfer {
+		if want.Kind == Transfer || want.Kind == Spread {
 			want.IDs, want.Sources = nil, nil
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -97,7 +100,7 @@ func TestReadMessage(t *testing.T) {
 	data := encode(everyOp())
 	for slot, want := range []Stored{
 		{0, 33, []byte("a")}, {0, 33, []byte{}}, {0, 33, []byte("ccc")}, {described, 33, []byte("dd")}, {described, 33, []byte("e")}, {0, 33, []byte("f")},
-		{described, 33, []byte("gg")}, {described, 33, []byte{}},
+		{described, 33, []byte("gg")}, {described, 33, []byte{}}, {50, 33, []byte("h")}, {1 << 63, 33, []byte("ii")},
 	} {
 		got, err := ReadMessage(data, uint16(slot))
 		_, body := Unseal(got.Origin, got.Body)
@@ -105,7 +108,7 @@ func TestReadMessage(t *testing.T) {
 			t.Errorf("slot %d: %+v, %v", slot, got, err)
 		}
 	}
-	if _, err := ReadMessage(data, 8); !errors.Is(err, ErrDamaged) {
+	if _, err := ReadMessage(data, 10); !errors.Is(err, ErrDamaged) {
 		t.Error(err)
 	}
 }
@@ -182,7 +185,7 @@ func TestBuilderCounts(t *testing.T) {
 			}
 			b.Add(op)
 		}
-		if size := b.Size(); b.Slots() != 8 || len(b.Finish(3)) != size {
+		if size := b.Size(); b.Slots() != 10 || len(b.Finish(3)) != size {
 			t.Fatalf("round %d: %d slots, size %d", round, b.Slots(), size)
 		}
 	}
@@ -228,7 +231,7 @@ func TestNegativeDurationsBecomeZero(t *testing.T) {
 // TestEveryFlippedBitIsFound: in the operations and the slot table by Parse, in a body by ReadMessage.
 func TestEveryFlippedBitIsFound(t *testing.T) {
 	data := encode(everyOp())
-	bodies := 8 + 2 + 2*deadBytes + 2*publicationBytes // bytes at the end
+	bodies := 8 + 2 + 3 + 2*deadBytes + 2*publicationBytes // bytes at the end
 	for at := range data {
 		for bit := range 8 {
 			data[at] ^= 1 << bit
@@ -250,7 +253,7 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 }
 
 func anyDamaged(data []byte) bool {
-	for slot := range uint16(8) {
+	for slot := range uint16(10) {
 		if _, err := ReadMessage(data, slot); errors.Is(err, ErrDamaged) {
 			return true
 		}

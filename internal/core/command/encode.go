@@ -17,7 +17,7 @@ import (
 //	Rewind            n, n × (lane, seq)
 //	Expire            n, n × (lane, low, floor, age)
 //	Open, Set         version, attributes, subscriber
-//	Transfer          from, base, number, 1: bounded, else 0, n
+//	Transfer          from, base, number, n
 //	Forget            number
 //	Relock            lock, n, n × handle
 //	Prepare           interval, node, connection, n
@@ -26,10 +26,12 @@ import (
 //	OpenSession       id of the session
 //	Publish           publication, n
 //	Move              from, number, n, n × (id, size)
+//	Spread            n, s, s × share
 //
 //	session           id; unless that is 0: epoch, number, acked
 //	subscriber        0: none; or 1, topic, filter, n, n × tag, n, n × binding key, 1: forward, else 0
 //	publication       n, n × tag, routing key
+//	share             shard, from, base, number, k, k × place among the n bodies
 //	tag, key          length, bytes
 func appendOp(b []byte, op *Op) []byte {
 	b = append(b, byte(op.Kind))
@@ -61,7 +63,6 @@ func appendOp(b []byte, op *Op) []byte {
 		b = binary.AppendUvarint(b, uint64(op.From))
 		b = binary.AppendUvarint(b, op.Base)
 		b = binary.AppendUvarint(b, op.Number)
-		b = AppendBool(b, op.Bounded)
 		b = binary.AppendUvarint(b, uint64(len(op.Bodies)))
 	case Move:
 		b = binary.AppendUvarint(b, uint64(op.From))
@@ -71,6 +72,8 @@ func appendOp(b []byte, op *Op) []byte {
 			b = binary.AppendUvarint(b, uint64(id))
 			b = binary.AppendUvarint(b, uint64(op.Sizes[i]))
 		}
+	case Spread:
+		b = appendShares(binary.AppendUvarint(b, uint64(len(op.Bodies))), op.Shares)
 	case Forget:
 		b = binary.AppendUvarint(b, op.Number)
 	case Prepare:
@@ -117,6 +120,20 @@ func appendDecisions(b []byte, decisions []cmq.Decision) []byte {
 	for _, d := range decisions {
 		b = binary.AppendUvarint(b, uint64(d.ID))
 		b = AppendBool(b, d.Commit)
+	}
+	return b
+}
+
+func appendShares(b []byte, shares []cmq.Share) []byte {
+	b = binary.AppendUvarint(b, uint64(len(shares)))
+	for i := range shares {
+		s := &shares[i]
+		for _, v := range []uint64{uint64(s.Shard), uint64(s.From), s.Base, s.Number, uint64(len(s.Places))} {
+			b = binary.AppendUvarint(b, v)
+		}
+		for _, p := range s.Places {
+			b = binary.AppendUvarint(b, uint64(p))
+		}
 	}
 	return b
 }
@@ -185,7 +202,7 @@ func readDuration(r *Reader) time.Duration {
 func readOp(r *Reader, op *Op) {
 	op.Kind, op.Shard, op.N = Kind(r.Byte()), cmq.ShardID(r.Uvarint()), 0
 	op.Handles, op.To, op.Marks = op.Handles[:0], op.To[:0], op.Marks[:0]
-	op.Decisions, op.IDs, op.Sizes = op.Decisions[:0], op.IDs[:0], op.Sizes[:0]
+	op.Decisions, op.IDs, op.Sizes, op.Shares = op.Decisions[:0], op.IDs[:0], op.Sizes[:0], op.Shares[:0]
 	switch op.Kind {
 	case Send:
 		op.Delay = r.Int()
@@ -215,7 +232,6 @@ func readOp(r *Reader, op *Op) {
 		op.From = cmq.ShardID(r.Uvarint())
 		op.Base = r.Uvarint()
 		op.Number = r.Uvarint()
-		op.Bounded = r.Bool()
 		op.N = readBodies(r)
 	case Move:
 		op.From = cmq.ShardID(r.Uvarint())
@@ -224,6 +240,9 @@ func readOp(r *Reader, op *Op) {
 			op.IDs = append(op.IDs, cmq.MsgID(r.Uvarint()))
 			op.Sizes = append(op.Sizes, uint32(r.Uvarint()))
 		}
+	case Spread:
+		op.N = readBodies(r)
+		readShares(r, op)
 	case Forget:
 		op.Number = r.Uvarint()
 	case Prepare:
@@ -253,6 +272,28 @@ func readHandles(r *Reader, op *Op) {
 	for n := r.Count(1); n > 0; n-- {
 		op.Handles = append(op.Handles, cmq.Handle(r.Uvarint()))
 	}
+}
+
+func readShares(r *Reader, op *Op) {
+	for n := r.Count(5); n > 0; n-- {
+		s := cmq.Share{Shard: cmq.ShardID(r.Uvarint()), From: cmq.ShardID(r.Uvarint()), Base: r.Uvarint(), Number: r.Uvarint()}
+		k := r.Count(1)
+		s.Places = make([]uint16, k)
+		for i := range s.Places {
+			s.Places[i] = readPlace(r, op.N)
+		}
+		op.Shares = append(op.Shares, s)
+	}
+}
+
+// readPlace reads the place of one of n bodies.
+func readPlace(r *Reader, n int) uint16 {
+	p := r.Uvarint()
+	if p >= uint64(n) {
+		r.Fail()
+		return 0
+	}
+	return uint16(p)
 }
 
 func readSession(r *Reader) cmq.Session {

@@ -17,7 +17,7 @@ const (
 	Open                        // Version, Attributes, Subscriber
 	Set                         // Version, Attributes, Subscriber
 	Drop                        //
-	Transfer                    // From, Base, Number, Bounded, IDs, Sources, Bodies
+	Transfer                    // From, Base, Number, IDs, Sources, Bodies
 	Forget                      // Number
 	Relock                      // Handles, Lock; 0: the lock ends now
 	Prepare                     // Interval, Origin, Bodies
@@ -26,6 +26,7 @@ const (
 	OpenSession                 // Session.ID
 	Publish                     // Publication, Bodies; Shard is a topic's
 	Move                        // From, Number, IDs, Sizes
+	Spread                      // Shares, IDs, Bodies; Shard is 0: each share has its own
 	kinds
 )
 
@@ -51,7 +52,7 @@ type Op struct {
 	From    cmq.ShardID  // the shard whose dead messages arrive
 	Base    uint64       // every number below it is settled at From: arrived, expired or taken back
 	Number  uint64       // Transfer: number of the first message; Forget: first number to keep
-	IDs     []cmq.MsgID  // Ask, Move; Transfer, for a Builder only: the ids the messages were born with
+	IDs     []cmq.MsgID  // Ask, Move; Transfer, Spread, for a Builder only: the ids the messages were born with
 	Sources []cmq.Source // Transfer, for a Builder only: where the messages died
 
 	Interval  int64 // Prepare: 0: the queue's FirstQueryInterval
@@ -61,8 +62,8 @@ type Op struct {
 
 	Publication cmq.Publication
 
-	Bounded bool     // Transfer: only as many messages as there is room for
-	Sizes   []uint32 // Move: bytes of each message; as many as IDs
+	Sizes  []uint32    // Move: bytes of each message; as many as IDs
+	Shares []cmq.Share // Spread; Places count from First
 
 	First uint16 // slot of the first body
 	N     int    // how many bodies, in consecutive slots

@@ -97,6 +97,8 @@ func propertiesOf(op *Op, i int) (p Properties) {
 	switch op.Kind {
 	case Publish:
 		p.Publication = &op.Publication
+	case Spread:
+		p.ID = op.IDs[i]
 	case Transfer:
 		if len(op.IDs) > 0 {
 			p.ID = op.IDs[i]
@@ -116,6 +118,10 @@ func paired(op *Op) bool {
 		return (len(op.IDs) == 0 || len(op.IDs) == n) && (len(op.Sources) == 0 || len(op.Sources) == n)
 	case Move:
 		return len(op.IDs) == len(op.Sizes)
+	case Spread:
+		return len(op.IDs) == n && !slices.ContainsFunc(op.Shares, func(s cmq.Share) bool {
+			return slices.ContainsFunc(s.Places, func(p uint16) bool { return int(p) >= n })
+		})
 	}
 	return true
 }
