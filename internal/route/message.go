@@ -94,9 +94,18 @@ type take struct {
 // waitAt is how long it waits at the queue.
 func (t *take) waitAt(q *cmq.Queue) time.Duration {
 	if t.wait == nil {
-		return q.Attributes.PollingWait
+		return longer(q.Attributes.PollingWait)
 	}
-	return *t.wait
+	return longer(*t.wait)
+}
+
+// longer is the wait the queue's leader is asked for. It counts whole milliseconds, from the one that has begun, and of a
+// clock that may be a little fast, but a client must not see its poll end early.
+func longer(wait time.Duration) time.Duration {
+	if wait <= 0 {
+		return 0
+	}
+	return wait + wait/1000 + 2*time.Millisecond
 }
 
 func (r *Router) receive(ctx context.Context, o *opening, owner, name string, t *take) ([]cmq.Message, error) {

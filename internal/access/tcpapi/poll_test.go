@@ -26,7 +26,7 @@ func bodiesOf(a *pb.CMQProto) (list []string) {
 	return list
 }
 
-// TestPollsEndOnTime: not a moment early at the client, and not half a second late.
+// TestPollsEndOnTime: not early, and not half a second late.
 func TestPollsEndOnTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
@@ -36,7 +36,7 @@ func TestPollsEndOnTime(t *testing.T) {
 				began := time.Now()
 				require.Equal(t, result(cmq.ErrNoMessage), text(c.call(m)))
 				took, want := time.Since(began), time.Duration(seconds)*time.Second
-				require.Greater(t, took, want)
+				require.GreaterOrEqual(t, took, want)
 				require.Less(t, took, want+100*time.Millisecond)
 			}
 		}

@@ -35,10 +35,6 @@ const gatherTime = 80 * time.Millisecond
 // pollGrace is what a poll may take beyond its wait, when the Backend looks for a leader. Clients allow for three seconds.
 const pollGrace = 1500 * time.Millisecond
 
-// longer is the wait the Backend is asked for: clocks of the cluster may be a little fast, and a client must not see its
-// poll end early.
-func longer(wait time.Duration) time.Duration { return wait + wait/1000 + 2*time.Millisecond }
-
 // atOnce is no wait.
 var atOnce time.Duration
 
@@ -121,7 +117,7 @@ func (r *request) setWait(v *receiveView, limit int64) *cmq.Error {
 	now := r.c.reader.now
 	switch {
 	case !v.hasWait:
-		r.deadline = now.Add(longer(time.Duration(limit)*time.Second) + pollGrace)
+		r.deadline = now.Add(time.Duration(limit)*time.Second + pollGrace)
 	case v.wait < 0:
 		return cmq.ErrParameterRange("poll_wait_seconds")
 	case v.wait == 0:
@@ -129,7 +125,7 @@ func (r *request) setWait(v *receiveView, limit int64) *cmq.Error {
 	default:
 		wait := access.ClampWait(int64(v.wait), limit)
 		r.poll.wait = &wait
-		r.poll.until = now.Add(longer(wait))
+		r.poll.until = now.Add(wait)
 		r.deadline = r.poll.until.Add(pollGrace)
 	}
 	return nil
