@@ -18,7 +18,7 @@ type Report struct {
 	Dropped   int   // files without a living message that were removed
 	Rewritten int   // files that were replaced by smaller ones
 	Bytes     int64 // of the archive's files
-	Live      int64 // about how many of them are living messages
+	Live      int64 // about how many of them were living messages before files were rewritten
 	Damaged   int   // files that should be rewritten and cannot be read: Scrub names them
 }
 
@@ -48,6 +48,12 @@ func (s *Store) Maintain(live Live, keepFrom uint64, throttle func(bytes int) er
 	if err := s.leave(w, &r); err != nil {
 		return r, err
 	}
+	if err := s.count(w, live); err != nil {
+		return r, err
+	}
+	for _, p := range s.shelf.pieces() {
+		r.Live += p.alive(w.of(p))
+	}
 	for _, group := range s.sparseGroups(w) {
 		if ok, err := s.worthwhile(group, live); err != nil {
 			return r, err
@@ -68,7 +74,6 @@ func (s *Store) Maintain(live Live, keepFrom uint64, throttle func(bytes int) er
 	for _, p := range s.shelf.pieces() {
 		r.Bytes += p.size
 	}
-	r.Live = w.live()
 	return r, nil
 }
 
@@ -130,13 +135,6 @@ func (w *scale) put(lo, hi, bytes uint64) {
 			p.bytes += uint64(float64(bytes)*float64(to-from)/float64(hi-lo)) + 1
 		}
 	}
-}
-
-func (w *scale) live() (n int64) {
-	for i := range w.pans {
-		n += int64(w.pans[i].bytes)
-	}
-	return n
 }
 
 // leave takes segments out of the log and files without living messages out of the archive.
@@ -208,8 +206,8 @@ func (s *Store) sparseGroups(w *scale) [][]*piece {
 		group, bytes, few, anySparse = nil, 0, 0, false
 	}
 	for _, p := range s.shelf.pieces() {
-		n := int64(w.of(p))
-		isSparse := n*100 < p.payload()*sparse
+		n := p.alive(w.of(p))
+		isSparse := p.isSparse(n)
 		isSmall := p.size < limit/smallRun
 		if p.hi > w.upto || !isSparse && !isSmall {
 			end()
@@ -284,8 +282,8 @@ func covers(group []*piece, index uint64) bool {
 	return slices.ContainsFunc(group, func(p *piece) bool { return p.lo <= index && index < p.hi })
 }
 
-// worthwhile counts exactly what lives in a group, because weights are only about right: a file that is full after all must not be
-// written again and again.
+// worthwhile counts exactly what lives in a group: by now that may be less than when its files were counted, and full ones may
+// be among them.
 func (s *Store) worthwhile(group []*piece, live Live) (bool, error) {
 	var have, alive int64
 	segments, seen := false, RefSet{}

@@ -41,6 +41,7 @@ type piece struct {
 	file    *archive.File
 	message finder
 	used    atomic.Int64 // time of the last use; 0: not open
+	counted *tally       // nil: not yet
 }
 
 // finder finds a message in the data of its entry.
