@@ -74,8 +74,13 @@ func (c *call) seconds(name string, d time.Duration) { c.number(name, int64(d/ti
 // unix writes a time as Unix seconds. One client fails on negative times, and the zero time is far before 1970.
 func (c *call) unix(name string, t time.Time) { c.number(name, max(0, t.Unix())) }
 
-// replyTimeout is how long a client may take to read an answer.
+// replyTimeout is how long a client may take to read an answer. What a long one is allowed beyond it is as for bodies.
 const replyTimeout = 10 * time.Second
+
+// readTime is how long a client may take to read so many bytes.
+func readTime(size int) time.Duration {
+	return replyTimeout + time.Duration(size/bodyMinRate)*time.Second
+}
 
 // send closes the answer's object and writes it. With flush it returns only when the answer is on its way, so
 // that a connection known to be broken is an error.
@@ -87,7 +92,7 @@ func (c *call) send(flush bool) error {
 	header["Date"] = nil // net/http would add one; no client reads it
 	header["Content-Length"] = []string{strconv.Itoa(len(c.out))}
 	control := http.NewResponseController(c.w)
-	control.SetWriteDeadline(time.Now().Add(replyTimeout)) // not supported by recorders in tests
+	control.SetWriteDeadline(time.Now().Add(readTime(len(c.out)))) // not supported by recorders in tests
 	_, err := c.w.Write(c.out)
 	if err == nil && flush {
 		err = control.Flush()

@@ -462,6 +462,38 @@ func TestBodyDeadlines(t *testing.T) {
 	}
 }
 
+// writeDeadline is a ResponseWriter that writes down the last deadline for writing, as a time from now.
+type writeDeadline struct {
+	discard
+	last string
+}
+
+func (d *writeDeadline) SetWriteDeadline(at time.Time) error {
+	d.last = time.Until(at).Round(time.Second).String()
+	return nil
+}
+
+// TestAnswerDeadlines: who receives 16 messages of 1 MiB may take minutes to read them; a short answer has its ten seconds.
+func TestAnswerDeadlines(t *testing.T) {
+	r := newRig(t)
+	r.ok("CreateQueue", "queueName=q", "maxMsgSize=1048576")
+	for range 16 {
+		r.ok("SendMessage", "queueName=q", "msgBody="+strings.Repeat("x", 1<<20))
+	}
+	for _, c := range []struct{ action, items, want string }{
+		{"ListQueue", "limit=1", "10s"},
+		{"ReceiveMessage", "queueName=q", "26s"},
+		{"BatchReceiveMessage", "queueName=q numOfMsg=15", "4m10s"},
+	} {
+		body := sign("POST", testHost, "/", fields(append([]string{"Action=" + c.action}, strings.Fields(c.items)...)...)).Encode()
+		request, _ := http.NewRequest("POST", "http://"+testHost+"/", strings.NewReader(body))
+		w := &writeDeadline{discard: discard{make(http.Header)}}
+		if r.door.ServeHTTP(w, request); w.last != c.want {
+			t.Errorf("%s: %s, want %s", c.action, w.last, c.want)
+		}
+	}
+}
+
 // slowly gives at most 1 KiB at a time, as a network would.
 type slowly struct{ io.Reader }
 
