@@ -1,9 +1,12 @@
 package httpapi
 
 import (
+	"container/list"
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -41,7 +44,7 @@ type Config struct {
 
 	CallTimeout   time.Duration // how long the Backend may try, polls apart: 8 s, because clients give up after 10
 	MaxBodyMemory int64         // bytes of all requests beyond 64 KiB at a time: 256 MiB
-	MaxConns      int           // open connections: 20,000
+	MaxConns      int           // open connections: 20,000; beyond it those that have signed nothing give way to new ones
 	MaxConnsPerIP int           // of one address: as MaxConns
 }
 
@@ -53,7 +56,7 @@ type Door struct {
 	bodyMemory  atomic.Int64
 	lastFailure atomic.Int64 // Unix seconds: one line a second in the log
 	contentType []string
-	conns       connCount
+	conns       conns
 }
 
 // New makes a Door.
@@ -80,7 +83,7 @@ func New(config Config) *Door {
 	d := &Door{config: config, contentType: []string{"application/json; charset=utf-8"}}
 	d.verifier = auth.NewVerifier(auth.Config{Keys: config.Keys, Window: config.Window, Clock: config.Clock, Aliases: config.Hosts, AppIDOwner: config.AppIDOwner})
 	d.calls.New = func() any { return &call{door: d} }
-	d.conns.perIP = make(map[ip]int)
+	d.conns.all, d.conns.perIP = make(map[net.Conn]*list.Element), make(map[netip.Addr]int)
 	return d
 }
 
@@ -183,6 +186,7 @@ func (c *call) serve() error {
 		return refusal
 	}
 	c.owner = owner
+	c.door.conns.known(c.r.Context())
 	action, known := access.ParseAction(name)
 	if !known {
 		return cmq.ErrAction(string(name))

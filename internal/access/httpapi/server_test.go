@@ -278,6 +278,35 @@ func TestConnectionLimits(t *testing.T) {
 	}
 }
 
+// TestStrangersGiveWay: connections on which nobody has signed anything, however busy, do not keep out those who can. The
+// one that came first goes first; one that has signed stays.
+func TestStrangersGiveWay(t *testing.T) {
+	r, address := serveRig(t, func(c *Config) { c.MaxConns = 3 })
+	list := func(c *client) {
+		t.Helper()
+		c.post("ListQueue")
+		if _, _, body := c.answer(); body != noQueues {
+			t.Error(body)
+		}
+	}
+	known, silent, refused := dial(t, address), dial(t, address), dial(t, address)
+	list(known)
+	for range 3 {
+		refused.write("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		refused.answer()
+	}
+	for _, gone := range []*client{silent, refused} {
+		c := dial(t, address)
+		list(c)
+		gone.closed()
+	}
+	list(known)
+	dial(t, address).closed()
+	if n := r.door.Conns(); n > 4 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 // TestBodyEnds: a body that ends early, like one that takes too long, is answered and the connection closed.
 func TestBodyEnds(t *testing.T) {
 	r, address := serveRig(t)
