@@ -87,16 +87,18 @@ type Storage struct {
 type Push struct {
 	Allow []string `koanf:"allow" doc:"Ranges of addresses (10.0.0.0/8, comma separated) that messages may be delivered to beside public ones. All others are refused when they are connected to, and the cluster's own listeners always."`
 
-	SMTPAddr     string `koanf:"smtp_addr" doc:"host:port of the SMTP server that mails of subscriptions are handed to. Empty: none are sent."`
-	SMTPFrom     string `koanf:"smtp_from" doc:"Address of the sender of mails."`
-	SMTPUser     string `koanf:"smtp_user" doc:"Name to log in with at the SMTP server. Empty: no login."`
-	SMTPPassword string `koanf:"smtp_password" doc:"Password for push.smtp_user." secret:"true"`
-	SMTPTLS      string `koanf:"smtp_tls" doc:"How the connection to the SMTP server is encrypted: by its command STARTTLS, from the beginning, or not at all." oneof:"starttls tls off"`
+	SMTPAddr         string `koanf:"smtp_addr" doc:"host:port of the SMTP server that mails of subscriptions are handed to. Empty: none are sent."`
+	SMTPFrom         string `koanf:"smtp_from" doc:"Address of the sender of mails."`
+	SMTPUser         string `koanf:"smtp_user" doc:"Name to log in with at the SMTP server. Empty: no login."`
+	SMTPPassword     string `koanf:"smtp_password" doc:"Password for push.smtp_user." secret:"true"`
+	SMTPPasswordFile string `koanf:"smtp_password_file" doc:"File that holds the password, instead of push.smtp_password."`
+	SMTPTLS          string `koanf:"smtp_tls" doc:"How the connection to the SMTP server is encrypted: by its command STARTTLS, from the beginning, or not at all." oneof:"starttls tls off"`
 
-	SMSURL           string `koanf:"sms_url" doc:"URL of the gateway for text messages, in which {to}, {text} and {id} stand for number, message and its id. Empty: none are sent."`
-	SMSBody          string `koanf:"sms_body" doc:"Body of the call to the gateway, with the same places. Empty: the call is a GET without body."`
-	SMSContentType   string `koanf:"sms_content_type" doc:"Content type of push.sms_body."`
-	SMSAuthorization string `koanf:"sms_authorization" doc:"Header Authorization of the call to the gateway. Empty: none." secret:"true"`
+	SMSURL               string `koanf:"sms_url" doc:"URL of the gateway for text messages, in which {to}, {text} and {id} stand for number, message and its id. Empty: none are sent."`
+	SMSBody              string `koanf:"sms_body" doc:"Body of the call to the gateway, with the same places. Empty: the call is a GET without body."`
+	SMSContentType       string `koanf:"sms_content_type" doc:"Content type of push.sms_body."`
+	SMSAuthorization     string `koanf:"sms_authorization" doc:"Header Authorization of the call to the gateway. Empty: none." secret:"true"`
+	SMSAuthorizationFile string `koanf:"sms_authorization_file" doc:"File that holds that header, instead of push.sms_authorization."`
 }
 
 // Limits are the bounds an operator may move; all others are the published ones of the API.

@@ -55,8 +55,8 @@ func TestLayers(t *testing.T) {
 
 func TestEveryKeyCanBeSetEverywhere(t *testing.T) {
 	for _, k := range config.Keys() {
-		if k.Name == "auth.secret_key_file" || k.Name == "auth.secret_key" {
-			continue
+		if strings.HasSuffix(k.Name, "_file") || k.Name == "auth.secret_key" {
+			continue // files must exist: TestSecretsFromFiles
 		}
 		env := keyEnv
 		if k.Name == "auth.secret_id" {
@@ -91,6 +91,45 @@ func TestEveryKeyCanBeSetEverywhere(t *testing.T) {
 		require.NoError(t, err)
 		require.NotEmpty(t, cmp.Diff(base, fromFile), k.Name)
 	}
+}
+
+// Each secret may be in a file, which is told of as any other key; beside the secret itself it is refused.
+func TestSecretsFromFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(path, []byte("in the-file\n"), 0o600))
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, []byte(" \n"), 0o600))
+	rows := map[string]func(c *config.Config) string{
+		"push.smtp_password":     func(c *config.Config) string { return c.Push.SMTPPassword },
+		"push.sms_authorization": func(c *config.Config) string { return c.Push.SMSAuthorization },
+	}
+	secrets := 0
+	for _, k := range config.Keys() {
+		if !k.Secret {
+			continue
+		}
+		secrets++
+		get := rows[k.Name]
+		if k.Name == "auth.secret_key" { // has no blanks, and a short name of its own
+			continue
+		}
+		require.NotNil(t, get, "%s has no row", k.Name)
+		fromEnv, err := load(t, "-", append([]string{k.Env + "_FILE=" + path}, keyEnv...))
+		require.NoError(t, err)
+		require.Equal(t, "in the-file", get(&fromEnv))
+		fromFlag, err := load(t, "-", keyEnv, "--"+k.Flag+"-file", path)
+		require.NoError(t, err)
+		require.Equal(t, fromEnv, fromFlag)
+		var printed strings.Builder
+		require.NoError(t, fromEnv.Print(&printed))
+		require.NotContains(t, printed.String(), "in the-file")
+
+		_, err = load(t, "-", keyEnv, "--"+k.Flag+"-file", path, "--"+k.Flag, "x")
+		require.EqualError(t, err, "configuration: --"+k.Flag+"-file: "+k.Name+"_file and "+k.Name+" are both given; keep one")
+		_, err = load(t, "-", keyEnv, "--"+k.Flag+"-file", empty)
+		require.EqualError(t, err, "configuration: --"+k.Flag+"-file: "+k.Name+"_file "+empty+" is empty")
+	}
+	require.Equal(t, len(rows)+1, secrets)
 }
 
 func TestProblems(t *testing.T) {

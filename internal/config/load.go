@@ -77,7 +77,7 @@ func Load(src Sources) (Config, error) {
 	l.environ(src.Environ)
 	l.flags(src.Flags)
 	cfg := l.decode()
-	l.secretFile(&cfg)
+	l.secretFiles(&cfg)
 	bad := make(map[string]bool)
 	for _, p := range l.problems {
 		bad[p.Key] = true
@@ -267,24 +267,46 @@ func (l *loader) decode() Config {
 	return cfg
 }
 
-// secretFile reads the secret from the file named for it. A secret given directly must come from a stronger
-// source than the file's name, else it is a mistake to give both.
-func (l *loader) secretFile(cfg *Config) {
-	if cfg.Auth.SecretKeyFile == "" {
-		return
+// fileSuffix ends the name of a key that names the file of a secret: without it, it is the name of the secret's own key.
+const fileSuffix = "_file"
+
+// secretFiles reads each secret from the file that is named for it, if one is. A secret given directly beside the file is
+// a mistake: nobody would know which of them counts.
+func (l *loader) secretFiles(cfg *Config) {
+	v, secrets := reflect.ValueOf(cfg).Elem(), make(map[string]reflect.Value)
+	for _, k := range l.keys {
+		if k.Secret {
+			secrets[k.Name] = v.FieldByIndex(k.field)
+		}
 	}
-	const key = "auth.secret_key_file"
-	if cfg.Auth.SecretKey != "" {
-		l.report(l.source[key], key, "and auth.secret_key are both given; keep one")
-		return
+	for _, k := range l.keys {
+		name, _ := strings.CutSuffix(k.Name, fileSuffix)
+		secret, path := secrets[name], v.FieldByIndex(k.field)
+		if k.Secret || !secret.IsValid() || path.String() == "" {
+			continue
+		}
+		if secret.String() != "" {
+			l.report(l.source[k.Name], k.Name, "and "+name+" are both given; keep one")
+			continue
+		}
+		text, err := secretIn(path.String())
+		if err != nil {
+			l.report(l.source[k.Name], k.Name, err.Error())
+			continue
+		}
+		secret.SetString(text)
 	}
-	data, err := readFile(cfg.Auth.SecretKeyFile)
+}
+
+// secretIn reads the file of a secret, without the line feed that editors put at its end.
+func secretIn(path string) (string, error) {
+	data, err := readFile(path)
 	if err != nil {
-		l.report(l.source[key], key, fmt.Sprintf("%s: %s", cfg.Auth.SecretKeyFile, err))
-		return
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
-	cfg.Auth.SecretKey = strings.TrimSpace(string(data))
-	if cfg.Auth.SecretKey == "" {
-		l.report(l.source[key], key, cfg.Auth.SecretKeyFile+" is empty")
+	text := strings.TrimSpace(string(data))
+	if text == "" {
+		return "", fmt.Errorf("%s is empty", path)
 	}
+	return text, nil
 }
