@@ -61,6 +61,7 @@ func startNode(_ context.Context, o nodeOptions) (process, error) {
 		Limits:      limits,
 		ClockSkew:   c.Auth.ClockSkew,
 		HostAliases: c.Auth.HostAliases,
+		PushPerHost: c.Push.HostConnections,
 		PushAllow:   c.Push.Allow,
 		Mail:        mail.Server{Addr: c.Push.SMTPAddr, From: c.Push.SMTPFrom, User: c.Push.SMTPUser, Password: c.Push.SMTPPassword, TLS: c.Push.SMTPTLS},
 		SMS:         sms.Gateway{URL: c.Push.SMSURL, Body: c.Push.SMSBody, ContentType: c.Push.SMSContentType, Authorization: c.Push.SMSAuthorization},

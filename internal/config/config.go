@@ -87,6 +87,8 @@ type Storage struct {
 type Push struct {
 	Allow []string `koanf:"allow" doc:"Ranges of addresses (10.0.0.0/8, comma separated) that messages may be delivered to beside public ones. All others are refused when they are connected to, and the cluster's own listeners always."`
 
+	HostConnections int `koanf:"host_connections" doc:"Deliveries that this node has under way at once to one host and port, of all subscriptions together; the others wait for one of them to end. 0: any number."`
+
 	SMTPAddr         string `koanf:"smtp_addr" doc:"host:port of the SMTP server that mails of subscriptions are handed to. Empty: none are sent."`
 	SMTPFrom         string `koanf:"smtp_from" doc:"Address of the sender of mails."`
 	SMTPUser         string `koanf:"smtp_user" doc:"Name to log in with at the SMTP server. Empty: no login."`
@@ -134,7 +136,7 @@ func Default() Config {
 		Auth:     Auth{ClockSkew: 2 * time.Hour},
 		Log:      Log{Level: "info", Format: "auto"},
 		Storage:  Storage{SegmentBytes: 64 << 20, CacheBytes: 32 << 20, FetchRate: 64 << 20, ScrubRate: 8 << 20, ScrubPause: 10 * time.Minute},
-		Push:     Push{SMTPTLS: "starttls", SMSContentType: "application/json"},
+		Push:     Push{HostConnections: 256, SMTPTLS: "starttls", SMSContentType: "application/json"},
 		Limits:   Limits{QueuesPerOwner: 1000, TopicsPerOwner: 1000, SubscriptionsPerTopic: 500, RequestBytes: 4 << 20, TCPConnections: 20_000, TCPStrangers: 1000, TCPAuthTimeout: 10 * time.Second, TCPIdleTimeout: time.Minute},
 		Shutdown: Shutdown{Deadline: 45 * time.Second},
 	}

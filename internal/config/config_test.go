@@ -66,7 +66,7 @@ func TestEveryKeyCanBeSetEverywhere(t *testing.T) {
 			env = append([]string{"CMQ_CLUSTER_NODES=1=a:1,2=b:2"}, env...)
 		}
 		value := map[string]string{"node.id": "7", "cluster.join": "true", "cluster.nodes": "1=a:1", "log.level": "error", "log.format": "json",
-			"push.allow": "10.0.0.0/8", "push.smtp_tls": "off", "limits.queues_per_owner": "9", "limits.topics_per_owner": "9", "limits.subscriptions_per_topic": "9", "limits.request_bytes": "70000", "shutdown.deadline": "9s", "auth.clock_skew": "9s", "storage.scrub_pause": "9s",
+			"push.allow": "10.0.0.0/8", "push.smtp_tls": "off", "push.host_connections": "9", "limits.queues_per_owner": "9", "limits.topics_per_owner": "9", "limits.subscriptions_per_topic": "9", "limits.request_bytes": "70000", "shutdown.deadline": "9s", "auth.clock_skew": "9s", "storage.scrub_pause": "9s",
 			"limits.tcp_connections": "9", "limits.tcp_strangers": "9", "limits.tcp_auth_timeout": "9s", "limits.tcp_idle_timeout": "9s"}[k.Name]
 		if value == "" && strings.HasPrefix(k.Name, "storage.") {
 			value = "1048577"
@@ -166,6 +166,8 @@ func TestProblems(t *testing.T) {
 			want: `configuration: --auth-secret-key-file: auth.secret_key_file /does/not/exist: cannot be opened: no such file or directory`},
 		"both secrets": {file: "-", env: append([]string{"CMQ_SECRET_KEY_FILE=x"}, keyEnv...),
 			want: `configuration: CMQ_SECRET_KEY_FILE: auth.secret_key_file and auth.secret_key are both given; keep one`},
+		"no connections": {env: keyEnv, args: []string{"--push-host-connections=-1"},
+			want: `configuration: --push-host-connections: push.host_connections is -1; at least 1, or 0 for any number`},
 		"no topics": {env: keyEnv, args: []string{"--limits-topics-per-owner=0", "--limits-subscriptions-per-topic=-1"},
 			want: strings.Join([]string{`configuration has 2 problems:`,
 				`  --limits-topics-per-owner: limits.topics_per_owner is 0; at least 1`,

@@ -137,6 +137,9 @@ func (v *validator) push() {
 	if _, err := guard.ParseAllowed(v.c.Push.Allow); err != nil {
 		v.report("push.allow", "has %v", err)
 	}
+	if n := v.c.Push.HostConnections; n < 0 {
+		v.report("push.host_connections", "is %d; at least 1, or 0 for any number", n)
+	}
 	if addr := v.c.Push.SMTPAddr; addr != "" {
 		if err := checkAddress(addr, false); err != nil {
 			v.report("push.smtp_addr", "%v", err)

@@ -36,6 +36,7 @@ type collector struct {
 	pushed, pushFailed, pushLanes *prometheus.Desc
 	pushGivenUp, pushUnsettled    *prometheus.Desc
 	pushOpen, pushTries           *prometheus.Desc
+	pushWaiting                   *prometheus.Desc
 }
 
 func newCollector(n *Node) *collector {
@@ -94,6 +95,7 @@ func newCollector(n *Node) *collector {
 		pushLanes:     single("cmq_push_subscriptions", "Subscriptions that this node delivers to endpoints, because it leads their sets."),
 		pushOpen:      single("cmq_push_circuits_open", "Of these, subscriptions whose endpoint fails, so that only messages that are due for a retry are tried."),
 		pushTries:     single("cmq_push_tries", "Deliveries to endpoints under way."),
+		pushWaiting:   single("cmq_push_waiting", "Of these, deliveries that wait because as many as push.host_connections are under way to their host."),
 		pushed:        single("cmq_push_delivered_total", "Deliveries that an endpoint has taken."),
 		pushFailed:    single("cmq_push_failed_total", "Deliveries that failed."),
 		pushGivenUp:   single("cmq_push_given_up_total", "Messages that a subscription lost, or that went to its dead-letter queue, because the last try had failed."),
@@ -164,6 +166,11 @@ func (c *collector) collectPush(gauge func(*prometheus.Desc, float64, ...string)
 	gauge(c.pushLanes, float64(c.n.pusher.Lanes()))
 	gauge(c.pushOpen, float64(s.Open.Load()))
 	gauge(c.pushTries, float64(s.InFlight.Load()))
+	waiting := c.n.endpoints.Waiting()
+	if c.n.gateway != nil {
+		waiting += c.n.gateway.Waiting()
+	}
+	gauge(c.pushWaiting, float64(waiting))
 	counter(c.pushed, s.Delivered.Load())
 	counter(c.pushFailed, s.Failed.Load())
 	counter(c.pushGivenUp, s.GivenUp.Load())

@@ -33,6 +33,7 @@ type Options struct {
 	ClockSkew   time.Duration
 	HostAliases []string
 	Storage     Storage
+	PushPerHost int         // deliveries at once to one host; 0: any number
 	PushAllow   []string    // ranges of addresses, beside public ones, that messages are delivered to
 	Mail        mail.Server // where mails are handed in; without Addr none are sent
 	SMS         sms.Gateway // what sends text messages; without URL none are

@@ -28,6 +28,7 @@ func (n *Node) startPush() error {
 		return err
 	}
 	n.endpoints = web.NewClient(guard.New(guard.Config{Allow: allow, Own: n.ownAddresses}), 0)
+	n.endpoints.LimitHosts(n.opt.PushPerHost)
 	targets := map[cmq.Protocol]push.Target{
 		cmq.ProtocolHTTP:     web.NewEndpoints(n.endpoints),
 		cmq.ProtocolFunction: web.NewFunctions(n.endpoints),
@@ -39,6 +40,7 @@ func (n *Node) startPush() error {
 	}
 	if n.opt.SMS.URL != "" {
 		n.gateway = web.NewClient(guard.New(guard.Config{Allow: anywhere, Own: n.ownAddresses}), 0)
+		n.gateway.LimitHosts(n.opt.PushPerHost)
 		if targets[cmq.ProtocolSMS], err = sms.New(n.opt.SMS, n.gateway); err != nil {
 			return err
 		}

@@ -17,10 +17,10 @@
 //
 // # What an endpoint can do to others
 //
-// Nothing is shared between couriers but the processor: no queue that can fill, no pool of workers. Each has a window of
-// tries at once, which begins at one and grows with each success (slow start), and may have a rate. After failures in a
-// row its circuit is open: messages that were not tried yet stay where they are, so that they use up no tries, and only
-// those are tried again whose time by the schedule it is. These are the probes; when they are rare, a new message is one
-// now and then. No retry is late or left out because of the circuit, and a message whose schedule has not begun can only
-// go with the retention of its topic.
+// Nothing is shared between couriers but the processor, and the line before a host if they deliver to the same one: no
+// queue that can fill, no pool of workers. Each has a window of tries at once, which begins at one and grows with each
+// success (slow start), and may have a rate. After failures in a row its circuit is open: messages that were not tried
+// yet stay where they are, so that they use up no tries, and only those are tried again whose time by the schedule it
+// is. These are the probes; when they are rare, a new message is one now and then. No retry is late or left out because
+// of the circuit, and a message whose schedule has not begun can only go with the retention of its topic.
 package push

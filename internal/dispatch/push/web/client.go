@@ -2,7 +2,6 @@ package web
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -41,6 +40,7 @@ const (
 type Client struct {
 	guard   *guard.Guard
 	timeout time.Duration
+	hosts   hosts
 
 	mu   sync.Mutex
 	tick uint64
@@ -53,12 +53,13 @@ type pool struct {
 	used uint64 // tick of the last use
 }
 
-// NewClient makes a client whose connections go through the guard. timeout bounds one exchange; 0 is Timeout.
+// NewClient makes a client whose connections go through the guard, with DefaultPerHost exchanges to one host. timeout bounds
+// one exchange, without the time it waits for its host; 0 is Timeout.
 func NewClient(g *guard.Guard, timeout time.Duration) *Client {
 	if timeout == 0 {
 		timeout = Timeout
 	}
-	return &Client{guard: g, timeout: timeout, kept: make(map[string]*pool)}
+	return &Client{guard: g, timeout: timeout, hosts: hosts{most: DefaultPerHost, busy: make(map[string]*host)}, kept: make(map[string]*pool)}
 }
 
 // Close closes the connections that are kept.
@@ -80,11 +81,11 @@ func (c *Client) Check(endpoint string) error {
 	if err != nil {
 		return nil // a name; what it resolves to is looked at when it is connected to
 	}
-	port, err := strconv.ParseUint(cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme]), 10, 16)
+	at, err := netip.ParseAddrPort(hostOf(u))
 	if err != nil {
 		return err
 	}
-	return c.guard.Check(netip.AddrPortFrom(ip, uint16(port)))
+	return c.guard.Check(netip.AddrPortFrom(ip, at.Port()))
 }
 
 // pool gives the connections for these certificates; empty: those of the machine.
@@ -104,7 +105,7 @@ func (c *Client) pool(ca string) (*pool, error) {
 		c.forgetOldest()
 		p = &pool{Transport: http.Transport{
 			DialContext: c.guard.Dialer().DialContext, TLSClientConfig: conf, DisableCompression: true,
-			MaxResponseHeaderBytes: maxAnswer, IdleConnTimeout: idleTime, MaxIdleConns: maxIdle, MaxIdleConnsPerHost: 16,
+			MaxResponseHeaderBytes: maxAnswer, IdleConnTimeout: idleTime, MaxIdleConns: maxIdle, MaxIdleConnsPerHost: c.hosts.keepPerHost(),
 		}}
 		c.kept[ca] = p
 	}
@@ -138,7 +139,16 @@ type Request struct {
 
 // Do makes the request and returns nil if the answer's status is 2xx, else a *push.Failure.
 func (c *Client) Do(ctx context.Context, r *Request) error {
-	resp, cancel, err := c.exchange(ctx, r)
+	u, err := guard.Endpoint(r.Endpoint)
+	if err != nil {
+		return &push.Failure{Reason: push.Invalid, Err: err}
+	}
+	host := hostOf(u)
+	if err := c.hosts.enter(ctx, host); err != nil {
+		return &push.Failure{Reason: push.TimedOut, Err: fmt.Errorf("%s: as many deliveries as it may have at once are under way: %w", u.Host, err)}
+	}
+	defer c.hosts.leave(host)
+	resp, cancel, err := c.exchange(ctx, u, r)
 	if err != nil {
 		return err
 	}
@@ -156,11 +166,7 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 }
 
 // exchange is the request and the head of its answer. cancel ends what is left of it.
-func (c *Client) exchange(ctx context.Context, r *Request) (*http.Response, context.CancelFunc, error) {
-	u, err := guard.Endpoint(r.Endpoint)
-	if err != nil {
-		return nil, nil, &push.Failure{Reason: push.Invalid, Err: err}
-	}
+func (c *Client) exchange(ctx context.Context, u *url.URL, r *Request) (*http.Response, context.CancelFunc, error) {
 	p, err := c.pool(r.CA)
 	if err != nil {
 		return nil, nil, err

@@ -300,7 +300,11 @@ func TestEndpointsThatDoNotAnswer(t *testing.T) {
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := failureOf(t, loopback(t, limit), raw(t, row.serve))
+			within := limit
+			if row.want != push.TimedOut {
+				within = time.Minute // the end comes by itself, on a busy machine later
+			}
+			f := failureOf(t, loopback(t, within), raw(t, row.serve))
 			require.Equal(t, row.want, f.Reason, "%v", f)
 		})
 	}
