@@ -55,6 +55,7 @@ func Check(h *History) *Report {
 		c.loss(m)
 	}
 	c.handles()
+	c.pushes()
 	c.quiet()
 	return c.report
 }
@@ -71,7 +72,7 @@ type checker struct {
 	byBody   map[bodyKey]*sent
 	byHandle map[handleKey]*delivery
 
-	fed           map[string]bool            // queues by name
+	fed           map[string]string          // queues that a subscription feeds, and where their dead letters go: the former
 	subscriptions map[string][]*subscription // by topic
 }
 
@@ -143,11 +144,13 @@ func (c *checker) index() {
 	c.byBody, c.byHandle = map[bodyKey]*sent{}, map[handleKey]*delivery{}
 	c.indexTopics()
 	for _, op := range c.h.Ops {
-		c.count(op)
+		if op.Kind != Deliver {
+			c.count(op)
+		}
 		switch op.Kind {
 		case Publish:
 			c.indexPublish(op)
-		case Subscribe, Unsubscribe:
+		case Subscribe, Unsubscribe, Deliver:
 		default:
 			c.indexOp(op, c.queue(op.Queue))
 		}

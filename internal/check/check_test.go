@@ -125,7 +125,7 @@ func TestEveryRuleHasTwoBadHistories(t *testing.T) {
 	for _, row := range badHistories() {
 		seen[row.rule]++
 	}
-	for _, rule := range []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I14", "I24", "T1", "T2", "T3", "S1", "P1", "P2"} {
+	for _, rule := range []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I14", "I24", "T1", "T2", "T3", "S1", "P1", "P2", "D1", "D2", "D3", "D4", "D5"} {
 		if seen[rule] < 2 {
 			t.Errorf("%s has %d bad histories", rule, seen[rule])
 		}
@@ -155,6 +155,10 @@ func TestHistoryOnPaper(t *testing.T) {
 	st.add(&Op{Kind: Send, Queue: "q", Call: 70 * ms, Bodies: []string{"c"}, Delay: time.Second, Client: 4}, Fail)
 	st.add(&Op{Kind: Subscribe, Queue: "t", Call: 80 * ms, Subscription: &Subscription{Name: "s", Queue: "q", Tags: []string{"a"}}}, OK)
 	st.add(&Op{Kind: Publish, Queue: "t", Call: 90 * ms, Bodies: []string{"d"}, Tags: []string{"b"}, Refused: NoMatch}, Fail)
+	st.add(&Op{Kind: Set, Queue: "shop", Call: 95 * ms, Settings: &Settings{Fed: true, Schedule: fast()}}, OK)
+	st.add(&Op{
+		Kind: Deliver, Queue: "shop", Call: 100 * ms, IDs: []cmq.MsgID{3}, Handles: []cmq.Handle{4}, Bodies: []string{"d"}, Try: 2, After: ms, Heard: 110 * ms,
+	}, Fail)
 	st.Jumps = []Jump{{At: 65 * ms, Ahead: time.Second}}
 	var paper bytes.Buffer
 	if err := st.Write(&paper); err != nil {

@@ -24,6 +24,11 @@
 //
 //	P1 a publish that a subscription wants is not refused     P2 a publish that none wants is
 //
+// and of deliveries to endpoints (push.go):
+//
+//	D1 what counts as delivered was delivered     D2 the endpoint is told the right try     D3 the schedule is kept
+//	D4 what came of a try is written down         D5 order is kept where it was asked for
+//
 // A history that ends with a drain (PhaseDrain: every queue is received and deleted until it is empty) is judged
 // about loss too; without one, only about what was seen. Everything is linear in the history but for sorting.
 package check

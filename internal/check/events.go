@@ -31,7 +31,7 @@ func (h *History) Write(w io.Writer) error {
 	events := make([]event, 0, 2*len(h.Ops)+len(h.Jumps))
 	for _, op := range h.Ops {
 		question := *op
-		question.IDs, question.Messages, question.Done, question.Counts, question.Refused = nil, nil, nil, nil, ""
+		question.IDs, question.Messages, question.Done, question.Counts, question.Refused, question.Heard = nil, nil, nil, nil, "", 0
 		events = append(events, event{Type: typeInvoke, At: op.Call, Op: &question})
 		if op.Outcome != Info {
 			events = append(events, event{Type: string(op.Outcome), At: op.Return, Op: op})

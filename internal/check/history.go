@@ -29,6 +29,10 @@ const (
 	Subscribe   Kind = "subscribe"   // Subscription
 	Unsubscribe Kind = "unsubscribe" // Subscription, of which only the name counts
 	Publish     Kind = "publish"     // Bodies, Tags → IDs, or Refused
+
+	// Deliver is what the endpoint of a subscription writes down of one try: IDs, Handles, Bodies (one of each), Try. OK says
+	// that it has taken the message, Fail that it has not.
+	Deliver Kind = "deliver"
 )
 
 // Outcome says what is known about an operation.
@@ -80,6 +84,10 @@ type Op struct {
 	Subscription *Subscription `json:"subscription,omitempty"`
 	Refused      string        `json:"refused,omitempty"` // of a Publish: NoSubscription or NoMatch
 
+	Try   int           `json:"try,omitempty"`   // of a Deliver: its number, as the endpoint was told
+	After time.Duration `json:"after,omitempty"` // of a Deliver: how long the endpoint asked to be left alone
+	Heard time.Duration `json:"heard,omitempty"` // of a Deliver: when who pushes got the answer; 0: never
+
 	IDs      []cmq.MsgID `json:"ids,omitempty"`
 	Messages []Delivery  `json:"messages,omitempty"`
 	Done     []bool      `json:"done,omitempty"` // per handle or decision: carried out, not refused
@@ -103,7 +111,7 @@ const (
 )
 
 // Subscription delivers to a queue what is published with one of its tags; without tags, everything. A queue is that of one
-// subscription, and nobody sends to it (Settings.Fed).
+// subscription, and nobody sends to it (Settings.Fed). If it pushes, the queue is its own (Settings.Schedule).
 type Subscription struct {
 	Name  string   `json:"name"`
 	Queue string   `json:"queue"`
@@ -124,6 +132,7 @@ type Settings struct {
 	DeadLetter  string        `json:"dead_letter,omitempty"`  // name of the dead-letter queue
 	MaxReceives int           `json:"max_receives,omitempty"` // policy 0
 	MaxAge      time.Duration `json:"max_age,omitempty"`      // policy 1
+	Schedule    *Schedule     `json:"schedule,omitempty"`     // it is that of a subscription which pushes
 }
 
 // Counts is the answer to a Status.

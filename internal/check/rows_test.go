@@ -26,7 +26,7 @@ func badWith(rule, name string, settings Settings, f func(st *story, s *Op)) bad
 }
 
 func badHistories() []badHistory {
-	return slices.Concat(badContents(), badLocks(), badTimes(), badTransactions(), badTopics())
+	return slices.Concat(badContents(), badLocks(), badTimes(), badTransactions(), badTopics(), badPushes())
 }
 
 func badContents() []badHistory {

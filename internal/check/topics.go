@@ -14,13 +14,8 @@ import (
 //
 //	P1 a publish that somebody wants is not refused     P2 a publish that nobody wants is
 
-// scope is the part of the key of a message that the queue is.
-func (c *checker) scope(queue string) string {
-	if c.fed[queue] {
-		return queue
-	}
-	return ""
-}
+// scope is the part of the key of a message that the queue is: its own name, or that of the queue whose dead letters it has.
+func (c *checker) scope(queue string) string { return c.fed[queue] }
 
 type messageKey struct {
 	scope string
@@ -47,11 +42,14 @@ func (s *subscription) wants(op *Op) bool {
 
 // indexTopics finds queues that are fed, and subscriptions.
 func (c *checker) indexTopics() {
-	c.fed, c.subscriptions = map[string]bool{}, map[string][]*subscription{}
+	c.fed, c.subscriptions = map[string]string{}, map[string][]*subscription{}
 	for _, op := range c.h.Ops {
 		switch {
 		case op.Kind == Set && op.Settings.Fed:
-			c.fed[op.Queue] = true
+			c.fed[op.Queue] = op.Queue
+			if dead := op.Settings.DeadLetter; dead != "" {
+				c.fed[dead] = op.Queue
+			}
 		case op.Kind == Subscribe && op.Outcome == OK:
 			c.subscriptions[op.Queue] = append(c.subscriptions[op.Queue], &subscription{Subscription: op.Subscription})
 		case op.Kind == Unsubscribe && op.Outcome != Fail:

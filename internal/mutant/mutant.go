@@ -35,6 +35,8 @@ const (
 	StatesNotCompared
 	FilterAfterStore
 	UnsubscribeLeavesReferences
+	DeliveredBeforeDone
+	RetryForgetsCount
 	end
 )
 
@@ -113,6 +115,10 @@ func describe(id ID) description {
 		return description{"FilterAfterStore", "What is published is stored for every subscription before the filters are asked."}
 	case UnsubscribeLeavesReferences:
 		return description{"UnsubscribeLeavesReferences", "A topic goes on with a subscription that was deleted."}
+	case DeliveredBeforeDone:
+		return description{"DeliveredBeforeDone", "A delivery that takes long is written down as done instead of having its lock extended."}
+	case RetryForgetsCount:
+		return description{"RetryForgetsCount", "A new leader counts the tries of a message from the first one it makes itself."}
 	}
 	return description{"None", "No deliberate bug."}
 }

@@ -49,10 +49,11 @@ type attempt struct {
 }
 
 // call sends a request and reports how it ended, at the latest after the timeout.
-func (c *client) call(id cmq.SetID, req *cmq.Request, timeout time.Duration, done func(answer)) {
+func (c *client) call(id cmq.SetID, req *cmq.Request, timeout time.Duration, done func(answer)) *call {
 	k := &call{c: c, set: id, req: req, deadline: c.w.now + timeout, done: done}
 	c.w.agenda.push(k.deadline, k.timeUp)
 	k.try(c.hint[id])
+	return k
 }
 
 func (k *call) try(to cmq.NodeID) {

@@ -41,7 +41,7 @@ func (w *world) endOfFaults() {
 	for _, n := range w.nodes {
 		n.heal()
 	}
-	w.after(restTime, w.takeStock)
+	w.after(restTime, func() { w.endPushing(w.takeStock) })
 }
 
 // heal ends every fault of a node and starts it if it is down.
@@ -163,6 +163,9 @@ func (w *world) whatWaits() string {
 	for _, q := range w.queues {
 		if w.phase == draining && !q.drained {
 			s += "queue " + q.name + " is not drained; "
+		}
+		if q.push != nil && !q.idle {
+			s += "subscription " + q.name + " is not delivered; "
 		}
 	}
 	return s

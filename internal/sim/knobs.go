@@ -63,11 +63,13 @@ type queue struct {
 	set     cmq.SetID
 	attrs   cmq.ShardAttributes
 	version uint64
-	dead    *queue // its dead-letter queue
-	delays  bool   // half of its messages are delayed
-	load    bool   // has producers
-	fed     bool   // by a subscription
+	dead    *queue  // its dead-letter queue
+	delays  bool    // half of its messages are delayed
+	load    bool    // has producers
+	fed     bool    // by a subscription
+	push    *outlet // it is that of a subscription which pushes
 	open    bool
+	idle    bool // a subscription that pushes has nothing left
 
 	handles []cmq.Handle        // given out lately, for clients that use old ones
 	sent    map[cmq.MsgID]int64 // when what was received from it was sent
@@ -148,6 +150,7 @@ func (w *world) makeQueues() {
 			return q
 		})
 	}
+	w.makePushes(add)
 }
 
 func (w *world) queueByID(id cmq.QueueID) *queue {
@@ -160,6 +163,9 @@ func (w *world) queueByID(id cmq.QueueID) *queue {
 // settings are the attributes as the checker wants them.
 func (q *queue) settings() *check.Settings {
 	s := &check.Settings{Retention: q.attrs.MsgRetention, Rewind: q.attrs.Rewind, Fed: q.fed}
+	if q.push != nil {
+		s.Schedule = q.push.schedule()
+	}
 	if q.dead == nil {
 		return s
 	}

@@ -36,7 +36,9 @@ func (w *world) begin() {
 	w.makeQueues()
 	w.makeFaults()
 	for i, q := range w.queues {
-		w.newActor(q, i).openQueue()
+		if q.push == nil {
+			w.newActor(q, i).openQueue()
+		}
 	}
 	for i, t := range w.topics {
 		w.newActor(t.place, 500+i).subscribe(t, t.subscriptions)
@@ -133,12 +135,16 @@ func (w *world) opened() {
 		return
 	}
 	w.phase = loading
+	w.beginPushing()
 	number := len(w.queues)
 	next := func(q *queue) *actor {
 		number++
 		return w.newActor(q, number)
 	}
 	for _, q := range w.queues {
+		if q.push != nil { // its only consumers are couriers
+			continue
+		}
 		for range w.knobs.producers {
 			if q.load {
 				a := next(q)
@@ -238,20 +244,26 @@ func (a *actor) receive() {
 func (a *actor) take(req *cmq.Request, timeout time.Duration, then func(op *check.Op)) {
 	op := a.invoke(&check.Op{Kind: check.Receive, Max: req.Max, Lock: req.Lock})
 	a.call(a.q.set, req, timeout, func(ans answer) {
-		if ans.outcome == check.OK {
-			for i := range ans.reply.Messages {
-				m := &ans.reply.Messages[i]
-				op.Messages = append(op.Messages, check.Delivery{
-					ID: m.ID, Handle: m.Handle, Body: string(m.Body), Count: m.DequeueCount,
-					Enqueued: m.Enqueued.UnixMilli(), Until: m.NextVisible.UnixMilli(),
-				})
-				a.q.remember(m.Handle)
-				a.q.compareSource(m)
-			}
-		}
+		a.took(op, ans)
 		a.finish(op, ans)
 		then(op)
 	})
+}
+
+// took notes what was received.
+func (a *actor) took(op *check.Op, ans answer) {
+	if ans.outcome != check.OK {
+		return
+	}
+	for i := range ans.reply.Messages {
+		m := &ans.reply.Messages[i]
+		op.Messages = append(op.Messages, check.Delivery{
+			ID: m.ID, Handle: m.Handle, Body: string(m.Body), Count: m.DequeueCount,
+			Enqueued: m.Enqueued.UnixMilli(), Until: m.NextVisible.UnixMilli(),
+		})
+		a.q.remember(m.Handle)
+		a.q.compareSource(m)
+	}
 }
 
 // compareSource holds what a dead letter says about where it died against what is known of that queue.

@@ -70,6 +70,9 @@ type replica struct {
 	wakeAt  time.Duration // the wake-up that is planned, by the monotonic clock
 	wasWarm bool
 	stray   bool // it goes astray with one of the next entries
+
+	pushing  bool // it led when that was last looked at
+	couriers []*courier
 }
 
 func newNode(w *world, id cmq.NodeID) *node {
@@ -237,6 +240,7 @@ func (p *replica) drive() bool {
 	}
 	p.planWake(out.Wake)
 	p.wasWarm = p.r.Time(n.now()) != 0
+	p.lookForCouriers()
 	return true
 }
 

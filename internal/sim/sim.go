@@ -241,6 +241,9 @@ func (w *world) result() *Result {
 		Faults: w.stats.faults, Hits: w.stats.hits,
 	}
 	for _, op := range w.history.Ops {
+		if op.Kind == check.Deliver { // what an endpoint does is not an operation on the cluster
+			continue
+		}
 		switch op.Outcome {
 		case check.OK:
 			r.OK++

@@ -62,11 +62,11 @@ func (w *world) subscribed() bool {
 	return true
 }
 
-// outbox finds the subscription whose shard it is; nil if it is a queue's.
+// outbox finds the subscription to a queue whose shard it is; nil if it is that of something else.
 func (w *world) outbox(shard cmq.ShardID) *subscription {
 	for _, t := range w.topics {
 		for _, s := range t.subscriptions {
-			if s.id.Shard() == shard {
+			if s.id.Shard() == shard && s.to.push == nil {
 				return s
 			}
 		}
@@ -85,11 +85,20 @@ func (a *actor) subscribe(t *topic, rest []*subscription) {
 		Kind: cmq.KindOpenShard, Shard: s.id.Shard(), Version: 1, Attributes: cmq.ShardAttributes{MsgRetention: time.Hour, VisibilityTimeout: time.Second},
 		Subscriber: &cmq.Subscriber{Topic: t.id.Shard(), Filter: cmq.FilterTags, Tags: s.Tags, Forward: true},
 	}
+	var opened *check.Op
+	if o := s.to.push; o != nil {
+		req.Attributes, req.Subscriber = s.to.attrs, o.sub.Subscriber(o.topic)
+		opened = a.w.history.Invoke(&check.Op{Client: a.number, Kind: check.Set, Queue: s.to.name, Call: a.w.now, Settings: s.to.settings()})
+	}
 	op := a.invoke(&check.Op{Kind: check.Subscribe, Subscription: &s.Subscription})
 	a.call(a.q.set, req, 5*time.Second, func(ans answer) {
 		a.finish(op, ans)
 		if ans.outcome == check.OK {
 			s.on, rest = true, rest[1:]
+			if opened != nil {
+				opened.Finish(a.w.now, check.OK)
+				s.to.open = true
+			}
 		}
 		a.subscribe(t, rest)
 	})

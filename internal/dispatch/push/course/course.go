@@ -115,8 +115,9 @@ func (c *Course) Answered(now time.Time, reply *cmq.Reply, err error) []*Try {
 func (c *Course) received(now time.Time, messages []cmq.Message) (tries []*Try) {
 	fresh := false
 	for i := range messages {
-		fresh = !c.gate.began(messages[i].ID, now) || fresh
-		tries = append(tries, &Try{Message: &messages[i], Subscription: c.subscription, course: c, received: now, locked: now.Add(LockTime), pause: firstRetry})
+		known := c.gate.began(messages[i].ID, now)
+		fresh = fresh || !known
+		tries = append(tries, &Try{Message: &messages[i], Subscription: c.subscription, course: c, received: now, locked: now.Add(LockTime), pause: firstRetry, known: known})
 	}
 	if len(messages) == 0 || fresh {
 		c.gate.missing(now, fresh)

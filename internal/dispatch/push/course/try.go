@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/dispatch/push/retry"
+	"github.com/opencmq/cmq/internal/mutant"
 )
 
 // Try is one try to deliver one message. While it is under way its lock is kept; when it has ended, what came of it is
@@ -17,13 +18,19 @@ type Try struct {
 	course   *Course
 	received time.Time
 	locked   time.Time // the lock holds until then, unless clocks disagree
+	known    bool      // this course arranged it
 	verdict  Verdict
 	pause    time.Duration // before an outcome is written again
 	unclear  bool          // it may be written
 }
 
 // Keep is the request that extends the lock, due every KeepEvery from the beginning.
-func (t *Try) Keep() *cmq.Request { return t.relock(LockTime) }
+func (t *Try) Keep() *cmq.Request {
+	if mutant.On(mutant.DeliveredBeforeDone) {
+		return t.remove()
+	}
+	return t.relock(LockTime)
+}
 
 // Kept takes the reply to Keep, which was asked at the given time.
 func (t *Try) Kept(asked time.Time, reply *cmq.Reply, err error) {
@@ -81,16 +88,24 @@ func (t *Try) judge(now time.Time, o Outcome) Verdict {
 	if o.Taken {
 		return Verdict{Fate: Delivered, Write: t.remove()}
 	}
-	m, s, took := t.Message, t.Subscription, now.Sub(t.received)
-	f := retry.Failure{Strategy: s.Strategy, Try: m.DequeueCount, Age: t.age() + took, Took: took, After: o.After, Random: o.Random}
+	s, took := t.Subscription, now.Sub(t.received)
+	f := retry.Failure{Strategy: s.Strategy, Try: t.number(), Age: t.age() + took, Took: took, After: o.After, Random: o.Random}
 	wait, again := f.Next()
 	switch {
 	case again:
 		return Verdict{Fate: Again, Wait: wait, Write: t.relock(wait)}
-	case s.Push.DeadLetter != 0 && m.DequeueCount >= s.Strategy.Tries():
+	case s.Push.DeadLetter != 0 && t.number() >= s.Strategy.Tries():
 		return Verdict{Fate: Dead, Write: t.relock(0)}
 	}
 	return Verdict{Fate: Dropped, Write: t.remove()}
+}
+
+// number is which try of its message this is. The set counts: tries of other leaders are among them.
+func (t *Try) number() int {
+	if mutant.On(mutant.RetryForgetsCount) && !t.known {
+		return 1
+	}
+	return t.Message.DequeueCount
 }
 
 // age is that of the message when it was received, by the time of its set alone: this node's clock may be wrong.
