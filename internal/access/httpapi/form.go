@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
 
 	"github.com/opencmq/cmq/internal/auth"
 	"github.com/opencmq/cmq/internal/cmq"
@@ -110,15 +112,23 @@ func refuseDuplicates(params []auth.Param) error {
 	if !underscore {
 		return nil
 	}
+	return refuseLookalikes(params)
+}
+
+// refuseLookalikes is the second part. It runs before anybody has said who he is, so it sorts: to compare each name with
+// each other takes seconds when they are long.
+func refuseLookalikes(params []auth.Param) error {
+	type name struct{ given, signed []byte }
+	names := make([]name, len(params))
 	for i := range params {
-		if bytes.IndexByte(params[i].Name, '_') < 0 {
-			continue
-		}
-		dotted := bytes.ReplaceAll(params[i].Name, []byte("_"), []byte("."))
-		for j := range params {
-			if j != i && bytes.Equal(dotted, bytes.ReplaceAll(params[j].Name, []byte("_"), []byte("."))) {
-				return cmq.ErrParameterKey(string(params[i].Name))
-			}
+		names[i] = name{params[i].Name, bytes.ReplaceAll(params[i].Name, []byte("_"), []byte("."))}
+	}
+	slices.SortFunc(names, func(a, b name) int {
+		return cmp.Or(bytes.Compare(a.signed, b.signed), bytes.Compare(a.given, b.given))
+	})
+	for i := 1; i < len(names); i++ {
+		if bytes.Equal(names[i-1].signed, names[i].signed) {
+			return cmq.ErrParameterKey(string(names[i].given)) // '_' sorts behind '.'
 		}
 	}
 	return nil

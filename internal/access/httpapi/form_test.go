@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
@@ -176,5 +177,27 @@ func TestFormInPlace(t *testing.T) {
 	}
 	if grown := append(params[0].Name, 'x'); &grown[0] == &params[0].Name[0] {
 		t.Error("appending to a name overwrites what follows")
+	}
+}
+
+// TestLookalikesAreCheap: that no two names are signed alike is found out without comparing each with each other, as
+// strangers may send the largest request that there is.
+func TestLookalikesAreCheap(t *testing.T) {
+	params := make([]auth.Param, 256)
+	for i := range params {
+		params[i].Name = fmt.Appendf(nil, "name_%03d", i)
+	}
+	allocations := testing.AllocsPerRun(1, func() {
+		if err := refuseDuplicates(params); err != nil {
+			t.Error(err)
+		}
+	})
+	if most := 2 * float64(len(params)); allocations > most {
+		t.Errorf("%.0f allocations for %d names", allocations, len(params))
+	}
+	params[17].Name = []byte("name.200")
+	auth.Sort(params)
+	if err := refuseDuplicates(params); fmt.Sprint(err) != "(10310)error: parameter name_200 key format error" {
+		t.Error(err)
 	}
 }
