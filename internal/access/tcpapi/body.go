@@ -22,6 +22,17 @@ func (v *views) deletes(batch bool) *deleteView {
 // keptHandles is for how many handles a connection keeps memory.
 const keptHandles = 64
 
+// keptEntries is how many entries of a list are read, more than any list may have: one that is longer is refused all the
+// same, and costs no memory. A frame could hold millions.
+const keptEntries = 1 << 10
+
+func keep[T any](list []T, entry T) []T {
+	if len(list) >= keptEntries {
+		return list
+	}
+	return append(list, entry)
+}
+
 // authView is a cmq_tcp_auth (199).
 type authView struct {
 	secretID, signature, clientID, method             []byte
@@ -82,7 +93,7 @@ func (v *sendView) merge(b []byte) error {
 			if !v.batch {
 				v.bodies = v.bodies[:0]
 			}
-			v.bodies = append(v.bodies, f.data)
+			v.bodies = keep(v.bodies, f.data)
 		case f.isInt(3):
 			v.delay = uint32(f.int)
 		case f.isInt(4):
@@ -262,9 +273,9 @@ func (v *publishView) merge(b []byte) error {
 			if !v.batch {
 				v.bodies = v.bodies[:0]
 			}
-			v.bodies = append(v.bodies, f.data)
+			v.bodies = keep(v.bodies, f.data)
 		case f.isData(3):
-			v.tags = append(v.tags, f.data)
+			v.tags = keep(v.tags, f.data)
 		case f.isData(4):
 			v.key, v.hasKey = f.data, true
 		}
@@ -303,7 +314,7 @@ func (v *confirmView) merge(b []byte) error {
 			if err != nil {
 				return err
 			}
-			v.items = append(v.items, item)
+			v.items = keep(v.items, item)
 		}
 	}
 	return f.err

@@ -65,10 +65,10 @@ func (f *fields) isData(num protowire.Number) bool {
 	return f.num == num && f.typ == protowire.BytesType
 }
 
-// ints appends the numbers of a repeated field, which may be packed or not.
+// ints appends the numbers of a repeated field, which may be packed or not, up to keptEntries.
 func (f *fields) ints(to []uint64, num protowire.Number) []uint64 {
 	if f.isInt(num) {
-		return append(to, f.int)
+		return keep(to, f.int)
 	}
 	if !f.isData(num) {
 		return to
@@ -79,7 +79,7 @@ func (f *fields) ints(to []uint64, num protowire.Number) []uint64 {
 			f.err = errWire
 			return to
 		}
-		to, packed = append(to, v), packed[n:]
+		to, packed = keep(to, v), packed[n:]
 	}
 	return to
 }

@@ -1,6 +1,7 @@
 package tcpapi
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -8,12 +9,16 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/opencmq/cmq/internal/access/tcpapi/tcppb"
+	"github.com/opencmq/cmq/internal/cmq"
 )
 
 // agree checks that a view and generated code read the same from any bytes: both fail, or both succeed with equal
 // values. Only a group is an error for the view alone.
 func agree[M proto.Message](t *testing.T, data []byte, m M, v view, missing func() bool, same func(m M) []any, own func() []any) {
 	t.Helper()
+	if len(data) > keptEntries {
+		return // a longer list is not read to its end
+	}
 	err := v.merge(data)
 	generated := proto.UnmarshalOptions{AllowPartial: true}.Unmarshal(data, m)
 	if err == errGroup {
@@ -284,6 +289,29 @@ func FuzzConfirm(f *testing.F) {
 			},
 			func() []any { return []any{string(v.queue), v.items} })
 	})
+}
+
+// TestLongListsTakeNoMemory: of a list in the largest frame no more is kept than it takes to refuse it.
+func TestLongListsTakeNoMemory(t *testing.T) {
+	const entries = 1 << 20
+	empty := bytes.Repeat([]byte{0x12, 0}, entries)
+	send, publish, deleted, packed, relocked, confirm := &sendView{batch: true}, &publishView{batch: true}, &deleteView{batch: true}, &deleteView{batch: true}, &relockView{}, &confirmView{}
+	for v, list := range map[view][]byte{
+		send: empty, publish: append(empty, bytes.Repeat([]byte{0x1a, 0}, entries)...),
+		deleted: bytes.Repeat([]byte{0x10, 5}, entries), relocked: bytes.Repeat([]byte{0x10, 5}, entries),
+		packed: protowire.AppendBytes([]byte{0x12}, bytes.Repeat([]byte{5}, entries)), confirm: bytes.Repeat([]byte{0x12, 4, 8, 1, 0x10, 1}, entries),
+	} {
+		require.NoError(t, v.merge(list))
+	}
+	for name, n := range map[string]int{
+		"bodies": cap(send.bodies), "published": cap(publish.bodies), "tags": cap(publish.tags), "handles": cap(deleted.handles),
+		"packed": cap(packed.handles), "locks": cap(relocked.handles), "items": cap(confirm.items),
+	} {
+		require.GreaterOrEqual(t, n, keptEntries, name)
+		require.Less(t, n, 2*keptEntries, name)
+	}
+	limits := cmq.DefaultLimits()
+	require.Less(t, max(limits.BatchEntries, limits.ReceiveEntries, limits.Tags), keptEntries, "what is cut is refused")
 }
 
 // TestViewsDoNotAllocate: a message of one kilobyte is not touched until somebody wants it.
