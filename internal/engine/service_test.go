@@ -206,6 +206,29 @@ func TestReadersPileUp(t *testing.T) {
 	require.Zero(t, q.running)
 }
 
+// TestReadersOfABurst: results that are in memory are read by those who run anyway. A reader starts another one only when
+// the one it started last has begun.
+func TestReadersOfABurst(t *testing.T) {
+	b := newBench(t)
+	var started []func()
+	var q readers
+	start := func(f func()) { started = append(started, f) }
+	read := 0
+	s := &Service{Machine: b.m, Loop: &slowLoop{func() { read++ }}}
+	for range 100 {
+		t := &task{s: s, req: &cmq.Request{Kind: cmq.KindReceive}}
+		t.settled.Store(true)
+		q.add(start, unread{t, &Result{Reply: cmq.Reply{Messages: make([]cmq.Message, 1)}}})
+	}
+	require.Len(t, started, 1)
+	started[0]()
+	require.Equal(t, 100, read)
+	require.Len(t, started, 2, "the first reader has left results behind when it took its first, and one reader is on its way")
+	started[1]()
+	require.Len(t, started, 2)
+	require.Zero(t, q.running)
+}
+
 // slowLoop does something whenever it is called.
 type slowLoop struct{ call func() }
 
