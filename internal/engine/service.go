@@ -34,6 +34,10 @@ func (s *Service) Start(req *cmq.Request, done func(*cmq.Reply, error)) cmq.Pend
 	switch req.Kind {
 	case cmq.KindSend, cmq.KindPrepare, cmq.KindPublish, cmq.KindDelete, cmq.KindRelock:
 		exec = s.Loop.ExecForNextEntry
+	case cmq.KindReceive:
+		if req.Wait > 0 { // one that does not wait and finds nothing is answered at once
+			exec = s.Loop.ExecForNextEntry
+		}
 	}
 	if !exec(t) {
 		t.finish(nil, cmq.ErrStopping)

@@ -229,6 +229,32 @@ func TestReadersOfABurst(t *testing.T) {
 	require.Zero(t, q.running)
 }
 
+// TestWhoWakesTheLoop: what can have no effect before the next entry does not; a poll that does not wait may be answered
+// without an entry.
+func TestWhoWakesTheLoop(t *testing.T) {
+	for _, c := range []struct {
+		req  cmq.Request
+		late bool
+	}{
+		{cmq.Request{Kind: cmq.KindSend}, true},
+		{cmq.Request{Kind: cmq.KindDelete}, true},
+		{cmq.Request{Kind: cmq.KindReceive, Wait: time.Second}, true},
+		{cmq.Request{Kind: cmq.KindReceive}, false},
+		{cmq.Request{Kind: cmq.KindStatus}, false},
+	} {
+		var l lateness
+		s := &Service{Machine: newBench(t).m, Loop: &l}
+		s.Start(&c.req, func(*cmq.Reply, error) {})
+		require.Equal(t, lateness{c.late}, l, "%+v", c.req)
+	}
+}
+
+// lateness is a loop that notes how it was called last.
+type lateness struct{ late bool }
+
+func (l *lateness) Exec(set.Timed) bool             { l.late = false; return true }
+func (l *lateness) ExecForNextEntry(set.Timed) bool { l.late = true; return true }
+
 // slowLoop does something whenever it is called.
 type slowLoop struct{ call func() }
 
