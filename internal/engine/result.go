@@ -40,7 +40,7 @@ func (m *Machine) complete(c *Call, index uint64, r *broker.Result) {
 		m.completeSend(c, index, r)
 	case cmq.KindDecide:
 		m.completeDecide(c, r.Errors)
-		c.finish(&Result{Reply: cmq.Reply{Err: r.Err, Errors: append([]*cmq.Error(nil), r.Errors...)}}, nil)
+		c.finish(handled(r), nil)
 	case cmq.KindQueries:
 		if r.Err != nil {
 			c.refuse(r.Err)
@@ -56,9 +56,9 @@ func (m *Machine) complete(c *Call, index uint64, r *broker.Result) {
 				m.stats.Deleted.Add(1)
 			}
 		}
-		c.finish(&Result{Reply: cmq.Reply{Err: r.Err, Errors: append([]*cmq.Error(nil), r.Errors...)}}, nil)
+		c.finish(handled(r), nil)
 	case cmq.KindRelock:
-		c.finish(&Result{Reply: cmq.Reply{Err: r.Err, Errors: append([]*cmq.Error(nil), r.Errors...)}}, nil)
+		c.finish(handled(r), nil)
 	case cmq.KindRelease:
 		m.stats.Released.Add(uint64(len(c.req.Handles)))
 		c.finish(&Result{Reply: cmq.Reply{Err: r.Err}}, nil)
@@ -74,6 +74,19 @@ func (m *Machine) complete(c *Call, index uint64, r *broker.Result) {
 	default:
 		c.finish(&Result{Reply: cmq.Reply{Err: r.Err, Number: r.Number}}, nil)
 	}
+}
+
+// oneError is a result with room for the one error, or none, that an operation on one handle has.
+type oneError struct {
+	Result
+	errors [1]*cmq.Error
+}
+
+// handled is the result of an operation on handles or decisions. The broker's own is good only until the next entry.
+func handled(r *broker.Result) *Result {
+	res := new(oneError)
+	res.Reply.Err, res.Reply.Errors = r.Err, append(res.errors[:0], r.Errors...)
+	return &res.Result
 }
 
 func (m *Machine) completeSend(c *Call, index uint64, r *broker.Result) {
@@ -137,9 +150,26 @@ func (m *Machine) completeReceive(c *Call, r *broker.Result) {
 	}
 }
 
+// oneDelivery is a result with room for the one message that most receives bring.
+type oneDelivery struct {
+	Result
+	at       [1]command.LaneSeq
+	messages [1]cmq.Message
+}
+
+// newDelivery makes a result with room for n messages.
+func newDelivery(n int) *Result {
+	if n == 1 {
+		one := new(oneDelivery)
+		one.Result.at, one.Reply.Messages = one.at[:], one.messages[:]
+		return &one.Result
+	}
+	return &Result{at: make([]command.LaneSeq, n), Reply: cmq.Reply{Messages: make([]cmq.Message, n)}}
+}
+
 func (m *Machine) deliver(c *Call, deliveries []broker.Delivery) {
-	res := &Result{shard: c.req.Shard, at: make([]command.LaneSeq, len(deliveries)), published: m.b.Subscriber(c.req.Shard) != nil}
-	res.Reply.Messages = make([]cmq.Message, len(deliveries))
+	res := newDelivery(len(deliveries))
+	res.shard, res.published = c.req.Shard, m.b.Subscriber(c.req.Shard) != nil
 	for i := range deliveries {
 		d := &deliveries[i]
 		res.at[i] = command.LaneSeq{Lane: d.Lane, Seq: d.Seq}

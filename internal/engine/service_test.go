@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/core/broker"
 	"github.com/opencmq/cmq/internal/set"
 )
 
@@ -254,6 +255,22 @@ type lateness struct{ late bool }
 
 func (l *lateness) Exec(set.Timed) bool             { l.late = false; return true }
 func (l *lateness) ExecForNextEntry(set.Timed) bool { l.late = true; return true }
+
+// TestResultOfOne: what most requests bring costs one allocation.
+func TestResultOfOne(t *testing.T) {
+	var res *Result
+	require.Equal(t, 1.0, testing.AllocsPerRun(100, func() { res = newDelivery(1) }))
+	require.Len(t, res.at, 1)
+	require.Len(t, res.Reply.Messages, 1)
+	one := &broker.Result{Errors: []*cmq.Error{cmq.ErrHandleInvalid}}
+	require.Equal(t, 1.0, testing.AllocsPerRun(100, func() { res = handled(one) }))
+	require.Equal(t, one.Errors, res.Reply.Errors)
+	one.Errors[0] = nil
+	require.Equal(t, cmq.ErrHandleInvalid, res.Reply.Errors[0], "the broker's memory is used again")
+	two := &broker.Result{Errors: []*cmq.Error{nil, cmq.ErrHandleInvalid}}
+	require.Equal(t, two.Errors, handled(two).Reply.Errors)
+	require.Len(t, newDelivery(2).Reply.Messages, 2)
+}
 
 // slowLoop does something whenever it is called.
 type slowLoop struct{ call func() }

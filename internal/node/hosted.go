@@ -144,7 +144,7 @@ func (n *Node) hinted(h *hosted, err error) error {
 	}
 	var nl *cmq.NotLeaderError
 	if errors.As(err, &nl) && nl.Leader == 0 {
-		if leader := h.host.Status().Leader; leader != n.opt.ID {
+		if leader := h.host.Leader(); leader != n.opt.ID {
 			return &cmq.NotLeaderError{Set: h.id, Leader: leader}
 		}
 	}

@@ -59,7 +59,7 @@ func (p peerHandler) Call(from cmq.NodeID, payload []byte, reply func([]byte, er
 func (p peerHandler) PeerUp(cmq.NodeID) {
 	for _, id := range p.n.setIDs {
 		h := p.n.sets[id]
-		if h.voters[0] == p.n.opt.ID && h.host.Status().Leader == 0 {
+		if h.voters[0] == p.n.opt.ID && h.host.Leader() == 0 {
 			p.n.campaign(id)
 		}
 	}

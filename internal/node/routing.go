@@ -47,7 +47,7 @@ func (n *Node) newRouter() *route.Router {
 // leader is who leads the set as far as this node's replica knows.
 func (n *Node) leader(id cmq.SetID) cmq.NodeID {
 	if h := n.sets[id]; h != nil && h.host != nil {
-		return h.host.Status().Leader
+		return h.host.Leader()
 	}
 	return 0
 }
@@ -176,7 +176,7 @@ func (n *Node) watchLeaders(h *hosted) {
 	known, leads := cmq.NodeID(0), false
 	for {
 		changed := h.host.Changed()
-		leader := h.host.Status().Leader
+		leader := h.host.Leader()
 		if leader != 0 && leader != known {
 			known = leader
 			n.router.LeaderChanged(h.id, leader)

@@ -93,6 +93,9 @@ func (h *Host) now() Now {
 // Status is the newest published state of the replica.
 func (h *Host) Status() Status { return *h.status.Load() }
 
+// Leader is the node that led when the state was published last, 0 if none was known. It is cheaper than Status.
+func (h *Host) Leader() cmq.NodeID { return h.status.Load().Leader }
+
 // Dropped is how many messages of peers were dropped because the loop was behind.
 func (h *Host) Dropped() uint64 { return h.dropped.Load() }
 

@@ -53,8 +53,8 @@ func (b *batch) flush() {
 // length is how many bytes are laid out.
 func (b *batch) length() int { return b.size + len(b.buf) - b.cut }
 
-// keepBuf is how much of a buffer is kept for the next batch.
-const keepBuf = 256 << 10
+// keepBuf is how much of a buffer is kept for the next batch: the answers of one entry's worth of messages fit.
+const keepBuf = 1 << 20
 
 func (b *batch) reset() {
 	if cap(b.buf) > keepBuf {

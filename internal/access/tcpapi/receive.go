@@ -24,6 +24,7 @@ type poll struct {
 	lock    time.Duration  // 0: the queue's
 	wait    *time.Duration // nil: the queue's
 	until   time.Time      // end of the wait; zero if the queue knows
+	left    time.Duration  // what wait points to, if it is neither nil nor atOnce
 	counted bool           // in access.Polls
 
 	got []cmq.Message // what woke it; under c.mu
@@ -123,21 +124,20 @@ func (r *request) setWait(v *receiveView, limit int64) *cmq.Error {
 	case v.wait == 0:
 		r.poll.wait = &atOnce
 	default:
-		wait := access.ClampWait(int64(v.wait), limit)
-		r.poll.wait = &wait
-		r.poll.until = now.Add(wait)
+		r.poll.left = access.ClampWait(int64(v.wait), limit)
+		r.poll.wait = &r.poll.left
+		r.poll.until = now.Add(r.poll.left)
 		r.deadline = r.poll.until.Add(pollGrace)
 	}
 	return nil
 }
 
-// remaining is what is left of the wait.
+// remaining is what is left of the wait. It is asked for once: the Backend may look at it as long as the poll lasts.
 func (r *request) remaining() *time.Duration {
-	if r.poll.until.IsZero() {
-		return r.poll.wait
+	if !r.poll.until.IsZero() {
+		r.poll.left = max(0, time.Until(r.poll.until))
 	}
-	left := max(0, time.Until(r.poll.until))
-	return &left
+	return r.poll.wait
 }
 
 func (r *request) ask(num int, wait *time.Duration, done func([]cmq.Message, error)) {
@@ -274,6 +274,10 @@ func (r *request) deliver(messages []cmq.Message) {
 	} else {
 		b.message(r.head(nil), &messages[0])
 	}
-	b.handed = append(b.handed, delivered{b.length(), r.owner, r.name, handlesOf(messages)})
+	handles := r.handle[:]
+	if handles[0] = messages[0].Handle; len(messages) > 1 {
+		handles = handlesOf(messages)
+	}
+	b.handed = append(b.handed, delivered{b.length(), r.owner, r.name, handles})
 	r.c.added()
 }

@@ -21,8 +21,8 @@ type request struct {
 	size     int // bytes of its bodies
 	poll     *poll
 
-	body   [1][]byte // room for a send of one
-	handle [1]cmq.Handle
+	body   [1][]byte     // room for a send of one
+	handle [1]cmq.Handle // and for a handle
 
 	// Under c.mu:
 	pending    cmq.Pending
