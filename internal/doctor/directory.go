@@ -103,6 +103,7 @@ func (c *checkup) set(d inspect.SetDir) {
 	s := c.node.Open(d)
 	defer s.Close()
 	set := replica{voters: s.Voters, refused: s.Refused()}
+	set.names, _ = c.node.Names() // without them queues have numbers; what is wrong with set 0 is said there
 	c.r.add(set.judgeRefusal()...)
 	for _, p := range s.Problems {
 		c.r.add(set.judge(p))

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,6 +132,70 @@ func TestDamageIsNamedByFileAndOffset(t *testing.T) {
 		}
 	}
 	require.NotEmpty(t, offsets)
+}
+
+// References that the only replica has lost are named by queue and position. The node goes on freeing disk beside them, keeps the
+// messages they led to, and has all of them again when the file is put back.
+func TestLostReferencesOfTheOnlyReplica(t *testing.T) {
+	w := full(t)
+	for range 30 {
+		w.SendLater(w.Other, 1, 200, time.Hour)
+	}
+	w.Image()
+	chunks, err := filepath.Glob(w.Path("*.chunk"))
+	require.NoError(t, err)
+	require.NotEmpty(t, chunks)
+	kept := map[string][]byte{}
+	for _, path := range chunks {
+		kept[path], err = os.ReadFile(path)
+		require.NoError(t, err)
+		inspecttest.Flip(t, path, int64(len(kept[path])-1))
+	}
+	for range 5 {
+		w.Send(w.Other, 100, 900)
+		w.Delete(w.Other, 101) // with the one that is left
+		w.Send(w.Other, 1, 900)
+		w.Image()
+	}
+	segments, err := filepath.Glob(w.Path("*.seg"))
+	require.NoError(t, err)
+	require.Less(t, len(segments), 12, "what is dead has gone")
+	w.Close()
+	r := check(t, w)
+	damaged := 0
+	for _, f := range r.Findings {
+		if filepath.Ext(strings.Fields(f.Subject)[0]) != ".chunk" {
+			continue
+		}
+		damaged++
+		require.Equal(t, Error, f.Level)
+		require.Regexp(t, `; it led to positions \d+ to \d+ of queue work$`, f.What)
+		require.Contains(t, f.Means, "They are not lost yet")
+		require.Contains(t, f.Do, "put "+filepath.Base(strings.Fields(f.Subject)[0])+" back from a backup")
+		require.Contains(t, f.Do, "receive what else is in queue work, then clear it")
+	}
+	require.NotZero(t, damaged, "%+v", r.Findings)
+	for path, data := range kept {
+		if _, err := os.Stat(path); err == nil {
+			require.NoError(t, os.WriteFile(path, data, 0o600))
+		}
+	}
+	require.Empty(t, check(t, w).Findings)
+}
+
+func TestPositionsAreNamed(t *testing.T) {
+	a, b := cmq.QueueID(1).Shard(0), cmq.QueueID(2).Shard(0)
+	const due = 1893553445000
+	for want, p := range map[string]inspect.Positions{
+		"positions 3 to 9 of queue queue-00000001":                                                                 {Shard: a, LastShard: a, Lo: 3, Hi: 10},
+		"positions 3 to the end of the messages of queue queue-00000001 that fall due at 2030-01-02T03:04:05Z":     {Shard: a, LastShard: a, Lane: due, LastLane: due, Lo: 3, Hi: math.MaxUint64},
+		"delayed messages of queue queue-00000001 that fall due from 2030-01-02T03:04:05Z to 2030-01-02T03:04:06Z": {Shard: a, LastShard: a, Lane: due, LastLane: due + 1000},
+		"delayed messages of the queues from queue-00000001 to queue-00000002":                                     {Shard: a, LastShard: b, Lane: due, LastLane: due},
+		"delayed messages of the queues from queue-00000001 on":                                                    {Shard: a, LastShard: math.MaxUint64, Lane: due, LastLane: math.MaxInt64, Hi: math.MaxUint64},
+	} {
+		got, _ := (&replica{}).positions(&p)
+		require.Equal(t, want, got)
+	}
 }
 
 func TestFindingsOfDirectories(t *testing.T) {
@@ -293,6 +358,7 @@ func TestFindingsOfARunningNode(t *testing.T) {
 		}, Warning, "3 messages are undecided", "until somebody decides"},
 		"mended":       {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Mended = 1 }, Warning, "1 message was fetched", "Nothing is lost"},
 		"healed":       {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Scrub.Damaged = 4 }, Warning, "4 damaged places", "Nothing is lost"},
+		"only replica": {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Scrub.Damaged, t.Voters = 4, []cmq.NodeID{1} }, Error, "4 damaged places were found, and this is the only replica", "references"},
 		"slow disk":    {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Sync = 80 * time.Millisecond }, Warning, "80ms", "No confirm"},
 		"stalled disk": {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Writing = 3 * time.Second }, Error, "3s so far", "does not answer"},
 		"never heard":  {"", "", func(_ *adminapi.State, t *adminapi.Set) { t.Replicas[1].Heard = nil }, Error, "node 3 does not answer", "one more away"},

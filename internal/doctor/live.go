@@ -199,7 +199,12 @@ func judgeData(subject string, t *adminapi.Set) (list []Finding) {
 			"Nothing is lost. Replicas that carry out the same entries end alike, so memory or processor of this node are failing, or cmq has a bug; what clients were told by this node as leader before may have been wrong.",
 			"Keep the node's log and report it; test the memory of this node (memtest86+, edac-util)."})
 	}
-	if t.Mended > 0 || t.Scrub.Damaged > 0 && len(t.Damage) == 0 {
+	switch {
+	case t.Scrub.Damaged > 0 && len(t.Damage) == 0 && len(t.Voters) == 1:
+		list = append(list, Finding{Error, subject, fmt.Sprintf("since the start %d damaged places were found, and this is the only replica of the set", t.Scrub.Damaged),
+			"What was damaged of messages is lost, and a message is deleted when it would be received; if it is references, receives of the messages they led to fail.",
+			"Stop the node when that suits and run cmq doctor on its directory: it names files and queues and says what can be done. Check the disk (dmesg, smartctl)."})
+	case t.Mended > 0 || t.Scrub.Damaged > 0 && len(t.Damage) == 0:
 		list = append(list, Finding{Warning, subject, fmt.Sprintf("since the start %d damaged places were found, and %s fetched from another replica", t.Scrub.Damaged, count(int(t.Mended), "message was", "messages were")),
 			"Nothing is lost, but this disk has changed what was written.", "Check the disk (dmesg, smartctl); if there are more tomorrow, replace it."})
 	}

@@ -3,7 +3,10 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"math"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/inspect"
@@ -25,6 +28,7 @@ var means = map[inspect.Kind]string{
 type replica struct {
 	voters  []cmq.NodeID // of the set; none: not known
 	refused error        // why the node would not start with it
+	names   *inspect.Names
 }
 
 // judgeRefusal tells what keeps the node from starting, if the set has no other replica: with others, the problem itself says it.
@@ -55,12 +59,48 @@ func (r *replica) judge(p inspect.Problem) Finding {
 		f.Level, f.Do = Warning, "Nothing, if the node never held data of this set; else restore the directory, or let the other replicas fill it."
 	case p.Kind == inspect.Unreadable:
 		f.Do = "Run cmq doctor as the user that runs the node; look into the system's log for errors of the disk."
+	case p.Positions != nil && len(r.voters) == 1:
+		r.judgeReferences(&f, p)
 	case p.Kind == inspect.Damaged || p.Kind == inspect.Missing:
 		f.Do = r.heal()
 	}
 	f.Do = sentence(f.Do)
 	return f
 }
+
+// judgeReferences says what follows from references that the only replica of a set has lost.
+func (r *replica) judgeReferences(f *Finding, p inspect.Problem) {
+	where, queue := r.positions(p.Positions)
+	f.What += "; it led to " + where
+	f.Means = "Nothing says any more where these messages are stored. The node starts and goes on; whoever receives one of them gets an error, and it is tried " +
+		"again when its lock ends. They are not lost yet: what the messages are, in files of segments and of the archive, is kept as long as their queue has them."
+	f.Do = fmt.Sprintf("Stop the node and put %s back from a backup of this directory: a file of references is never changed after it was written, so any copy of it is the right one, and the node "+
+		"checks that. Without a backup nobody can give them back: receive what else is in %s, then clear it (cmq queue clear) or delete it, which gives the room back. Check the disk (dmesg, smartctl).",
+		filepath.Base(p.File), queue)
+}
+
+// positions names positions of a queue, and the queue.
+func (r *replica) positions(p *inspect.Positions) (where, queue string) {
+	queue = "queue " + r.names.Of(p.Shard)
+	hi := "the end"
+	if p.Hi != math.MaxUint64 {
+		hi = fmt.Sprint(p.Hi - 1)
+	}
+	switch {
+	case p.Shard != p.LastShard:
+		if p.LastShard != math.MaxUint64 {
+			return fmt.Sprintf("delayed messages of the queues from %s to %s", r.names.Of(p.Shard), r.names.Of(p.LastShard)), "these queues"
+		}
+		return fmt.Sprintf("delayed messages of the queues from %s on", r.names.Of(p.Shard)), "these queues"
+	case p.Lane != p.LastLane:
+		return fmt.Sprintf("delayed messages of %s that fall due from %s to %s", queue, due(p.Lane), due(p.LastLane)), queue
+	case p.Lane != 0:
+		return fmt.Sprintf("positions %d to %s of the messages of %s that fall due at %s", p.Lo, hi, queue, due(p.Lane)), queue
+	}
+	return fmt.Sprintf("positions %d to %s of %s", p.Lo, hi, queue), queue
+}
+
+func due(lane int64) string { return time.UnixMilli(lane).UTC().Format(time.RFC3339) }
 
 // sentence begins with a capital and ends with a full stop.
 func sentence(text string) string {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/store"
 	"github.com/opencmq/cmq/internal/store/reflog"
 	"github.com/opencmq/cmq/internal/store/segment"
@@ -20,6 +21,26 @@ type Problem struct {
 	Kind   Kind   `json:"kind"`
 	// Alone: the node heals it by itself, without the other replicas of the set.
 	Alone bool `json:"healsAlone,omitempty"`
+	// Positions that nothing leads to any more, if it is references that cannot be read; nil: nothing in use.
+	Positions *Positions `json:"positions,omitempty"`
+}
+
+// Positions are those from Lo of the first lane up to Hi of the last one; as a rule it is the same one.
+type Positions struct {
+	Shard     cmq.ShardID `json:"shard"`
+	Lane      int64       `json:"lane"` // when they fall due, Unix milliseconds; 0: they were sent without delay
+	LastShard cmq.ShardID `json:"last_shard"`
+	LastLane  int64       `json:"last_lane"`
+	Lo        uint64      `json:"lo"`
+	Hi        uint64      `json:"hi"` // math.MaxUint64: to the end
+}
+
+// positionsOf says which positions a damage of references is about.
+func positionsOf(d *reflog.DamageError) *Positions {
+	if d.Lo == d.Hi && d.Key == d.Last {
+		return nil
+	}
+	return &Positions{Shard: cmq.ShardID(d.Key.Shard), Lane: d.Key.Lane, LastShard: cmq.ShardID(d.Last.Shard), LastLane: d.Last.Lane, Lo: d.Lo, Hi: d.Hi}
 }
 
 // Kind says what sort of problem it is.
@@ -84,7 +105,7 @@ func problemOf(err error, file string) Problem {
 	case errors.As(err, &damage):
 		return Problem{File: damage.File, Offset: damage.Offset, What: damage.Why, Fix: damage.Fix, Kind: Damaged}
 	case errors.As(err, &refs):
-		return Problem{File: refs.File, Offset: refs.Offset, What: refs.Why, Kind: Damaged,
+		return Problem{File: refs.File, Offset: refs.Offset, What: refs.Why, Kind: Damaged, Positions: positionsOf(refs),
 			Fix: "the node fetches the references from the other replicas of the set"}
 	case errors.As(err, &foreign):
 		return Problem{File: foreign.File, What: fmt.Sprintf("it belongs to %s, but this is the directory of %s", foreign.Have, foreign.Want), Kind: Foreign,

@@ -1,6 +1,8 @@
 package set
 
 import (
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -8,6 +10,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/store"
 	"github.com/opencmq/cmq/internal/store/archive"
+	"github.com/opencmq/cmq/internal/store/reflog"
 )
 
 // solo is a set of one replica with an archive, and messages that live.
@@ -90,6 +93,50 @@ func TestOnlyReplicaWaitsForAFileThatMayComeBack(t *testing.T) {
 	require.ErrorIs(t, c.fetched(m, lost...), ErrUnsure)
 	require.NoError(t, m.disk.Put(kept, name))
 	require.Empty(t, m.lost())
+}
+
+// TestOnlyReplicaFreesDiskBesideDamagedReferences, which nobody can give back: what they lead to stays, a file with damage of its own
+// is healed if they do not lead to it and left alone if they may, and the files are not read again and again.
+func TestOnlyReplicaFreesDiskBesideDamagedReferences(t *testing.T) {
+	c, m := solo(t)
+	c.fillUp(m, 1) // a living one, in a segment in which little lives
+	dark := m.st.Log().LastIndex()
+	m.m.dark = reflog.Stretch{Lo: dark, Hi: dark + 1}
+	c.fillUp(m, 900)
+	c.tick(1300)
+	require.Greater(t, m.st.Log().FirstIndex(), dark)
+	inTheDark := func() (name string) {
+		for _, s := range m.st.Contents().Segments {
+			if s.First <= dark && dark <= s.Last {
+				name = s.Name()
+			}
+		}
+		require.NotEmpty(t, name)
+		return name
+	}
+	kept := inTheDark()
+	for _, name := range m.archived() {
+		m.spoil(t, name, 30)
+	}
+	ref := store.Ref{Index: dark}
+	require.False(t, m.unreadable(ref))
+	require.True(t, c.flipIn(m, kept, []byte("live 0 ")) || c.flipIn(m, kept, []byte("dead ")))
+	before, files := m.r.scrub.stats.Passes, len(m.archived())
+	for range 5 {
+		c.fillUp(m, 200)
+		c.tick(1300)
+	}
+	require.NoError(t, m.err)
+	require.NoError(t, m.r.failed)
+	require.True(t, m.m.leading)
+	require.Equal(t, kept, inTheDark())
+	require.False(t, m.unreadable(ref), "what nothing leads to any more is kept all the same")
+	require.Greater(t, len(m.archived()), files)
+	require.LessOrEqual(t, len(m.st.Contents().Segments), 2, "what else leaves the log is written anew")
+	var left []string
+	require.NoError(t, m.st.Scrub(func(int) error { return nil }, func(d store.Damage) { left = append(left, filepath.Base(d.File)) }))
+	require.Equal(t, []string{kept}, slices.Compact(left))
+	require.Less(t, m.r.scrub.stats.Passes-before, uint64(20))
 }
 
 // flipIn flips a bit of a text in the files with this ending.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/store"
 	"github.com/opencmq/cmq/internal/store/checkpoint"
+	"github.com/opencmq/cmq/internal/store/reflog"
 )
 
 const (
@@ -193,6 +194,8 @@ func (c *checkpoints) failed(r *Replica, err error) {
 	case err == nil, errors.Is(err, errStop):
 	case noRoom(err):
 		r.log.Error("no space left for an image of the state; trying again later", "error", err)
+	case errors.As(err, new(*reflog.PartialError)) && len(r.others()) == 0:
+		r.log.Warn("references are damaged and there is no other replica: files that they may lead to stay as they are; cmq doctor says what to do", "error", err)
 	case isDamage(err):
 		r.log.Warn("damage was found while an image was made", "error", err)
 		r.scrub.soon()
@@ -201,10 +204,12 @@ func (c *checkpoints) failed(r *Replica, err error) {
 	}
 }
 
-// run does what an image makes possible: it heals sick files, lets go of what is dead, and looks whether anything is missing.
+// run does what an image makes possible: it heals sick files, lets go of what is dead, and looks whether anything is missing. Damaged
+// references are in nobody's way but that of the files they may lead to; they are the error in the end.
 func (w *chores) run(st *store.Store, live store.Live, throttle func(int) error) error {
+	var partial *reflog.PartialError
 	if live != nil && w.sick != nil {
-		if err := w.sick.treat(st, live, throttle); err != nil {
+		if err := w.sick.treat(st, live, throttle); err != nil && !errors.As(err, &partial) {
 			return err
 		}
 	}
@@ -225,10 +230,13 @@ func (w *chores) run(st *store.Store, live store.Live, throttle func(int) error)
 		}
 		return nil
 	})
-	if errors.Is(err, errEnough) {
-		return nil
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
 	}
-	return err
+	if partial != nil {
+		return partial
+	}
+	return nil
 }
 
 var errEnough = errors.New("enough was found")

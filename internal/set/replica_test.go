@@ -36,7 +36,8 @@ type list struct {
 	closed  bool
 	now     int64
 	space   Space
-	bent    uint64 // what makes the state of this replica wrong
+	bent    uint64         // what makes the state of this replica wrong
+	dark    reflog.Stretch // where references to messages are damaged
 	coding  []byte
 	slices  int
 }
@@ -96,6 +97,9 @@ func (l *list) encode() []byte {
 func (l *list) StartImage()        { l.coding, l.slices = l.encode(), 0 }
 func (l *list) StepImage(int) bool { l.slices++; return l.slices == 3 }
 func (l *list) TakeImage() ImageJob {
+	if l.dark != (reflog.Stretch{}) {
+		return &listImage{data: l.coding, live: darkLive{l.living(), l.dark}}
+	}
 	return &listImage{data: l.coding, live: l.living()}
 }
 
@@ -130,7 +134,7 @@ func (l *list) living() listLive {
 // listImage is the background's part of an image.
 type listImage struct {
 	data []byte
-	live listLive
+	live store.Live
 }
 
 func (j *listImage) Run(throttle func(int) error) ([][]byte, []reflog.File, store.Live, error) {
@@ -158,6 +162,25 @@ func (l listLive) Each(lo, hi uint64, f func(store.Run) error) error {
 		}
 	}
 	return nil
+}
+
+// darkLive is a listLive of which a part cannot be found, because references are damaged.
+type darkLive struct {
+	listLive
+	dark reflog.Stretch
+}
+
+func (l darkLive) Each(lo, hi uint64, f func(store.Run) error) error {
+	err := l.listLive.Each(lo, hi, func(run store.Run) error {
+		if l.dark.Lo <= run.Index && run.Index < l.dark.Hi {
+			return nil
+		}
+		return f(run)
+	})
+	if err == nil && l.dark.Lo < hi && lo < l.dark.Hi {
+		err = &reflog.PartialError{Stretches: []reflog.Stretch{l.dark}, Damage: []*reflog.DamageError{{Why: "damaged by the test"}}}
+	}
+	return err
 }
 
 // wholeEntry is the message of an entry: all of it. Long ones end with a checksum.

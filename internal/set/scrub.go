@@ -47,6 +47,7 @@ type sickFile struct {
 	fetching bool
 	ready    bool // what could be fetched is found
 	healed   bool
+	blind    bool // references that may lead to it are damaged: what lives in it is not known
 }
 
 // soon makes the scrubber look at once.
@@ -160,7 +161,8 @@ func (s *scrubber) nurse(r *Replica, now Now) {
 	if r.checkpoint.running {
 		return
 	}
-	s.sick = slices.DeleteFunc(s.sick, func(f *sickFile) bool { return f.healed })
+	// A blind one is found again by the next pass: the references may be repaired by then.
+	s.sick = slices.DeleteFunc(s.sick, func(f *sickFile) bool { return f.healed || f.blind })
 	f := s.first()
 	switch {
 	case f == nil:
@@ -195,6 +197,12 @@ func (s *scrubber) fetch(r *Replica, now Now, refs []store.Ref, take func(now No
 // treat is the part of an image's job that looks at a sick file or writes it anew. A message it cannot read and nobody has
 // is left out; who gets to it finds that out.
 func (f *sickFile) treat(st *store.Store, live store.Live, throttle func(int) error) error {
+	err := f.advance(st, live, throttle)
+	f.blind = errors.As(err, new(*reflog.PartialError))
+	return err
+}
+
+func (f *sickFile) advance(st *store.Store, live store.Live, throttle func(int) error) error {
 	if !f.looked {
 		err := live.Each(f.Lo, f.Hi, func(run store.Run) error {
 			for i := range run.N {

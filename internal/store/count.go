@@ -1,6 +1,11 @@
 package store
 
-import "slices"
+import (
+	"errors"
+	"slices"
+
+	"github.com/opencmq/cmq/internal/store/reflog"
+)
 
 // How much lives in a file is told by its weight, which comes with every image and costs little, and by its count, for which all
 // references to the file are walked over. A message that several queues refer to weighs as often as they are, but counts once;
@@ -62,10 +67,14 @@ func countTogether(pieces []*piece, w *scale, live Live) error {
 		}
 		return nil
 	})
-	if err != nil {
+	var partial *reflog.PartialError
+	if err != nil && !errors.As(err, &partial) {
 		return err
 	}
 	for i, p := range pieces {
+		if partial != nil && p.touches(partial.Stretches) {
+			continue // more may live in it; it is counted again when references may have been repaired
+		}
 		p.counted = &tally{live: found[i], weight: int64(w.of(p))}
 	}
 	return nil

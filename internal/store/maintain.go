@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/mutant"
 	"github.com/opencmq/cmq/internal/store/archive"
+	"github.com/opencmq/cmq/internal/store/reflog"
 	"github.com/opencmq/cmq/internal/store/segment"
 )
 
@@ -20,6 +21,7 @@ type Report struct {
 	Bytes     int64 // of the archive's files
 	Live      int64 // about how many of them were living messages before files were rewritten
 	Damaged   int   // files that should be rewritten and cannot be read: Scrub names them
+	Blind     int   // files that stay as they are, because of references that cannot be read
 }
 
 const (
@@ -34,8 +36,8 @@ const (
 
 // Maintain lets the log go as far as images and keepFrom (the lowest entry that somebody may still want from the log) allow,
 // removes files without a living message, and rewrites files in which few live. live is as of the newest image, nil if the set
-// stores no messages. What is newer than that image is left alone. throttle is told of the bytes read and written; its error
-// ends the work, and nothing is lost by it.
+// stores no messages. What is newer than that image is left alone, and so is each file that may have messages to which only
+// damaged references lead. throttle is told of the bytes read and written; its error ends the work, and nothing is lost by it.
 func (s *Store) Maintain(live Live, keepFrom uint64, throttle func(bytes int) error) (Report, error) {
 	var r Report
 	if live == nil {
@@ -55,26 +57,72 @@ func (s *Store) Maintain(live Live, keepFrom uint64, throttle func(bytes int) er
 		r.Live += p.alive(w.of(p))
 	}
 	for _, group := range s.sparseGroups(w) {
-		if ok, err := s.worthwhile(group, live); err != nil {
+		if err := s.shrink(group, live, throttle, &r); err != nil {
 			return r, err
-		} else if !ok {
-			continue
 		}
-		if err := s.rewrite(group, live, nil, throttle); err != nil {
-			var damage *segment.DamageError
-			if !errors.As(err, &damage) {
-				return r, err
-			}
-			r.Damaged += len(group)
-			s.logger().Warn("a file is not made smaller before it is repaired", "error", err)
-			continue
-		}
-		r.Rewritten += len(group)
 	}
 	for _, p := range s.shelf.pieces() {
 		r.Bytes += p.size
 	}
 	return r, nil
+}
+
+// shrink rewrites a group if that frees enough. Where references are damaged nobody knows what lives, so the files that
+// may have some of it stay, and the others are looked at without them.
+func (s *Store) shrink(group []*piece, live Live, throttle func(int) error, r *Report) error {
+	ok, err := s.worthwhile(group, live)
+	if err == nil && ok {
+		err = s.rewrite(group, live, nil, throttle)
+	}
+	var partial *reflog.PartialError
+	var damage *segment.DamageError
+	switch {
+	case errors.As(err, &partial):
+		rest := beside(group, partial.Stretches)
+		kept := len(group)
+		for _, g := range rest {
+			kept -= len(g)
+		}
+		r.Blind += kept
+		if kept == 0 { // it is of a file between them
+			r.Blind += len(group)
+			return nil
+		}
+		for _, g := range rest {
+			if err := s.shrink(g, live, throttle, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	case errors.As(err, &damage):
+		r.Damaged += len(group)
+		s.logger().Warn("a file is not made smaller before it is repaired", "error", err)
+		return nil
+	case err == nil && ok:
+		r.Rewritten += len(group)
+	}
+	return err
+}
+
+// beside is the parts of a group between the files that have an entry of one of the stretches.
+func beside(group []*piece, stretches []reflog.Stretch) (parts [][]*piece) {
+	open := false
+	for _, p := range group {
+		switch {
+		case p.touches(stretches):
+			open = false
+		case open:
+			parts[len(parts)-1] = append(parts[len(parts)-1], p)
+		default:
+			parts, open = append(parts, []*piece{p}), true
+		}
+	}
+	return parts
+}
+
+// touches reports whether the file may have a message of one of the stretches.
+func (p *piece) touches(stretches []reflog.Stretch) bool {
+	return slices.ContainsFunc(stretches, func(t reflog.Stretch) bool { return p.lo < t.Hi && t.Lo < p.hi })
 }
 
 // nothing is the Live of a set without messages.

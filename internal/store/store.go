@@ -76,6 +76,7 @@ type Live interface {
 	Weigh(f func(lo, hi, bytes uint64)) error
 	// Each calls f for the live messages stored in the entries [lo, hi), queue by queue, in the order of the queue; for one
 	// that several queues refer to as often.
+	// If references are damaged, it does so for all others, and the error is a *reflog.PartialError in the end.
 	Each(lo, hi uint64, f func(Run) error) error
 }
 

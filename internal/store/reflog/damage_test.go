@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -241,4 +242,89 @@ func TestRepairOfAnOldLevel(t *testing.T) {
 	}
 	w.check(t)
 	require.NoError(t, w.l.Verify(nil, func(d *DamageError) { t.Error(d) }))
+}
+
+// everything is all positions of a world.
+func (w *world) everything() live {
+	all := live{}
+	for _, shard := range w.low.shards() {
+		for _, k := range w.low.lanes(shard) {
+			if w.low[k] < w.tail[k] {
+				all[shard] = append(all[shard], Span{Lane: k.Lane, Lo: w.low[k], Hi: w.tail[k]})
+			}
+		}
+	}
+	return all
+}
+
+// walked lists what a walk over entries [lo, hi) gives.
+func (w *world) walked(lo, hi uint64) (got []at, err error) {
+	err = w.l.Look().Each(w.everything(), lo, hi, nil, func(k Key, r Run) error {
+		for i := range r.N {
+			got = append(got, at{k, r.Seq + uint64(i), r.Index, r.Slot + i})
+		}
+		return nil
+	})
+	return got, err
+}
+
+// A walk goes on behind what it cannot read. What it did not give lies in the stretches it names, and is of the lanes and
+// positions it names; a walk beside those stretches knows of no damage.
+func TestWalkGoesOnBehindDamage(t *testing.T) {
+	w, _ := filled(t)
+	whole, err := w.walked(0, math.MaxUint64)
+	require.NoError(t, err)
+	partly := map[bool]int{}
+	for _, f := range w.files {
+		for off := int64(blockHead); off < f.Size; off += 23 {
+			require.NoError(t, w.disk.Flip(dir+"/"+f.Name, off, 3))
+			w.l, err = Open(w.fs, dir, testOptions(), w.image, w.files)
+			require.NoError(t, err)
+			got, err := w.walked(0, math.MaxUint64)
+			var partial *PartialError
+			if errors.As(err, &partial) {
+				partly[partial.Damage[0].Key.Lane == 0]++
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, whole, got)
+			}
+			for _, a := range whole {
+				if len(got) > 0 && got[0] == a {
+					got = got[1:]
+					continue
+				}
+				require.True(t, partial.has(a), "%v is not given and not named: %v", a, partial)
+			}
+			require.Empty(t, got)
+			checkBeside(t, w, whole, partial)
+			require.NoError(t, w.disk.Flip(dir+"/"+f.Name, off, 3))
+		}
+	}
+	require.NotZero(t, partly[true])
+	require.NotZero(t, partly[false])
+}
+
+func (e *PartialError) has(a at) bool {
+	in := slices.ContainsFunc(e.Stretches, func(s Stretch) bool { return s.Lo <= a.index && a.index < s.Hi })
+	return in && slices.ContainsFunc(e.Damage, func(d *DamageError) bool { return d.Key == a.k && d.Lo <= a.seq && a.seq < d.Hi })
+}
+
+// checkBeside walks over the gaps between the stretches of an error.
+func checkBeside(t *testing.T, w *world, whole []at, e *PartialError) {
+	if e == nil {
+		return
+	}
+	lo := uint64(0)
+	for _, s := range append(slices.Clone(e.Stretches), Stretch{w.index + 1, 0}) {
+		got, err := w.walked(lo, s.Lo)
+		require.NoError(t, err)
+		var want []at
+		for _, a := range whole {
+			if lo <= a.index && a.index < s.Lo {
+				want = append(want, a)
+			}
+		}
+		require.Equal(t, want, got)
+		lo = s.Hi
+	}
 }

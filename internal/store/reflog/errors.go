@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"sort"
 )
 
 // DamageError says that references that were once synced cannot be read, and which. It is a type of this package, not
@@ -38,6 +40,45 @@ func upTo(hi uint64) string {
 		return "the end"
 	}
 	return fmt.Sprint(hi)
+}
+
+// PartialError says that a walk has given all it could read, and where the messages are that it could not give. It wraps the first
+// of its *DamageError.
+type PartialError struct {
+	Stretches []Stretch      // where those messages are in the log, if they are alive at all; ascending, with gaps between them
+	Damage    []*DamageError // what could not be read, the first maxNamed of it
+	More      int            // how many were found after those
+}
+
+// Stretch is the entries [Lo, Hi) of the log.
+type Stretch struct{ Lo, Hi uint64 }
+
+// maxNamed is how much damage a PartialError names: a missing file may have had a million chunks.
+const maxNamed = 1000
+
+func (e *PartialError) Error() string {
+	if more := len(e.Damage) - 1 + e.More; more > 0 {
+		return fmt.Sprintf("%v; and so are %d others", e.Damage[0], more)
+	}
+	return e.Damage[0].Error()
+}
+
+func (e *PartialError) Unwrap() error { return e.Damage[0] }
+
+// add notes a damage of references to entries in [lo, hi).
+func (e *PartialError) add(d *DamageError, lo, hi uint64) {
+	if len(e.Damage) < maxNamed {
+		c := *d // a scan tells of all lanes in a block with one error
+		e.Damage = append(e.Damage, &c)
+	} else {
+		e.More++
+	}
+	i := sort.Search(len(e.Stretches), func(i int) bool { return e.Stretches[i].Hi >= lo })
+	j := i
+	for ; j < len(e.Stretches) && e.Stretches[j].Lo <= hi; j++ {
+		lo, hi = min(lo, e.Stretches[j].Lo), max(hi, e.Stretches[j].Hi)
+	}
+	e.Stretches = slices.Replace(e.Stretches, i, j, Stretch{lo, hi})
 }
 
 var errImage = errors.New("the image of the references is damaged, of another version or of other files")

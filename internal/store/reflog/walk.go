@@ -1,6 +1,10 @@
 package reflog
 
-import "iter"
+import (
+	"errors"
+	"iter"
+	"sort"
+)
 
 func (f *Frozen) walker(throttle func(int) error) *reader {
 	if f.merged == nil {
@@ -113,14 +117,15 @@ func clip(runs []Run, spans []Span, f func(Run) error) error {
 	return nil
 }
 
-// Each gives the live runs in entries [lo, hi), shard by shard, lane by lane, in the order of positions. Call it after Merge.
+// Each gives the live runs in entries [lo, hi), shard by shard, lane by lane, in the order of positions. Call it after Merge. Where
+// references of such entries are damaged it goes on behind them, and the error is a *PartialError in the end.
 func (f *Frozen) Each(live Live, lo, hi uint64, throttle func(bytes int) error, out func(k Key, r Run) error) error {
 	r := f.walker(throttle)
 	e := eacher{r: r, lo: lo, hi: hi, out: out}
 	for _, lv := range f.merged.levels {
 		e.cursors = append(e.cursors, &cursor{r: r.scanner(), lv: lv})
 	}
-	return live.Shards(func(shard uint64, spans iter.Seq[Span]) error {
+	err := live.Shards(func(shard uint64, spans iter.Seq[Span]) error {
 		k := Key{Shard: shard}
 		var of []Span // of the lane k
 		for s := range spans {
@@ -134,6 +139,10 @@ func (f *Frozen) Each(live Live, lo, hi uint64, throttle func(bytes int) error, 
 		}
 		return e.lane(k, of)
 	})
+	if err == nil && len(e.partial.Damage) > 0 {
+		err = &e.partial
+	}
+	return err
 }
 
 type eacher struct {
@@ -141,6 +150,7 @@ type eacher struct {
 	lo, hi  uint64
 	cursors []*cursor
 	out     func(Key, Run) error
+	partial PartialError
 }
 
 func (e *eacher) lane(k Key, spans []Span) error {
@@ -152,11 +162,14 @@ func (e *eacher) lane(k Key, spans []Span) error {
 	}
 	for _, c := range e.cursors {
 		skip := func(b *entry) bool { return b.index >= e.hi || b.last() < e.lo }
-		err := c.lane(k, skip, func(runs []Run, _ *entry, damage *DamageError) error {
-			if damage != nil {
-				return damage
+		err := c.lane(k, skip, func(runs []Run, b *entry, damage *DamageError) error {
+			if damage == nil {
+				return e.give(k, runs, spans)
 			}
-			return e.give(k, runs, spans)
+			if reach(spans, damage.Lo, damage.Hi) {
+				e.partial.add(damage, b.index, b.last()+1)
+			}
+			return nil
 		})
 		if err != nil {
 			return err
@@ -185,6 +198,11 @@ func (e *eacher) main(k Key, spans []Span) error {
 			continue
 		}
 		runs, err := e.r.chunk(m, i)
+		var damage *DamageError
+		if errors.As(err, &damage) {
+			e.partial.add(damage, c.index, c.last()+1)
+			continue
+		}
 		if err == nil {
 			err = e.give(k, runs, spans)
 		}
@@ -193,6 +211,12 @@ func (e *eacher) main(k Key, spans []Span) error {
 		}
 	}
 	return nil
+}
+
+// reach reports whether any of the spans has a position in [lo, hi).
+func reach(spans []Span, lo, hi uint64) bool {
+	i := sort.Search(len(spans), func(i int) bool { return spans[i].Hi > lo })
+	return i < len(spans) && spans[i].Lo < hi
 }
 
 func (e *eacher) give(k Key, runs []Run, spans []Span) error {
