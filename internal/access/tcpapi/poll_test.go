@@ -101,6 +101,22 @@ func TestBatchGathers(t *testing.T) {
 		require.Equal(t, []string{"0", "1", "2"}, bodiesOf(a))
 		require.InDelta(t, 5.1, time.Since(began).Seconds(), 0.15)
 
+		for i := range 3 { // each send takes long
+			time.AfterFunc(time.Second+time.Duration(i)*70*time.Millisecond, func() { r.send(fmt.Sprint(i)) })
+		}
+		began = time.Now()
+		require.Equal(t, []string{"0", "1", "2"}, bodiesOf(c.call(batchReceiveFrom(1, "jq", 10, 10))))
+		require.Equal(t, time.Second+2*gatherTime, time.Since(began))
+
+		for i := range 10 { // it never ends
+			time.AfterFunc(time.Second+time.Duration(i)*70*time.Millisecond, func() { r.send(fmt.Sprint(i)) })
+		}
+		began = time.Now()
+		require.Equal(t, []string{"0", "1", "2"}, bodiesOf(c.call(batchReceiveFrom(1, "jq", 10, 10))))
+		require.Equal(t, time.Second+2*gatherTime, time.Since(began))
+		<-time.After(time.Second)
+		require.Len(t, bodiesOf(c.call(batchReceiveFrom(1, "jq", 10, 10))), 7)
+
 		sender.call(batchSendTo(4, "jq", 0, "a", "b"))
 		began = time.Now()
 		require.Equal(t, []string{"a", "b"}, bodiesOf(c.call(batchReceiveFrom(2, "jq", 10, 10))))

@@ -11,13 +11,14 @@ import (
 // poll is what a receive is about.
 //
 // A batch asks at once first, and waits if there is nothing. What wakes it is often the first of several, so it looks
-// again a moment later before it answers; so a client that waits for the messages of one moment gets them together. A
-// batch that finds something at once does not wait.
+// again a moment later before it answers, and once more if that brought some; so a client that waits for messages sent one
+// after the other gets them together. A batch that finds something at once does not wait.
 //
-//	now: ──┬── some ─────────────────────────────────────► answer
-//	       └── none ──► wait ──┬── as many as wanted ────► answer
-//	                           ├── some ──► later: more ─► answer
-//	                           └── none, time is up ─────► answer 10200
+//	now: ──┬── some ──────────────────────────────────────────────► answer
+//	       └── none ──► wait ──┬── as many as wanted ─────────────► answer
+//	                           ├── some ──► later ──┬── no more ──► answer
+//	                           │                    └── some ──► later ──► answer
+//	                           └── none, time is up ──────────────► answer 10200
 type poll struct {
 	batch   bool
 	num     int
@@ -27,11 +28,15 @@ type poll struct {
 	left    time.Duration  // what wait points to, if it is neither nil nor atOnce
 	counted bool           // in access.Polls
 
-	got []cmq.Message // what woke it; under c.mu
+	got   []cmq.Message // what woke it, and what came then; under c.mu
+	looks int           // how often got grew; under c.mu
 }
 
-// gatherTime is how long a batch waits for more when it has been woken.
-const gatherTime = 80 * time.Millisecond
+// A batch that has been woken waits so long for more, and so often.
+const (
+	gatherTime = 80 * time.Millisecond
+	maxLooks   = 2
+)
 
 // pollGrace is what a poll may take beyond its wait, when the Backend looks for a leader. Clients allow for three seconds.
 const pollGrace = 1500 * time.Millisecond
@@ -159,6 +164,11 @@ func (r *request) woken(messages []cmq.Message, err error) {
 		r.received(messages, err)
 		return
 	}
+	r.lookLater(messages)
+}
+
+// lookLater keeps the messages with the poll and looks for more in a moment.
+func (r *request) lookLater(messages []cmq.Message) {
 	if !r.hold(messages) {
 		r.c.release(r.owner, r.name, messages)
 		return
@@ -185,18 +195,32 @@ func (r *request) hold(messages []cmq.Message) bool {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
 	if !r.ended {
-		r.poll.got = messages
+		r.poll.got = append(r.poll.got, messages...)
+		r.poll.looks++
 	}
 	return !r.ended
 }
 
 // gathered is what came a moment later. If that could not be found out, there is an answer all the same.
 func (r *request) gathered(messages []cmq.Message, err error) {
+	if len(messages) > 0 && r.mayLook(len(messages)) {
+		r.lookLater(messages)
+		return
+	}
 	if !r.end() {
 		r.c.release(r.owner, r.name, messages)
 		return
 	}
 	r.deliver(append(r.poll.take(), messages...))
+}
+
+// mayLook reports whether a poll that got so many more may look again.
+func (r *request) mayLook(more int) bool {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	p := r.poll
+	inTime := p.until.IsZero() || time.Now().Before(p.until)
+	return p.looks < maxLooks && len(p.got)+more < p.num && inTime
 }
 
 // take takes what is held. It is called once the request has ended.
