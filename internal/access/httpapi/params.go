@@ -136,9 +136,20 @@ var errTooMany = errors.New("too many entries")
 // entries gives the values of a list parameter in the order of their numbers, which must be consecutive from 0 or 1; none
 // if it is not there. The result is valid until the next call. More than most entries are errTooMany.
 func (c *call) entries(name string, most int) ([][]byte, error) {
+	return c.spelt(spelling{name, '.'}, most)
+}
+
+// spelling is how a client writes the names of a list: "name.1", or with another separator.
+type spelling struct {
+	name      string
+	separator byte
+}
+
+// spelt is entries for a list in this spelling.
+func (c *call) spelt(as spelling, most int) ([][]byte, error) {
 	c.numbered = c.numbered[:0]
 	for i := range c.params {
-		number, ok, err := listNumber(c.params[i].Name, name)
+		number, ok, err := as.number(c.params[i].Name)
 		switch {
 		case err != nil:
 			return nil, err
@@ -149,7 +160,7 @@ func (c *call) entries(name string, most int) ([][]byte, error) {
 		}
 		c.numbered = append(c.numbered, numbered{number, c.params[i].Value})
 	}
-	return c.inOrder(name)
+	return c.inOrder(as.name)
 }
 
 // numbered is an entry of a list parameter.
@@ -175,14 +186,14 @@ func (c *call) inOrder(name string) ([][]byte, error) {
 	return c.values, nil
 }
 
-// listNumber takes "name.12" apart. The bare name, "name.", "name.x" and "name.01" are malformed. A number too
-// large to be consecutive with anything is the largest.
-func listNumber(given []byte, name string) (number uint64, ok bool, err error) {
-	if len(given) < len(name) || string(given[:len(name)]) != name {
+// number takes "name.12" apart. The bare name, "name.", "name.x" and "name.01" are malformed. A number too large to be
+// consecutive with anything is the largest.
+func (as spelling) number(given []byte) (number uint64, ok bool, err error) {
+	if len(given) < len(as.name) || string(given[:len(as.name)]) != as.name {
 		return 0, false, nil
 	}
-	rest := given[len(name):]
-	if len(rest) > 0 && rest[0] != '.' {
+	rest := given[len(as.name):]
+	if len(rest) == 0 && as.separator != '.' || len(rest) > 0 && rest[0] != as.separator {
 		return 0, false, nil
 	}
 	if len(rest) < 2 || rest[1] == '0' && len(rest) > 2 {

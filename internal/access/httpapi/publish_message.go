@@ -42,6 +42,9 @@ func (c *call) publish(ctx context.Context, read func() ([][]byte, error)) ([]cm
 
 func (c *call) publication() (p cmq.Publication, err error) {
 	key, err := c.find("routingKey")
+	if err == nil && len(key) == 0 {
+		key, err = c.find("routingkey") // the C++ client's, for a batch
+	}
 	if err != nil {
 		return p, err
 	}

@@ -101,10 +101,10 @@ func (c *call) subscriptionSettings() (s cmq.SubscriptionSettings, err error) {
 		return s, err
 	}
 	l := &c.door.config.Limits
-	if s.Tags, err = c.filter([]string{"filterTag", "filterTags"}, l.Tags, cmq.ErrFilterTags, access.CheckTag); err != nil {
+	if s.Tags, err = c.filter(spellings("filterTag", "filterTags"), l.Tags, cmq.ErrFilterTags, access.CheckTag); err != nil {
 		return s, err
 	}
-	if s.Keys, err = c.filter([]string{"bindingKey", "bindindKey"}, l.BindingKeys, cmq.ErrBindingKeys, access.CheckBindingKey); err != nil {
+	if s.Keys, err = c.filter(spellings("bindingKey", "bindindKey"), l.BindingKeys, cmq.ErrBindingKeys, access.CheckBindingKey); err != nil {
 		return s, err
 	}
 	err = c.pushSettings(&s)
@@ -125,10 +125,16 @@ func word[T ~string](c *call, name string, undefined *cmq.Error, words ...T) (*T
 	return nil, undefined
 }
 
-// filter reads the list of tags or keys under the first of its names that is there; nil if none is.
-func (c *call) filter(names []string, most int, tooMany *cmq.Error, check func(*cmq.Limits, string, []byte) *cmq.Error) (*[]string, error) {
-	for _, name := range names {
-		list, err := c.entries(name, most)
+// spellings are those of a list of tags or keys: as documented, as one client misspells it, and as the C++ client writes
+// it when it subscribes: "filterTag,1".
+func spellings(name, misspelt string) []spelling {
+	return []spelling{{name, '.'}, {misspelt, '.'}, {name, ','}}
+}
+
+// filter reads the list of tags or keys in the first of its spellings that is there; nil if none is.
+func (c *call) filter(spellings []spelling, most int, tooMany *cmq.Error, check func(*cmq.Limits, string, []byte) *cmq.Error) (*[]string, error) {
+	for _, as := range spellings {
+		list, err := c.spelt(as, most)
 		switch {
 		case err == errTooMany:
 			return nil, tooMany
@@ -138,7 +144,7 @@ func (c *call) filter(names []string, most int, tooMany *cmq.Error, check func(*
 			continue
 		}
 		for _, entry := range list {
-			if refusal := check(&c.door.config.Limits, name, entry); refusal != nil {
+			if refusal := check(&c.door.config.Limits, as.name, entry); refusal != nil {
 				return nil, refusal
 			}
 		}

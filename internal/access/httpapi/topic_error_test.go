@@ -287,6 +287,14 @@ func TestTopicEdges(t *testing.T) {
 	if answer := r.ok("GetSubscriptionAttributes", "topicName=t0", "subscriptionName=aliases"); !strings.Contains(answer, `"protocol":"queue"`) || !strings.Contains(answer, `"filterTag":["a","b"]`) {
 		t.Errorf("aliases are not read: %s", answer)
 	}
+	r.ok("Subscribe", subscribing("t1", "subscriptionName=cpp", "bindingKey,1=a.b", "filterTag,1=x")...)
+	if answer := r.ok("GetSubscriptionAttributes", "topicName=t1", "subscriptionName=cpp"); !strings.Contains(answer, `"filterTag":["x"]`) || !strings.Contains(answer, `"bindingKey":["a.b"]`) {
+		t.Errorf("lists of the C++ client are not read: %s", answer)
+	}
+	r.ok("BatchPublishMessage", "topicName=t1", "msgBody.1=x", "routingkey=a.b")
+	r.want(r.do("BatchPublishMessage", "topicName=t1", "msgBody.1=x", "routingkey=a.c"), refusal("6030", "(10730)no bindingKey or filterTag matches the routingKey or msgTag"))
+	r.want(r.do("BatchPublishMessage", "topicName=t1", "msgBody.1=x", "routingkey="), refusal("4000", "(10700)parameters lack of routingKey"))
+	r.ok("Unsubscribe", "topicName=t1", "subscriptionName=cpp")
 	for i, key := range []string{"#", "*", "a.*.b.#", "..", "a b.ü", strings.Repeat("x", 64), strings.Repeat("a.", 15)} {
 		r.ok("Subscribe", subscribing("t1", fmt.Sprintf("subscriptionName=s%d", i), "bindingKey.1="+key)...)
 	}
