@@ -27,6 +27,7 @@ func (c *courier) change(o Outlet) {
 	c.mu.Lock()
 	c.outlet = o
 	c.course.Change(o.Subscription)
+	c.course.Share(o.Shared, time.Now())
 	c.mu.Unlock()
 	c.changed()
 }

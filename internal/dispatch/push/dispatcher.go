@@ -22,12 +22,14 @@ type Outlet struct {
 	Set          cmq.SetID
 	Topic        *cmq.Topic
 	Subscription *cmq.Subscription
+	Shared       bool // others deliver for the subscription too, and arrange retries of which nothing is known here
 }
 
 // Config says what a Dispatcher needs.
 type Config struct {
 	Do      Do
 	Targets map[cmq.Protocol]Target
+	Agent   string // whose subscriptions these are; empty: those that the cluster delivers itself
 	Logger  *slog.Logger
 }
 
@@ -104,6 +106,7 @@ func (d *Dispatcher) Update(outlets []Outlet) {
 
 func (d *Dispatcher) open(shard cmq.ShardID, o Outlet) {
 	c := &courier{d: d, set: o.Set, wake: make(chan struct{}, 1), course: course.New(o.Subscription), outlet: o}
+	c.course.Share(o.Shared, time.Now())
 	c.ctx, c.stop = context.WithCancel(d.ctx)
 	d.byShard[shard] = c
 	d.lanes.Add(1)

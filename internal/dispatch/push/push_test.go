@@ -412,6 +412,48 @@ func TestUnknownProtocol(t *testing.T) {
 	})
 }
 
+// TestTwoShareASubscription: neither knows of the other's retries, and each is made at its time all the same. When one dies,
+// the other goes on with everything.
+func TestTwoShareASubscription(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		works := false
+		id, e := r.subscribe(cmq.ExponentialRetry, func(ctx context.Context, body string, try int) error {
+			if works {
+				return nil
+			}
+			return bad(ctx, body, try)
+		})
+		shared := r.outlets[0]
+		shared.Shared = true
+		other := r.dispatcher()
+		r.Update([]Outlet{shared})
+		other.Update([]Outlet{shared})
+		r.sets.publish(id, bodies("m", 40)...)
+		r.pass(5 * time.Minute)
+		tried := 0
+		for _, body := range bodies("m", 40) {
+			at := e.of(body)
+			if len(at) == 0 {
+				continue
+			}
+			tried++
+			for i := 1; i < len(at); i++ {
+				pause := time.Second << (i - 1)
+				require.InDelta(t, pause.Seconds(), (at[i] - at[i-1]).Seconds(), 1, "%s, try %d of %v", body, i+1, at)
+			}
+		}
+		require.Equal(t, 40, tried)
+
+		other.cancel() // as if it had been killed
+		r.Update(r.outlets)
+		works = true
+		r.pass(course.LockTime + 10*time.Minute)
+		require.Len(t, r.shard(id).deleted, 40)
+		require.Empty(t, r.shard(id).messages)
+		other.Close(t.Context())
+	})
+}
+
 // TestAgentsNetworkIsNotThisOne: the same address may be something else here.
 func TestAgentsNetworkIsNotThisOne(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
@@ -421,6 +463,10 @@ func TestAgentsNetworkIsNotThisOne(t *testing.T) {
 		r.pass(time.Minute)
 		require.Empty(t, e.seen)
 		require.NotZero(t, r.Stats().Failed.Load())
+		require.Equal(t, Invalid, r.Test(t.Context(), r.outlets[0], nil).Reason)
+		r.cfg.Agent = "PLANT"
+		require.Nil(t, r.Test(t.Context(), r.outlets[0], nil))
+		r.outlets[0].Subscription.Push.Agent = ""
 		require.Equal(t, Invalid, r.Test(t.Context(), r.outlets[0], nil).Reason)
 	})
 }

@@ -46,15 +46,15 @@ func (d *Dispatcher) deliver(topic *cmq.Topic, t *course.Try) error {
 	return target.Deliver(d.ctx, &Delivery{Request: rand.Uint64N(1 << 53), Topic: topic, Subscription: t.Subscription, Message: t.Message})
 }
 
-// target is what delivers for the subscription. One that names an agent is for a network that is not this server's, so
-// nothing is delivered from here.
+// target is what delivers for the subscription. One that names another agent than this is for a network that is not this
+// one: its endpoint may be something else here.
 func (d *Dispatcher) target(s *cmq.Subscription) (Target, error) {
-	if s.Push.Agent != "" {
-		return nil, &Failure{Reason: Invalid, Err: errors.New("this server does not deliver by agents")}
+	if cmq.FoldName(s.Push.Agent) != cmq.FoldName(d.cfg.Agent) {
+		return nil, &Failure{Reason: Invalid, Err: errors.New("what agents deliver is not delivered from here")}
 	}
 	t := d.cfg.Targets[s.Protocol]
 	if t == nil {
-		return nil, &Failure{Reason: Invalid, Err: errors.New("this server does not deliver with protocol " + string(s.Protocol))}
+		return nil, &Failure{Reason: Invalid, Err: errors.New("nothing is delivered from here with protocol " + string(s.Protocol))}
 	}
 	return t, nil
 }

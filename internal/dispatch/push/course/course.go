@@ -63,6 +63,9 @@ func (c *Course) Change(s *cmq.Subscription) {
 	c.gate.set(s)
 }
 
+// Share takes over whether others deliver for the subscription too, and arrange retries that this Course does not know of.
+func (c *Course) Share(shared bool, now time.Time) { c.gate.share(shared, now) }
+
 // Open reports whether the circuit is open: the endpoint fails, and only what is due is tried.
 func (c *Course) Open() bool { return c.gate.open }
 

@@ -47,6 +47,7 @@ type gate struct {
 	open     bool
 	lastNew  time.Time // when a message was last received that was not due
 	strange  time.Time // messages arranged by an earlier leader may come back before this
+	shared   bool      // they may at any time, because there are others who arrange them
 
 	due     dueHeap
 	waiting map[cmq.MsgID]time.Time // messages in retry, and when they are due
@@ -72,6 +73,14 @@ func (h *dueHeap) Pop() any {
 }
 
 func newGate() *gate { return &gate{window: 1, waiting: make(map[cmq.MsgID]time.Time)} }
+
+// share takes over whether others deliver for the subscription too. When they have gone, what they arranged still comes back.
+func (g *gate) share(shared bool, now time.Time) {
+	if g.shared && !shared {
+		g.strange = now.Add(strangeTime)
+	}
+	g.shared = shared
+}
 
 // set takes over what the subscription says.
 func (g *gate) set(s *cmq.Subscription) {
@@ -132,7 +141,7 @@ func (g *gate) allowed(now time.Time) permit {
 	}
 	probe := g.probe(now)
 	if !probe.IsZero() && !probe.After(now) {
-		return permit{n: 1, wait: len(g.due) == 0 && !now.Before(g.strange)}
+		return permit{n: 1, wait: len(g.due) == 0 && !g.expectsStrange(now)}
 	}
 	if len(g.due) > 0 && (probe.IsZero() || g.due[0].at.Before(probe)) {
 		probe = g.due[0].at
@@ -143,14 +152,20 @@ func (g *gate) allowed(now time.Time) permit {
 // probe is when a message that is not known to be due may be tried while the circuit is open; zero: none is needed.
 func (g *gate) probe(now time.Time) time.Time {
 	every, enough := probeEvery, enoughRetries
-	if now.Before(g.strange) {
+	switch {
+	case now.Before(g.strange):
 		every, enough = strangeEvery, strangeRetries
+	case g.shared:
+		every = strangeEvery
 	}
 	if len(g.waiting) >= enough {
 		return time.Time{}
 	}
 	return g.lastNew.Add(every)
 }
+
+// expectsStrange reports whether messages may come back whose retries somebody else has arranged.
+func (g *gate) expectsStrange(now time.Time) bool { return g.shared || now.Before(g.strange) }
 
 // drop removes what is out of date from the head of the heap.
 func (g *gate) drop() {
@@ -187,8 +202,10 @@ func (g *gate) began(id cmq.MsgID, now time.Time) bool {
 }
 
 // missing notes that what is due was not received. If a message came that is not due, the rest is gone, with its
-// retention or a clear, because what comes back is handed out first; else it is looked for a little while longer.
+// retention or a clear, because what comes back is handed out first; else it is looked for a little while longer. It is also
+// looked for where others arrange retries: then what came may be one of theirs.
 func (g *gate) missing(now time.Time, gone bool) {
+	gone = gone && !g.shared
 	for len(g.due) > 0 && !g.due[0].at.After(now) && (gone || now.Sub(g.due[0].at) > lostAfter) {
 		delete(g.waiting, g.due[0].id)
 		g.drop()

@@ -18,6 +18,8 @@ var ErrRefused = errors.New("the address of the endpoint is not allowed")
 // Config says what a Guard lets through. The zero value lets nothing but public addresses through.
 type Config struct {
 	Allow Allowed // beside public addresses
+	// Only refuses public addresses too, unless Allow has them.
+	Only bool
 	// Own gives the addresses this cluster listens on. They are refused whatever Allow says: some of these doors trust
 	// whoever can reach them. An unspecified address stands for all addresses of this machine. Nil: none are known.
 	Own func() []netip.AddrPort
@@ -60,10 +62,14 @@ func (g *Guard) Check(at netip.AddrPort) error {
 	if g.cfg.Allow.holds(ip) {
 		return nil
 	}
-	if what := kind(ip); what != "" {
-		return fmt.Errorf("%w: %v (%s); push.allow lists what is allowed", ErrRefused, at, what)
+	what := kind(ip)
+	switch {
+	case what == "" && !g.cfg.Only:
+		return nil
+	case what == "":
+		what = "public"
 	}
-	return nil
+	return fmt.Errorf("%w: %v (%s); push.allow lists what is allowed", ErrRefused, at, what)
 }
 
 // own reports whether the cluster listens there.

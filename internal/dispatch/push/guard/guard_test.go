@@ -87,6 +87,20 @@ func TestAllowed(t *testing.T) {
 	}
 }
 
+// TestOnlyWhatIsAllowed: an agent's guard.
+func TestOnlyWhatIsAllowed(t *testing.T) {
+	allow, err := ParseAllowed([]string{"10.1.0.0/16", "8.8.8.8"})
+	require.NoError(t, err)
+	g := New(Config{Allow: allow, Only: true})
+	for _, ip := range []string{"10.1.9.9", "8.8.8.8"} {
+		require.NoError(t, g.Check(netip.AddrPortFrom(netip.MustParseAddr(ip), 80)), ip)
+	}
+	for _, ip := range []string{"8.8.4.4", "10.2.0.1", "2a00:1450:4001:81b::200e", "127.0.0.1"} {
+		require.ErrorIs(t, g.Check(netip.AddrPortFrom(netip.MustParseAddr(ip), 80)), ErrRefused, ip)
+	}
+	require.ErrorContains(t, g.Check(netip.MustParseAddrPort("8.8.4.4:80")), "(public)")
+}
+
 func TestOwnAddressesAreRefusedWhateverIsAllowed(t *testing.T) {
 	allow, err := ParseAllowed([]string{"0.0.0.0/0", "::/0"})
 	require.NoError(t, err)
