@@ -42,6 +42,10 @@ const (
 	SetSubscriptionAttributes
 	ClearSubscriptionFilterTags
 	Unsubscribe
+	ListSubscriptionByAgent // ours, as the rest: of agents
+	ReceiveSubscriptionMessage
+	DeleteSubscriptionMessage
+	ChangeSubscriptionMessageVisibility
 
 	ActionEnd // one more than the last action
 )
@@ -113,6 +117,14 @@ func (a Action) String() string {
 		return "ClearSubscriptionFilterTags"
 	case Unsubscribe:
 		return "Unsubscribe"
+	case ListSubscriptionByAgent:
+		return "ListSubscriptionByAgent"
+	case ReceiveSubscriptionMessage:
+		return "ReceiveSubscriptionMessage"
+	case DeleteSubscriptionMessage:
+		return "DeleteSubscriptionMessage"
+	case ChangeSubscriptionMessageVisibility:
+		return "ChangeSubscriptionMessageVisibility"
 	case ListPreparedMessages:
 		return "ListPreparedMessages"
 	case ConfirmTransaction:
@@ -169,11 +181,11 @@ func (a Action) failure() *cmq.Error {
 		return cmq.ErrDeleteQueue
 	case SendMessage, BatchSendMessage, PublishMessage, BatchPublishMessage:
 		return cmq.ErrSendFailed
-	case ReceiveMessage, BatchReceiveMessage:
+	case ReceiveMessage, BatchReceiveMessage, ReceiveSubscriptionMessage:
 		return cmq.ErrReceive
-	case DeleteMessage, BatchDeleteMessage:
+	case DeleteMessage, BatchDeleteMessage, DeleteSubscriptionMessage:
 		return cmq.ErrDelete
-	case ChangeMessageVisibility, BatchChangeMessageVisibility:
+	case ChangeMessageVisibility, BatchChangeMessageVisibility, ChangeSubscriptionMessageVisibility:
 		return cmq.ErrRelock
 	}
 	return cmq.ErrInternal

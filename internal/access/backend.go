@@ -14,6 +14,7 @@ import (
 // All methods that name a queue refuse with ErrQueueNotExist when the owner has no such queue.
 type Backend interface {
 	Topics
+	Agents
 
 	// CreateQueue refuses with ErrQueueExists, ErrQueueLimit, ErrQueueNameBusy, ErrRewindRetention and the
 	// dead-letter errors 10730, 10740 and 10780.

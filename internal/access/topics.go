@@ -39,8 +39,8 @@ type Topics interface {
 	// ListSubscriptions gives the topic's subscriptions whose name contains search, as ListQueues gives queues.
 	ListSubscriptions(ctx context.Context, owner, topic, search string, offset, limit int) (total int, subscriptions []*cmq.Subscription, err error)
 
-	// SubscriptionAttributes gives the subscription, its DeadLetterName filled in, and how many messages it has still to
-	// deliver.
+	// SubscriptionAttributes gives the subscription, its DeadLetterName and Agents filled in, and how many messages it has
+	// still to deliver.
 	SubscriptionAttributes(ctx context.Context, owner, topic, name string) (subscription *cmq.Subscription, messages int64, err error)
 
 	// SetSubscriptionAttributes refuses like Subscribe.

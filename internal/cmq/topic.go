@@ -3,6 +3,7 @@ package cmq
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -25,6 +26,13 @@ type SubscriptionID uint64
 // String gives the form used in API answers: "subsc-" and eight or more base-36 digits.
 func (s SubscriptionID) String() string {
 	return fmt.Sprintf("subsc-%08s", strconv.FormatUint(uint64(s), 36))
+}
+
+// ParseSubscriptionID reads the form that String gives.
+func ParseSubscriptionID(text string) (SubscriptionID, bool) {
+	digits, ok := strings.CutPrefix(text, "subsc-")
+	n, err := strconv.ParseUint(digits, 36, 64)
+	return SubscriptionID(n), ok && err == nil && n != 0 && SubscriptionID(n).String() == text
 }
 
 // Shard is the internal queue of the subscription. It lives on the set of its topic.
@@ -78,6 +86,10 @@ const (
 	ProtocolFunction Protocol = "function" // ours: Endpoint is the URL of a function
 )
 
+// Agents reports whether agents deliver with the protocol: to URLs. A queue is the cluster's own, and a message that an agent
+// brought back to it could go in circles; mails and text messages have servers that the cluster's operator names.
+func (p Protocol) Agents() bool { return p == ProtocolHTTP || p == ProtocolFunction }
+
 // Strategy says when a failed delivery is tried again (http-api.md 4.4).
 type Strategy string
 
@@ -128,6 +140,26 @@ type PushAttributes struct {
 
 	// DeadLetterName is the name of DeadLetter, filled in (in a copy) by whoever reads a subscription for a door.
 	DeadLetterName string
+	// Agents is how many agents of the name Agent are connected, filled in likewise; less than 0: not known.
+	Agents int
+}
+
+// ByAgent reports whether the subscription is delivered by an agent, and not by the cluster.
+func (s *Subscription) ByAgent() bool { return s.Push.Agent != "" }
+
+// Supply is a subscription of an agent with the topic it belongs to.
+type Supply struct {
+	Topic        *Topic
+	Subscription *Subscription
+}
+
+// AgentGroup names all processes of one agent, as Request.Payload of KindAttend.
+func AgentGroup(owner, agent string) string { return owner + "/" + FoldName(agent) }
+
+// Presence is what an agent says of itself whenever it asks for its subscriptions.
+type Presence struct {
+	Member uint64        // chosen at random by each process; not 0
+	Stay   time.Duration // it counts as connected for so long; 0: it leaves
 }
 
 // SubscriptionSettings are what a client gives when it subscribes or changes a subscription. Nil means not given.

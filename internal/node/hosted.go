@@ -131,7 +131,11 @@ func (n *Node) Start(id cmq.SetID, req *cmq.Request, done func(*cmq.Reply, error
 		return cmq.Answered{}
 	}
 	answer := func(reply *cmq.Reply, err error) { done(reply, n.hinted(h, err)) }
-	if h.meta != nil {
+	switch {
+	case h.meta != nil && req.Kind == cmq.KindAttend:
+		answer(n.attend(h, req))
+		return cmq.Answered{}
+	case h.meta != nil:
 		return h.startMeta(req, answer)
 	}
 	return h.service.Start(req, answer)

@@ -37,6 +37,7 @@ type collector struct {
 	pushGivenUp, pushUnsettled    *prometheus.Desc
 	pushOpen, pushTries           *prometheus.Desc
 	pushWaiting                   *prometheus.Desc
+	agents, agentsMissed          *prometheus.Desc
 }
 
 func newCollector(n *Node) *collector {
@@ -99,6 +100,8 @@ func newCollector(n *Node) *collector {
 		pushed:        single("cmq_push_delivered_total", "Deliveries that an endpoint has taken."),
 		pushFailed:    single("cmq_push_failed_total", "Deliveries that failed."),
 		pushGivenUp:   single("cmq_push_given_up_total", "Messages that a subscription lost, or that went to its dead-letter queue, because the last try had failed."),
+		agents:        single("cmq_agents", "Agents that are connected; on the node that leads set 0, else 0."),
+		agentsMissed:  single("cmq_agent_subscriptions_waiting", "Subscriptions of agents of which none is connected, so that nothing is delivered; on the node that leads set 0, else 0."),
 		pushUnsettled: single("cmq_push_unsettled_total", "Messages that an endpoint has taken, but that may be delivered again because this could not be written down in time."),
 	}
 }
@@ -175,6 +178,9 @@ func (c *collector) collectPush(gauge func(*prometheus.Desc, float64, ...string)
 	counter(c.pushFailed, s.Failed.Load())
 	counter(c.pushGivenUp, s.GivenUp.Load())
 	counter(c.pushUnsettled, s.Unsettled.Load())
+	connected, waiting := c.n.agents()
+	gauge(c.agents, float64(connected))
+	gauge(c.agentsMissed, float64(waiting))
 }
 
 type sampler func(d *prometheus.Desc, v uint64, labels ...string)

@@ -42,6 +42,7 @@ type Node struct {
 	meta       *controller.Meta
 	mover      *dispatch.Mover
 	pusher     *push.Dispatcher
+	attendance *dispatch.Attendance // of agents; counts while this node leads set 0
 	endpoints  *web.Client
 	gateway    *web.Client   // for text messages; nil: there is none
 	leads      chan struct{} // has room for one: this node leads other sets than before
@@ -140,6 +141,7 @@ func (n *Node) start() (err error) {
 		return err
 	}
 	n.mover = dispatch.NewMover(n.do, n.target, n.log)
+	n.attendance = dispatch.NewAttendance(n.clock)
 	n.meta = controller.NewMeta(controller.MetaConfig{Board: n.board, Do: n.do, Replica: n.replicaOf(cmq.ControllerSet)})
 	n.router = n.newRouter()
 	if err := n.startPush(); err != nil {

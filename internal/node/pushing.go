@@ -103,7 +103,8 @@ func (n *Node) endpointProblem(url string) error {
 	return n.endpoints.Check(url)
 }
 
-// watchOutlets tells the pusher which subscriptions are delivered from here: those of the sets this node leads.
+// watchOutlets tells the pusher which subscriptions are delivered from here: those of the sets this node leads, without
+// those of agents.
 func (n *Node) watchOutlets() {
 	for n.ctx.Err() == nil {
 		changed := n.board.Changed()
@@ -121,7 +122,7 @@ func (n *Node) outlets() (list []push.Outlet) {
 	table := n.meta.Table()
 	for _, s := range table.AllSubscriptions() {
 		topic := table.TopicByID(s.Topic)
-		if s.Protocol != cmq.ProtocolQueue && topic != nil && n.leader(topic.Set) == n.opt.ID {
+		if s.Protocol != cmq.ProtocolQueue && !s.ByAgent() && topic != nil && n.leader(topic.Set) == n.opt.ID {
 			list = append(list, push.Outlet{Set: topic.Set, Topic: topic, Subscription: s})
 		}
 	}

@@ -183,6 +183,9 @@ func (n *Node) watchLeaders(h *hosted) {
 		}
 		if (leader == n.opt.ID) != leads {
 			leads = !leads
+			if h.id == cmq.ControllerSet && leads {
+				n.attendance.Begin()
+			}
 			select {
 			case n.leads <- struct{}{}:
 			default:

@@ -239,6 +239,7 @@ func (s *search) unasked() bool {
 //
 //   - Status, DeadList and Prepared only read; Open, Set and Drop look at versions and ids that never come back;
 //     Transfer, Move, Spread and Forget have numbers; a handle works once, so a late Release or Delete finds nothing.
+//   - Attend says the same as the next one will.
 //   - A late Decide finds nothing either. Queries that were counted unseen are repeated when their interval is over.
 //   - A late Relock moves the end of a lock that is still held by the one who asked for it.
 //   - A Receive that was carried out unseen has hidden its messages until their locks end, as one whose reply
@@ -252,7 +253,8 @@ func repeatable(req *cmq.Request) bool {
 	case cmq.KindSend:
 		return req.Session.ID != 0
 	case cmq.KindReceive, cmq.KindDelete, cmq.KindRelease, cmq.KindRelock, cmq.KindStatus, cmq.KindOpenShard, cmq.KindSetShard,
-		cmq.KindDropShard, cmq.KindDeadList, cmq.KindTransfer, cmq.KindMove, cmq.KindSpread, cmq.KindForget, cmq.KindDecide, cmq.KindQueries, cmq.KindPrepared:
+		cmq.KindDropShard, cmq.KindDeadList, cmq.KindTransfer, cmq.KindMove, cmq.KindSpread, cmq.KindForget, cmq.KindDecide, cmq.KindQueries, cmq.KindPrepared,
+		cmq.KindAttend:
 		return true
 	}
 	return false

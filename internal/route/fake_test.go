@@ -76,6 +76,9 @@ type cluster struct {
 	nextID  uint64
 	done    map[cmq.ShardID]uint64
 
+	agents    map[string]map[uint64]bool // of KindAttend: group → members, for ever
+	newLeader bool                       // set 0's does not know them yet
+
 	nodes map[cmq.NodeID]*node
 	asked []string // "node kind", every Local.Start
 
@@ -101,7 +104,7 @@ func newCluster() *cluster {
 		meta:   &table{sets: map[cmq.SetID]*cmq.Set{0: {Replicas: members}, 1: {ID: 1, Replicas: members}, 2: {ID: 2, Replicas: members}}},
 		leader: map[cmq.SetID]cmq.NodeID{0: 1, 1: 1, 2: 2},
 		shards: map[cmq.ShardID]*shard{}, dropped: map[cmq.ShardID]bool{}, dead: map[cmq.NodeID]bool{},
-		done: map[cmq.ShardID]uint64{}, nodes: map[cmq.NodeID]*node{},
+		done: map[cmq.ShardID]uint64{}, nodes: map[cmq.NodeID]*node{}, agents: map[string]map[uint64]bool{},
 	}
 	c.changed.L = &c.mu
 	for _, id := range members {
@@ -238,8 +241,11 @@ func (n *node) carryOut(ctx context.Context, set cmq.SetID, req *cmq.Request) (*
 		}
 		return &cmq.Reply{}, nil
 	}
-	if req.Kind == cmq.KindPublish {
+	switch req.Kind {
+	case cmq.KindPublish:
 		return c.publish(set, req), nil
+	case cmq.KindAttend:
+		return c.attend(set, req), nil
 	}
 	s := c.shards[req.Shard]
 	if s == nil {

@@ -43,6 +43,24 @@ func (t *table) Subscriptions(topic cmq.TopicID) (list []*cmq.Subscription) {
 	return list
 }
 
+func (t *table) TopicByID(id cmq.TopicID) *cmq.Topic {
+	i := slices.IndexFunc(t.topics, func(o *cmq.Topic) bool { return o.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return t.topics[i]
+}
+
+func (t *table) SubscriptionByShard(shard cmq.ShardID) *cmq.Subscription {
+	i := slices.IndexFunc(t.subs, func(o *cmq.Subscription) bool { return o.ID.Shard() == shard })
+	if i < 0 {
+		return nil
+	}
+	return t.subs[i]
+}
+
+func (t *table) AllSubscriptions() []*cmq.Subscription { return t.subs }
+
 // CreateTopic puts the topic on set 2.
 func (n *node) CreateTopic(_ context.Context, owner, name string, settings cmq.TopicSettings) (*cmq.Topic, error) {
 	c := n.c
@@ -181,6 +199,27 @@ func (c *cluster) publish(set cmq.SetID, req *cmq.Request) *cmq.Reply {
 		for i, body := range req.Bodies {
 			s.active = append(s.active, cmq.Message{ID: reply.IDs[i], Body: body})
 		}
+	}
+	return reply
+}
+
+func (c *cluster) attend(set cmq.SetID, req *cmq.Request) *cmq.Reply {
+	if set != cmq.ControllerSet {
+		panic("which agents are there only set 0 knows")
+	}
+	group := string(req.Payload)
+	if c.agents[group] == nil {
+		c.agents[group] = map[uint64]bool{}
+	}
+	switch {
+	case req.Number != 0 && req.Lock > 0:
+		c.agents[group][req.Number] = true
+	case req.Number != 0:
+		delete(c.agents[group], req.Number)
+	}
+	reply := &cmq.Reply{Number: uint64(len(c.agents[group]))}
+	if !c.newLeader {
+		reply.Base = 1
 	}
 	return reply
 }

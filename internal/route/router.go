@@ -19,6 +19,9 @@ type Table interface {
 	Topics(owner string) []*cmq.Topic                              // by creation time, then name
 	Subscription(topic cmq.TopicID, name string) *cmq.Subscription // name in any case; nil: there is none
 	Subscriptions(topic cmq.TopicID) []*cmq.Subscription           // by creation time, then name
+	TopicByID(cmq.TopicID) *cmq.Topic                              // nil: there is none
+	SubscriptionByShard(cmq.ShardID) *cmq.Subscription             // nil: there is none
+	AllSubscriptions() []*cmq.Subscription                         // by id
 
 	Set(cmq.SetID) *cmq.Set    // nil: there is none
 	Node(cmq.NodeID) *cmq.Node // nil: there is none

@@ -101,7 +101,8 @@ func (r *Router) ListSubscriptions(ctx context.Context, owner, topic, search str
 	return total, list, nil
 }
 
-// SubscriptionAttributes gives the subscription as of now, and how many messages it has still to deliver.
+// SubscriptionAttributes gives the subscription as of now, how many agents there are for it if it is one of an agent's, and
+// how many messages it has still to deliver.
 func (r *Router) SubscriptionAttributes(ctx context.Context, owner, topic, name string) (*cmq.Subscription, int64, error) {
 	t, s, err := r.findSubscription(ctx, owner, topic, name)
 	if err != nil {
@@ -111,7 +112,11 @@ func (r *Router) SubscriptionAttributes(ctx context.Context, owner, topic, name 
 	if err != nil {
 		return nil, 0, err
 	}
-	return r.namedSubscription(s), n, nil
+	named := r.namedSubscription(s)
+	if named.ByAgent() {
+		named.Push.Agents = r.attend(ctx, owner, named.Push.Agent, cmq.Presence{})
+	}
+	return named, n, nil
 }
 
 // namedSubscription gives a copy of the subscription with the name of the queue it gives up to.

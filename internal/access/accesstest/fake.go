@@ -40,7 +40,8 @@ type Fake struct {
 	queues  []*queue // in order of creation
 	topics  []*topic // in order of creation
 	lastID  uint64
-	changed chan struct{} // closed and replaced when messages arrive
+	agents  map[string]map[uint64]bool // cmq.AgentGroup → members that are there
+	changed chan struct{}              // closed and replaced when messages arrive
 }
 
 type queue struct {
@@ -69,7 +70,7 @@ type message struct {
 
 // New makes a Fake with the published limits and no queues.
 func New(c clock.Clock) *Fake {
-	return &Fake{Clock: c, Limits: cmq.DefaultLimits(), Routes: []string{"127.0.0.1:7671"}, changed: make(chan struct{})}
+	return &Fake{Clock: c, Limits: cmq.DefaultLimits(), Routes: []string{"127.0.0.1:7671"}, changed: make(chan struct{}), agents: make(map[string]map[uint64]bool)}
 }
 
 func (f *Fake) enter(action access.Action) error {

@@ -81,8 +81,11 @@ func (f *Fake) setSubscription(t *topic, s *subscription, c cmq.SubscriptionSett
 	}
 	changed := s.Subscription
 	c.Apply(&changed, dead)
-	if t.Filter == cmq.FilterKeys && len(changed.Keys) == 0 {
+	switch {
+	case t.Filter == cmq.FilterKeys && len(changed.Keys) == 0:
 		return cmq.ErrBindingKey
+	case changed.ByAgent() && !changed.Protocol.Agents():
+		return cmq.ErrParameterRange("agent")
 	}
 	changed.Modified = f.Clock.Now()
 	s.Subscription = changed
@@ -107,7 +110,8 @@ func (f *Fake) SubscriptionAttributes(_ context.Context, owner, topicName, name 
 	err = f.onSubscription(access.GetSubscriptionAttributes, owner, topicName, name, func(_ *topic, s *subscription) error {
 		value := s.Subscription
 		value.Push.DeadLetterName = f.nameOf(s.Push.DeadLetter)
-		copied, messages = &value, s.waiting
+		value.Push.Agents = f.connected(owner, s.Push.Agent)
+		copied, messages = &value, f.backlog(s)
 		return nil
 	})
 	return copied, messages, err

@@ -16,6 +16,7 @@ type topic struct {
 type subscription struct {
 	cmq.Subscription
 	waiting int64 // messages nobody delivers: to anything but a queue, to a queue that is not there or does not take them
+	kept    queue // those of them that an agent delivers
 }
 
 func (f *Fake) findTopic(owner, name string) (*topic, error) {
@@ -92,7 +93,7 @@ func (f *Fake) TopicAttributes(_ context.Context, owner, name string) (copied *c
 		value := t.Topic
 		copied = &value
 		for _, s := range t.subscriptions {
-			messages += s.waiting
+			messages += f.backlog(s)
 		}
 		return nil
 	})
@@ -140,7 +141,7 @@ func (f *Fake) Publish(_ context.Context, owner, name string, bodies [][]byte, p
 			id := cmq.NewMsgID(1, f.lastID, 0)
 			ids = append(ids, id)
 			for _, s := range to {
-				f.deliver(s, id, body)
+				f.deliver(s, id, body, &p)
 			}
 		}
 		f.wake()
@@ -149,7 +150,12 @@ func (f *Fake) Publish(_ context.Context, owner, name string, bodies [][]byte, p
 	return ids, err
 }
 
-func (f *Fake) deliver(s *subscription, id cmq.MsgID, body []byte) {
+func (f *Fake) deliver(s *subscription, id cmq.MsgID, body []byte, p *cmq.Publication) {
+	if s.ByAgent() {
+		now := f.Clock.Now()
+		s.kept.messages = append(s.kept.messages, &message{due: now, Message: cmq.Message{ID: id, Body: body, Enqueued: now, Publication: p}})
+		return
+	}
 	q, err := f.find(s.Owner, s.Endpoint)
 	if s.Protocol != cmq.ProtocolQueue || err != nil || len(body) > q.Attributes.MaxMsgSize {
 		s.waiting++

@@ -28,7 +28,6 @@ type Config struct {
 	Logger  *slog.Logger     // slog.Default
 
 	Protocols []cmq.Protocol // that subscriptions may have: queue, http and function
-	Agents    bool           // agents may deliver
 
 	// Endpoint refuses a URL that this server never delivers to, as far as the URL itself shows it; nil: any. What an agent
 	// delivers to is not asked about: it is in another network.
@@ -234,6 +233,8 @@ func (c *call) run() error {
 		return c.receiveMessage()
 	case access.BatchReceiveMessage:
 		return c.batchReceiveMessage()
+	case access.ReceiveSubscriptionMessage:
+		return c.receiveSubscriptionMessage()
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.door.config.CallTimeout)
 	defer cancel()

@@ -49,10 +49,10 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 			"AKIDbob": {ID: "AKIDbob", Secret: testSecret, Owner: "bob", Enabled: true},
 			"AKIDoff": {ID: "AKIDoff", Secret: testSecret, Owner: "carol"},
 		},
-		Protocols: []cmq.Protocol{cmq.ProtocolQueue, cmq.ProtocolHTTP, cmq.ProtocolMail, cmq.ProtocolSMS, cmq.ProtocolFunction}, Agents: true,
-		Clock:  c.Now,
-		Window: auth.DefaultWindow,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Protocols: []cmq.Protocol{cmq.ProtocolQueue, cmq.ProtocolHTTP, cmq.ProtocolMail, cmq.ProtocolSMS, cmq.ProtocolFunction},
+		Clock:     c.Now,
+		Window:    auth.DefaultWindow,
+		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	for _, f := range change {
 		f(&config)

@@ -33,19 +33,8 @@ func (c *call) pushSettings(s *cmq.SubscriptionSettings) (err error) {
 	if s.CA, err = c.certificates("ca", l.CALength); err != nil {
 		return err
 	}
-	s.Agent, err = c.agent()
+	s.Agent, err = c.nameOrNone("agent", cmq.ErrParameterRange("agent"))
 	return err
-}
-
-// agent reads the name of the agent that delivers. Where there are none no name is one of an agent: without it the message
-// would be delivered from here.
-func (c *call) agent() (*string, error) {
-	unknown := cmq.ErrParameterRange("agent")
-	name, err := c.nameOrNone("agent", unknown)
-	if err == nil && name != nil && *name != "" && !c.door.config.Agents {
-		return nil, unknown
-	}
-	return name, err
 }
 
 // secret reads the key that signs deliveries; empty means that they are not signed.
@@ -121,5 +110,8 @@ func (c *call) pushAttributes(p *cmq.PushAttributes) {
 	}
 	if p.Agent != "" {
 		c.text("agent", p.Agent)
+		if p.Agents >= 0 {
+			c.number("agents", int64(p.Agents))
+		}
 	}
 }

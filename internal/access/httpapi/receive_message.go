@@ -52,9 +52,16 @@ func (c *call) batchReceiveMessage() error {
 	return c.deliver(name, messages)
 }
 
-// receive gives at least one message, or an error. It ends early when the client goes away. The parameter
-// visibilityTimeout is ours: without it the queue's own counts.
+// receive gives at least one message of a queue, or an error.
 func (c *call) receive(name string, max int) ([]cmq.Message, error) {
+	return c.poll(func(ctx context.Context, wait *time.Duration, lock time.Duration) ([]cmq.Message, error) {
+		return c.backend().Receive(ctx, c.owner, name, max, wait, lock)
+	})
+}
+
+// poll gives at least one message that take brings, or an error. It ends early when the client goes away. The parameter
+// visibilityTimeout is ours: without it lock is 0.
+func (c *call) poll(take func(ctx context.Context, wait *time.Duration, lock time.Duration) ([]cmq.Message, error)) ([]cmq.Message, error) {
 	wait, err := c.pollingWait()
 	if err != nil {
 		return nil, err
@@ -74,7 +81,7 @@ func (c *call) receive(name string, max int) ([]cmq.Message, error) {
 	defer forget()
 	ctx, cancel := context.WithTimeout(bound, c.receiveTimeout(wait))
 	defer cancel()
-	messages, err := c.backend().Receive(ctx, c.owner, name, max, wait, time.Duration(lock)*time.Second)
+	messages, err := take(ctx, wait, time.Duration(lock)*time.Second)
 	if err != nil && polls.Ended() && c.r.Context().Err() == nil && errors.Is(err, context.Canceled) {
 		return nil, cmq.ErrNoMessage
 	}
@@ -131,21 +138,28 @@ func (c *call) appendMessage(m *cmq.Message) {
 	}
 }
 
-// deliver writes the answer with the messages. If the client is known to have gone, before or while it is
-// written, the receive is undone: otherwise the messages would be locked for nobody.
+// deliver writes the answer with the messages of a queue.
 func (c *call) deliver(name string, messages []cmq.Message) error {
+	return c.deliverOr(messages, func(ctx context.Context, handles []cmq.Handle) error {
+		return c.backend().Release(ctx, c.owner, name, handles)
+	})
+}
+
+// deliverOr writes the answer with the messages. If the client is known to have gone, before or while it is written, the
+// receive is undone: otherwise the messages would be locked for nobody.
+func (c *call) deliverOr(messages []cmq.Message, release func(context.Context, []cmq.Handle) error) error {
 	err := c.r.Context().Err()
 	if err == nil {
 		err = c.send(true)
 	}
 	if err != nil {
-		c.undo(name, messages)
+		c.undo(messages, release)
 	}
 	return errSent
 }
 
 // undo gives the messages back. The client's context is over, so it has its own time.
-func (c *call) undo(name string, messages []cmq.Message) {
+func (c *call) undo(messages []cmq.Message, release func(context.Context, []cmq.Handle) error) {
 	c.sent = true
 	handles := make([]cmq.Handle, len(messages))
 	for i := range messages {
@@ -154,7 +168,7 @@ func (c *call) undo(name string, messages []cmq.Message) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), c.door.config.CallTimeout)
 	defer cancel()
 	var refusal *cmq.Error
-	if err := c.backend().Release(ctx, c.owner, name, handles); err != nil && !errors.As(err, &refusal) {
+	if err := release(ctx, handles); err != nil && !errors.As(err, &refusal) {
 		c.door.logFailure(c, err)
 	}
 }

@@ -38,6 +38,12 @@ func (c *call) runOnTopic(ctx context.Context) error {
 		return c.onSubscription(ctx, c.backend().ClearFilterTags)
 	case access.Unsubscribe:
 		return c.onSubscription(ctx, c.backend().Unsubscribe)
+	case access.ListSubscriptionByAgent:
+		return c.listSubscriptionByAgent(ctx)
+	case access.DeleteSubscriptionMessage:
+		return c.deleteSubscriptionMessage(ctx)
+	case access.ChangeSubscriptionMessageVisibility:
+		return c.changeSubscriptionMessageVisibility(ctx)
 	}
 	panic("BUG: action " + c.action.String() + " is in access but not in httpapi")
 }

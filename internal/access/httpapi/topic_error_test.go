@@ -328,7 +328,7 @@ func TestEndpointNotAllowed(t *testing.T) {
 
 // TestWhatTheServerDoesNotDeliver is refused, instead of waiting for ever or going another way.
 func TestWhatTheServerDoesNotDeliver(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.Protocols, c.Agents = nil, false })
+	r := newRig(t, func(c *Config) { c.Protocols = nil })
 	r.ok("CreateTopic", "topicName=t")
 	for protocol, endpoint := range map[string]string{"mail": "a@example.com", "SMS": "+4915112345"} {
 		r.want(r.do("Subscribe", subscribing("t", "protocol="+protocol, "endpoint="+endpoint)...), refusal("4000", "(10510)undefined protocol"))
@@ -348,7 +348,7 @@ func TestTopicFailures(t *testing.T) {
 	r.ok("Subscribe", subscribing("t")...)
 	r.want(r.do("Subscribe", subscribing("t", "subscriptionName=more")...), refusal("4500", "(10480)number of subscription has reached the limit"))
 	r.fake.Fail = func(access.Action) error { return errors.New("disk on fire") }
-	for a := access.CreateTopic; a < access.ActionEnd; a++ {
+	for a := access.CreateTopic; a < access.ListSubscriptionByAgent; a++ {
 		want := refusal("6000", "(10050)server internal error")
 		body := "msgBody=x"
 		if a == access.PublishMessage || a == access.BatchPublishMessage {

@@ -171,12 +171,12 @@ func TestPushSettings(t *testing.T) {
 	r.want(get("plain"), plain+"}")
 	r.ok("Subscribe", "topicName=news", "subscriptionName=full", "protocol=http", "endpoint=http://h/", "pushSecret=0123456789abcdef", "rateLimit=25", "concurrency=8", "ordered=true", "paused=1",
 		"deadLetterQueueName=failed", "ca="+testCA, "agent=east-1")
-	full := plain + `,"pushSigned":true,"rateLimit":25,"concurrency":8,"ordered":true,"paused":true,"deadLetterQueueName":"Failed","ca":` + string(appendString(nil, testCA)) + `,"agent":"east-1"}`
+	full := plain + `,"pushSigned":true,"rateLimit":25,"concurrency":8,"ordered":true,"paused":true,"deadLetterQueueName":"Failed","ca":` + string(appendString(nil, testCA)) + `,"agent":"east-1","agents":0}`
 	r.want(get("full"), full)
 	r.ok("SetSubscriptionAttributes", "topicName=news", "subscriptionName=full", "notifyContentFormat=")
 	r.want(get("full"), full)
 	r.ok("SetSubscriptionAttributes", "topicName=news", "subscriptionName=full", "paused=false", "deadLetterQueueName=", "ca=")
-	r.want(get("full"), plain+`,"pushSigned":true,"rateLimit":25,"concurrency":8,"ordered":true,"agent":"east-1"}`)
+	r.want(get("full"), plain+`,"pushSigned":true,"rateLimit":25,"concurrency":8,"ordered":true,"agent":"east-1","agents":0}`)
 	r.ok("SetSubscriptionAttributes", "topicName=news", "subscriptionName=full", "pushSecret=", "rateLimit=0", "concurrency=0", "ordered=0", "agent=")
 	r.want(get("full"), plain+"}")
 }

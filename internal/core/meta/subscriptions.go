@@ -115,8 +115,11 @@ func (s *State) changeSubscription(topic *cmq.Topic, old *cmq.Subscription, sett
 	}
 	sub := *old
 	settings.Apply(&sub, dlq)
-	if topic.Filter == cmq.FilterKeys && len(sub.Keys) == 0 {
+	switch {
+	case topic.Filter == cmq.FilterKeys && len(sub.Keys) == 0:
 		return nil, cmq.ErrBindingKey
+	case sub.ByAgent() && !sub.Protocol.Agents():
+		return nil, cmq.ErrParameterRange("agent")
 	}
 	return &sub, nil
 }

@@ -40,6 +40,7 @@ type modelSubscription struct {
 	tags     []string
 	keys     []string
 	ordered  bool
+	agent    string
 	dlq      *modelQueue
 	version  uint64
 	told     uint64 // version the shard's set is known to have
@@ -211,8 +212,14 @@ func (m *model) changeSubscription(topic *modelTopic, sub *modelSubscription, s 
 	if s.Ordered != nil {
 		sub.ordered = *s.Ordered
 	}
+	if s.Agent != nil {
+		sub.agent = *s.Agent
+	}
 	if topic.filter == cmq.FilterKeys && len(sub.keys) == 0 {
 		return cmq.ErrBindingKey
+	}
+	if sub.agent != "" && sub.protocol == cmq.ProtocolQueue {
+		return cmq.ErrParameterRange("agent")
 	}
 	return nil
 }
@@ -275,7 +282,7 @@ func (m *model) describeTopics(owner string) (list []string) {
 			if s.dlq != nil {
 				dlq = s.dlq.id
 			}
-			list = append(list, fmt.Sprint(s.id, topic.id, s.name, s.protocol, s.endpoint, s.strategy, s.tags, s.keys, s.ordered, dlq, s.version, s.created, s.modified))
+			list = append(list, fmt.Sprint(s.id, topic.id, s.name, s.protocol, s.endpoint, s.strategy, s.tags, s.keys, s.ordered, s.agent, dlq, s.version, s.created, s.modified))
 		}
 	}
 	return list
@@ -286,7 +293,7 @@ func describeTopics(t *Table, owner string) (list []string) {
 		list = append(list, fmt.Sprint(topic.ID, topic.Name, topic.Set, topic.Filter, int64(topic.MaxMsgSize), int64(topic.MsgRetention/time.Second),
 			topic.Version, topic.Created.UnixMilli(), topic.Modified.UnixMilli()))
 		for _, s := range t.Subscriptions(topic.ID) {
-			list = append(list, fmt.Sprint(s.ID, s.Topic, s.Name, s.Protocol, s.Endpoint, s.Strategy, s.Tags, s.Keys, s.Push.Ordered, s.Push.DeadLetter,
+			list = append(list, fmt.Sprint(s.ID, s.Topic, s.Name, s.Protocol, s.Endpoint, s.Strategy, s.Tags, s.Keys, s.Push.Ordered, s.Push.Agent, s.Push.DeadLetter,
 				s.Version, s.Created.UnixMilli(), s.Modified.UnixMilli()))
 		}
 	}
@@ -319,6 +326,9 @@ func drawSubscriptionSettings(t *rapid.T, queues *rapid.Generator[string]) (s cm
 	}
 	if maybe("ordered") {
 		s.Ordered = ptr(rapid.Bool().Draw(t, "ordered"))
+	}
+	if maybe("agent") {
+		s.Agent = ptr(rapid.SampledFrom([]string{"", "plant", "office"}).Draw(t, "agent"))
 	}
 	if maybe("dead letter") {
 		s.DeadLetter = ptr("")

@@ -116,6 +116,8 @@ func TestTopicRefusals(t *testing.T) {
 		{"rate below 0", &Subscribe{Topic: "tags", Name: "x", Settings: with(func(s *cmq.SubscriptionSettings) { s.Rate = ptr(int64(-1)) })}, cmq.ErrParameterRange("")},
 		{"rate overflows", &Subscribe{Topic: "tags", Name: "x", Settings: with(func(s *cmq.SubscriptionSettings) { s.Rate = ptr(int64(1) << 40) })}, cmq.ErrParameterRange("")},
 		{"concurrency below 0", &Subscribe{Topic: "tags", Name: "x", Settings: with(func(s *cmq.SubscriptionSettings) { s.Concurrency = ptr(int64(-1)) })}, cmq.ErrParameterRange("")},
+		{"an agent for a queue", &Subscribe{Topic: "tags", Name: "x", Settings: with(func(s *cmq.SubscriptionSettings) { s.Protocol, s.Agent = ptr(cmq.ProtocolQueue), ptr("plant") })}, cmq.ErrParameterRange("")},
+		{"an agent for mail", &Subscribe{Topic: "tags", Name: "x", Settings: with(func(s *cmq.SubscriptionSettings) { s.Protocol, s.Agent = ptr(cmq.ProtocolMail), ptr("plant") })}, cmq.ErrParameterRange("")},
 		{"no such dead-letter queue", &Subscribe{Topic: "tags", Name: "x", Settings: with(func(s *cmq.SubscriptionSettings) { s.DeadLetter = ptr("none") })}, cmq.ErrDeadLetterNotExist},
 		{"dead-letter queue has a policy", &Subscribe{Topic: "tags", Name: "x", Settings: with(func(s *cmq.SubscriptionSettings) { s.DeadLetter = ptr("source") })}, cmq.ErrDeadLetterNest},
 		{"dead-letter queue is transactional", &Subscribe{Topic: "tags", Name: "x", Settings: with(func(s *cmq.SubscriptionSettings) { s.DeadLetter = ptr("bank") })}, cmq.ErrDeadLetterParams},
