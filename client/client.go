@@ -201,7 +201,12 @@ func (c *Client) Call(ctx context.Context, action string, params []Param, out an
 }
 
 func (c *Client) call(ctx context.Context, action string, params []Param, safe safety, out any) error {
-	return c.exchange(ctx, action, params, 0, safe, func(data []byte) (int, string, string, error) {
+	return c.callFor(ctx, action, params, 0, safe, out)
+}
+
+// callFor is call of an action whose answer may take wait longer than others.
+func (c *Client) callFor(ctx context.Context, action string, params []Param, wait time.Duration, safe safety, out any) error {
+	return c.exchange(ctx, action, params, wait, safe, func(data []byte) (int, string, string, error) {
 		var head struct {
 			Code      *int
 			Message   string

@@ -43,6 +43,7 @@ type PushSettings struct {
 	Paused      *bool   // nothing is delivered, messages wait until their retention ends
 	DeadLetter  *string // queue of the same account for what exhausted its retries; "": it is dropped
 	CA          *string // PEM certificates that alone are trusted for an https endpoint; "": the service's own
+	Agent       *string // name of the agent that delivers from within its own network, see Agent; "": the service does
 }
 
 // SubscriptionAttributes is the state of a subscription.
@@ -50,6 +51,7 @@ type SubscriptionAttributes struct {
 	Subscription
 	MsgCount int64 // messages still to be delivered
 	Signed   bool  // there is a Push.Secret
+	Agents   *int  // how many agents with the name Push.Agent are connected; nil: there is no such name, or it is not known
 	Created  time.Time
 	Modified time.Time
 }
@@ -98,7 +100,8 @@ func (s *PushSettings) params(p []Param) []Param {
 	p = withSwitch(p, "ordered", s.Ordered)
 	p = withSwitch(p, "paused", s.Paused)
 	p = withText(p, "deadLetterQueueName", s.DeadLetter)
-	return withText(p, "ca", s.CA)
+	p = withText(p, "ca", s.CA)
+	return withText(p, "agent", s.Agent)
 }
 
 func withText(p []Param, name string, value *string) []Param {
@@ -153,6 +156,8 @@ func (t *Topic) Subscription(ctx context.Context, name string) (*SubscriptionAtt
 		Paused              *bool    `json:"paused"`
 		DeadLetterQueueName *string  `json:"deadLetterQueueName"`
 		CA                  *string  `json:"ca"`
+		Agent               *string  `json:"agent"`
+		Agents              *int     `json:"agents"`
 	}
 	if err := t.c.call(ctx, "GetSubscriptionAttributes", t.params(Param{"subscriptionName", name}), always, &w); err != nil {
 		return nil, err
@@ -160,8 +165,8 @@ func (t *Topic) Subscription(ctx context.Context, name string) (*SubscriptionAtt
 	return &SubscriptionAttributes{
 		Subscription: Subscription{Protocol: w.Protocol, Endpoint: w.Endpoint, NotifyStrategy: w.NotifyStrategy, NotifyContentFormat: w.NotifyContentFormat,
 			FilterTags: w.FilterTag, BindingKeys: w.BindingKey,
-			Push: PushSettings{Rate: w.RateLimit, Concurrency: w.Concurrency, Ordered: w.Ordered, Paused: w.Paused, DeadLetter: w.DeadLetterQueueName, CA: w.CA}},
-		MsgCount: w.MsgCount, Signed: w.PushSigned, Created: time.Unix(w.CreateTime, 0), Modified: time.Unix(w.LastModifyTime, 0)}, nil
+			Push: PushSettings{Rate: w.RateLimit, Concurrency: w.Concurrency, Ordered: w.Ordered, Paused: w.Paused, DeadLetter: w.DeadLetterQueueName, CA: w.CA, Agent: w.Agent}},
+		MsgCount: w.MsgCount, Signed: w.PushSigned, Agents: w.Agents, Created: time.Unix(w.CreateTime, 0), Modified: time.Unix(w.LastModifyTime, 0)}, nil
 }
 
 // SetSubscription changes the fields of s that are not empty, and those of s.Push that are not nil; Protocol and Endpoint cannot be changed and are not
