@@ -55,6 +55,7 @@ var mayImport = map[string][]string{
 	"internal/dispatch/push/mail":   {"internal/cmq", "internal/dispatch/push"},
 	"internal/dispatch/push/sms":    {"internal/cmq", "internal/dispatch/push", "internal/dispatch/push/guard", "internal/dispatch/push/web"},
 	"internal/dispatch/push/retry":  {"internal/cmq"},
+	"internal/agent":                {"internal/cmq", "internal/dispatch/push", "internal/dispatch/push/guard", "internal/dispatch/push/web", "client"},
 	"internal/access":               {"internal/cmq", "internal/auth", "internal/clock"},
 	"internal/access/accesstest":    {"internal/cmq", "internal/access", "internal/clock"},
 	"internal/access/adminapi":      {"internal/cmq"},
@@ -82,7 +83,7 @@ var mayImport = map[string][]string{
 	"client/internal/link":    {"client/internal/wire"},
 	"client/internal/tcptest": {},
 
-	"cmd/cmq": {"client", "internal/cmq", "internal/config", "internal/node", "internal/dispatch/push/mail", "internal/dispatch/push/sms", "internal/datadir", "internal/inspect", "internal/doctor", "internal/sim", "internal/check", "internal/vfs"},
+	"cmd/cmq": {"client", "internal/agent", "internal/cmq", "internal/config", "internal/node", "internal/dispatch/push/guard", "internal/dispatch/push/mail", "internal/dispatch/push/sms", "internal/datadir", "internal/inspect", "internal/doctor", "internal/sim", "internal/check", "internal/vfs"},
 
 	"examples/internal/demo": {"client"},
 	"examples/asynccall":     {"client", "examples/internal/demo"},

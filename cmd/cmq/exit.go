@@ -90,7 +90,7 @@ func explain(err error) string {
 	case errors.Is(err, client.ErrTopicInUse):
 		hint = "see them with: cmq subscription list TOPIC; remove one with: cmq subscription delete TOPIC NAME"
 	case errors.Is(err, client.ErrEndpoint):
-		hint = "the server does not deliver to this address; its operator can allow ranges of private ones with push.allow"
+		hint = "the server does not deliver to this address; its operator can allow ranges of private ones with push.allow, or an agent in its network delivers: --agent NAME"
 	case errors.Is(err, client.ErrNobody):
 		hint = "the message is not stored; subscribe a queue with: cmq subscription create TOPIC NAME --queue QUEUE"
 	case errors.Is(err, client.ErrNoMatch):

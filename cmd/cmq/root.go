@@ -77,7 +77,7 @@ func (a *app) command() *cobra.Command {
 	root.SetHelpCommandGroupID("tools")
 	root.SetCompletionCommandGroupID("tools")
 	root.AddCommand(
-		inGroup("server", a.devCommand(), a.serverCommand())...)
+		inGroup("server", a.devCommand(), a.serverCommand(), a.agentCommand())...)
 	root.AddCommand(
 		inGroup("client", a.queueCommand(), a.sendCommand(), a.receiveCommand(), a.deleteCommand(), a.topicCommand(), a.subscriptionCommand(), a.contextCommand())...)
 	root.AddCommand(

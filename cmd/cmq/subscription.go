@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
@@ -29,7 +30,8 @@ func (a *app) subscriptionCreate() *cobra.Command {
 	var f subscriptionFlags
 	cmd := &cobra.Command{
 		Use: "create TOPIC NAME --queue QUEUE", Short: "make a subscription", Args: exactly("TOPIC", "NAME"),
-		Long: "Subscribes one of these to a topic: a queue (--queue), a URL (--http), a function (--function).",
+		Long: "Subscribes one of these to a topic: a queue (--queue), a URL (--http), a function (--function).\n" +
+			"A URL in a network that the cluster does not reach is served by an agent in there: --agent NAME, see: cmq agent",
 	}
 	f.add(cmd)
 	f.addTarget(cmd)
@@ -40,6 +42,9 @@ func (a *app) subscriptionCreate() *cobra.Command {
 		}
 		if s.Protocol, s.Endpoint, err = f.target(); err != nil {
 			return err
+		}
+		if s.Push.Agent != nil && *s.Push.Agent != "" && s.Protocol == client.ToQueue {
+			return usagef("--agent goes with --http and --function; queues are the cluster's own")
 		}
 		return a.withClient(cmd, func(ctx context.Context, c *client.Client) error {
 			id, err := c.Topic(args[0]).Subscribe(ctx, args[1], s)
@@ -134,6 +139,8 @@ type subscriptionView struct {
 	Ordered     bool      `json:"ordered"`
 	DeadLetter  string    `json:"deadLetter"`
 	CA          string    `json:"ca"`
+	Agent       string    `json:"agent"`
+	Agents      *int      `json:"agents"` // that are connected; null: not an agent's, or not known
 	Created     time.Time `json:"created"`
 	Modified    time.Time `json:"modified"`
 }
@@ -147,7 +154,7 @@ func (a *app) showSubscription(ctx context.Context, t *client.Topic, name string
 	v := subscriptionView{Topic: t.Name(), Name: name, Protocol: at.Protocol, Endpoint: at.Endpoint, Tags: append([]string{}, at.FilterTags...),
 		Keys: append([]string{}, at.BindingKeys...), Waiting: at.MsgCount, Strategy: at.NotifyStrategy, Format: at.NotifyContentFormat,
 		Paused: valueOf(p.Paused), Signed: at.Signed, Rate: valueOf(p.Rate), Concurrency: valueOf(p.Concurrency), Ordered: valueOf(p.Ordered),
-		DeadLetter: valueOf(p.DeadLetter), CA: valueOf(p.CA), Created: at.Created.UTC(), Modified: at.Modified.UTC()}
+		DeadLetter: valueOf(p.DeadLetter), CA: valueOf(p.CA), Agent: valueOf(p.Agent), Agents: at.Agents, Created: at.Created.UTC(), Modified: at.Modified.UTC()}
 	rows := [][]string{
 		{"topic", v.Topic}, {"name", v.Name}, {"protocol", v.Protocol}, {"endpoint", v.Endpoint},
 		{"tags", strings.Join(v.Tags, ", ")}, {"keys", strings.Join(v.Keys, ", ")},
@@ -166,12 +173,24 @@ func (v *subscriptionView) pushRows() (rows [][]string) {
 		{"paused", "yes", v.Paused}, {"signed", "yes", v.Signed}, {"rate", strconv.Itoa(v.Rate) + " a second", v.Rate > 0},
 		{"concurrency", strconv.Itoa(v.Concurrency), v.Concurrency > 0}, {"ordered", "yes", v.Ordered},
 		{"dead letter", v.DeadLetter, v.DeadLetter != ""}, {"certificates", "its own", v.CA != ""},
+		{"agent", v.agentText(), v.Agent != ""},
 	} {
 		if r.set {
 			rows = append(rows, []string{r.name, r.value})
 		}
 	}
 	return rows
+}
+
+// agentText is the agent's name, and whether there is one to deliver.
+func (v *subscriptionView) agentText() string {
+	switch {
+	case v.Agents == nil:
+		return v.Agent
+	case *v.Agents == 0:
+		return v.Agent + " (none is connected: messages wait)"
+	}
+	return fmt.Sprintf("%s (%d connected)", v.Agent, *v.Agents)
 }
 
 func valueOf[T any](p *T) (value T) {

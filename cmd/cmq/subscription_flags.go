@@ -17,7 +17,7 @@ type subscriptionFlags struct {
 	tags, keys         []string
 	strategy, format   string
 	secret, deadLetter string
-	caFile             string
+	caFile, agent      string
 	rate, concurrency  int
 	ordered, paused    bool
 }
@@ -68,6 +68,7 @@ func (s *subscriptionFlags) add(cmd *cobra.Command) {
 	f.BoolVar(&s.ordered, "ordered", false, "one delivery at a time, in order of publishing; one that fails holds up the rest")
 	f.BoolVar(&s.paused, "paused", false, "deliver nothing until it is resumed")
 	f.StringVar(&s.deadLetter, "dead-letter", "", "queue for messages that exhausted their retries; empty drops them")
+	f.StringVar(&s.agent, "agent", "", "name of the agent (see: cmq agent) that delivers to a URL in its own network; empty: the cluster delivers")
 	f.StringVar(&s.caFile, "ca-file", "", "file with PEM certificates that alone are trusted for an https URL; empty takes them away")
 }
 
@@ -92,6 +93,7 @@ func (s *subscriptionFlags) settings(cmd *cobra.Command) (out client.Subscriptio
 	given(set("ordered"), &p.Ordered, &s.ordered)
 	given(set("paused"), &p.Paused, &s.paused)
 	given(set("dead-letter"), &p.DeadLetter, &s.deadLetter)
+	given(set("agent"), &p.Agent, &s.agent)
 	if set("ca-file") {
 		p.CA, err = readCA(s.caFile)
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -18,10 +19,11 @@ type Key struct {
 	Secret  bool
 
 	oneof []string
-	field []int // index path in Config
+	field []int // index path in Config or Agent
+	kind  reflect.Kind
 }
 
-// Keys lists all settings, in the order of Config's fields.
+// Keys lists all settings of a server, in the order of Config's fields.
 func Keys() []Key {
 	def := reflect.ValueOf(Default())
 	return keysOf(def, "", "", nil)
@@ -43,13 +45,14 @@ func keysOf(v reflect.Value, prefix, about string, path []int) []Key {
 		}
 		keys = append(keys, Key{
 			Name:    name,
-			Env:     "CMQ_" + strings.ToUpper(strings.ReplaceAll(name, ".", "_")),
-			Flag:    strings.NewReplacer(".", "-", "_", "-").Replace(name),
+			Env:     cmp.Or(f.Tag.Get("env"), "CMQ_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))),
+			Flag:    cmp.Or(f.Tag.Get("flag"), strings.NewReplacer(".", "-", "_", "-").Replace(name)),
 			Doc:     doc,
 			Default: format(v.Field(i)),
 			Secret:  f.Tag.Get("secret") != "",
 			oneof:   strings.Fields(f.Tag.Get("oneof")),
 			field:   at,
+			kind:    f.Type.Kind(),
 		})
 	}
 	return keys

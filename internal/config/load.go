@@ -50,18 +50,46 @@ func (ps Problems) Error() string {
 }
 
 // Flags adds a flag for every key to fs, for Sources.Flags.
-func Flags(fs *pflag.FlagSet) {
-	for _, k := range Keys() {
+func Flags(fs *pflag.FlagSet) { flags(fs, Keys()) }
+
+func flags(fs *pflag.FlagSet, keys []Key) {
+	for _, k := range keys {
 		text := k.Doc
 		if len(k.oneof) > 0 {
 			text += " One of " + strings.Join(k.oneof, ", ") + "."
 		}
-		fs.String(k.Flag, k.Default, text)
-		if reflect.ValueOf(Config{}).FieldByIndex(k.field).Kind() == reflect.Bool {
+		switch k.kind {
+		case reflect.Slice:
+			fs.Var(&list{text: k.Default}, k.Flag, text)
+		case reflect.Bool:
+			fs.String(k.Flag, k.Default, text)
 			fs.Lookup(k.Flag).NoOptDefVal = "true"
+		default:
+			fs.String(k.Flag, k.Default, text)
 		}
 	}
 }
+
+// list is the value of a flag that may be repeated: it is all that was given, with commas between.
+type list struct {
+	text  string
+	given bool
+}
+
+// Set adds to what was given; the default goes.
+func (l *list) Set(text string) error {
+	if l.given {
+		text = l.text + "," + text
+	}
+	l.text, l.given = text, true
+	return nil
+}
+
+// String gives all of it.
+func (l *list) String() string { return l.text }
+
+// Type is shown in the help.
+func (l *list) Type() string { return "strings" }
 
 // Sources are where settings come from; each may be absent.
 type Sources struct {
@@ -70,33 +98,46 @@ type Sources struct {
 	Flags   *pflag.FlagSet // made by Flags; only flags that were set count
 }
 
-// Load reads and validates. The error is of type Problems.
+// Load reads and validates the configuration of a server. The error is of type Problems.
 func Load(src Sources) (Config, error) {
-	l := loader{keys: Keys(), source: make(map[string]string), k: koanf.New(".")}
+	l := loader{keys: Keys(), aliases: map[string]string{"CMQ_SECRET_ID": "auth.secret_id", "CMQ_SECRET_KEY": "auth.secret_key", "CMQ_SECRET_KEY_FILE": "auth.secret_key_file"}}
+	cfg := Default()
+	l.load(src, reflect.ValueOf(&cfg).Elem())
+	return cfg, l.judge(cfg.Validate())
+}
+
+// load puts what src says into the struct that has the keys.
+func (l *loader) load(src Sources, into reflect.Value) {
+	l.source, l.k = make(map[string]string), koanf.New(".")
 	l.file(src.File)
 	l.environ(src.Environ)
 	l.flags(src.Flags)
-	cfg := l.decode()
-	l.secretFiles(&cfg)
+	l.decode(into)
+	l.secretFiles(into)
+}
+
+// judge adds what is wrong with the values to what was wrong on the way, and gives all of it; nil: nothing.
+func (l *loader) judge(found Problems) error {
 	bad := make(map[string]bool)
 	for _, p := range l.problems {
 		bad[p.Key] = true
 	}
-	for _, p := range cfg.Validate() {
+	for _, p := range found {
 		if !bad[p.Key] { // a value that could not be read is still the default; do not judge that
 			l.report(l.source[p.Key], p.Key, p.Text)
 		}
 	}
 	if len(l.problems) > 0 {
-		return cfg, l.problems
+		return l.problems
 	}
-	return cfg, nil
+	return nil
 }
 
 // loader collects the layers, weakest first.
 type loader struct {
 	keys     []Key
 	k        *koanf.Koanf
+	aliases  map[string]string // further variables → key
 	source   map[string]string // key → where its value came from
 	problems Problems
 }
@@ -204,12 +245,11 @@ func (l *loader) environ(environ []string) {
 		byEnv[k.Env] = k.Name
 		names = append(names, k.Env)
 	}
-	aliases := map[string]string{"CMQ_SECRET_ID": "auth.secret_id", "CMQ_SECRET_KEY": "auth.secret_key", "CMQ_SECRET_KEY_FILE": "auth.secret_key_file"}
 	given := make(map[string]bool)
 	for _, e := range environ {
 		name, _, _ := strings.Cut(e, "=")
 		given[name] = true
-		if byEnv[name] != "" || aliases[name] != "" || !strings.HasPrefix(name, "CMQ_") {
+		if byEnv[name] != "" || l.aliases[name] != "" || !strings.HasPrefix(name, "CMQ_") {
 			continue
 		}
 		if near := Nearest(name, names); near != "" && distance(name, near) <= 2 {
@@ -222,7 +262,7 @@ func (l *loader) environ(environ []string) {
 		TransformFunc: func(name, value string) (string, any) {
 			key := byEnv[name]
 			if long := "CMQ_AUTH_" + strings.TrimPrefix(name, "CMQ_"); key == "" && !given[long] {
-				key = aliases[name]
+				key = l.aliases[name]
 			}
 			if key != "" {
 				l.source[key] = name
@@ -253,9 +293,7 @@ func (l *loader) flags(fs *pflag.FlagSet) {
 	}
 }
 
-func (l *loader) decode() Config {
-	cfg := Default()
-	v := reflect.ValueOf(&cfg).Elem()
+func (l *loader) decode(v reflect.Value) {
 	for _, k := range l.keys {
 		if !l.k.Exists(k.Name) {
 			continue
@@ -264,7 +302,6 @@ func (l *loader) decode() Config {
 			l.report(l.source[k.Name], k.Name, err.Error())
 		}
 	}
-	return cfg
 }
 
 // fileSuffix ends the name of a key that names the file of a secret: without it, it is the name of the secret's own key.
@@ -272,8 +309,8 @@ const fileSuffix = "_file"
 
 // secretFiles reads each secret from the file that is named for it, if one is. A secret given directly beside the file is
 // a mistake: nobody would know which of them counts.
-func (l *loader) secretFiles(cfg *Config) {
-	v, secrets := reflect.ValueOf(cfg).Elem(), make(map[string]reflect.Value)
+func (l *loader) secretFiles(v reflect.Value) {
+	secrets := make(map[string]reflect.Value)
 	for _, k := range l.keys {
 		if k.Secret {
 			secrets[k.Name] = v.FieldByIndex(k.field)

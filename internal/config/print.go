@@ -8,10 +8,11 @@ import (
 )
 
 // Print writes every setting with its value as a configuration file. Secrets are left out.
-func (c *Config) Print(w io.Writer) error {
-	values := reflect.ValueOf(c).Elem()
+func (c *Config) Print(w io.Writer) error { return print(w, Keys(), reflect.ValueOf(c).Elem()) }
+
+func print(w io.Writer, keys []Key, values reflect.Value) error {
 	section := ""
-	for _, k := range Keys() {
+	for _, k := range keys {
 		name, indent := k.Name, ""
 		if s, last, ok := strings.Cut(k.Name, "."); ok {
 			if s != section {
@@ -35,8 +36,15 @@ func (c *Config) Print(w io.Writer) error {
 
 // Reference writes the page that documents every key, docs/configuration.md.
 func Reference(w io.Writer) error {
-	_, err := io.WriteString(w, referenceHead)
-	for _, k := range Keys() {
+	if err := reference(w, referenceHead, Keys()); err != nil {
+		return err
+	}
+	return reference(w, agentHead, AgentKeys())
+}
+
+func reference(w io.Writer, head string, keys []Key) error {
+	_, err := io.WriteString(w, head)
+	for _, k := range keys {
 		if err != nil {
 			return err
 		}
@@ -81,6 +89,25 @@ auth:
 ` + "```" + `
 
 This page is written by a test from the tags in internal/config/config.go (` + "`go test ./internal/config -update`" + `).
+
+| key | variable | flag | default | meaning |
+|---|---|---|---|---|
+`
+
+const agentHead = `
+# Configuration of an agent
+
+` + "`cmq agent`" + ` takes its settings in the same way, from ` + "`--config agent.yaml`" + `, variables and flags. What it does is described in
+[push.md](push.md#agents-delivering-in-a-private-network). An endpoint or key that is given nowhere is that of the saved context (` + "`--context`, `CMQ_CONTEXT`, `cmq context`" + `).
+
+` + "```yaml" + `
+name: plant
+endpoint: ["https://cmq-1.example.com", "https://cmq-2.example.com"]
+secret_id: AKIDshop
+secret_key_file: /etc/cmq/secret
+push:
+  allow: ["10.20.0.0/16"]
+` + "```" + `
 
 | key | variable | flag | default | meaning |
 |---|---|---|---|---|

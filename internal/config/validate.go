@@ -19,7 +19,7 @@ func (c *Config) Validate() Problems {
 	v.listeners()
 	v.key()
 	v.numbers()
-	v.choices()
+	v.choices(Keys(), reflect.ValueOf(v.c).Elem())
 	v.push()
 	return v.problems
 }
@@ -124,12 +124,16 @@ func (v *validator) key() {
 		v.report("auth.secret_key", "is missing; make one with: openssl rand -hex 16")
 	}
 	for key, s := range map[string]string{"auth.secret_id": a.SecretID, "auth.secret_key": a.SecretKey} {
-		if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			v.report(key, "has blanks or characters outside ASCII")
-		}
+		v.printable(key, s)
 	}
 	if a.ClockSkew < 0 {
 		v.report("auth.clock_skew", "is negative")
+	}
+}
+
+func (v *validator) printable(key, s string) {
+	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		v.report(key, "has blanks or characters outside ASCII")
 	}
 }
 
@@ -162,7 +166,11 @@ func (v *validator) numbers() {
 		v.report("limits.request_bytes", "is %d; from 65536 to 67108864", n)
 	}
 	v.tcp()
-	if d := v.c.Shutdown.Deadline; d < time.Second || d > time.Hour {
+	v.shutdown(v.c.Shutdown)
+}
+
+func (v *validator) shutdown(s Shutdown) {
+	if d := s.Deadline; d < time.Second || d > time.Hour {
 		v.report("shutdown.deadline", "is %s; from 1s to 1h", shortDuration(d))
 	}
 }
@@ -203,9 +211,8 @@ func (v *validator) storage() {
 }
 
 // choices checks the keys that take one of a few words.
-func (v *validator) choices() {
-	values := reflect.ValueOf(v.c).Elem()
-	for _, k := range Keys() {
+func (v *validator) choices(keys []Key, values reflect.Value) {
+	for _, k := range keys {
 		s := format(values.FieldByIndex(k.field))
 		if len(k.oneof) > 0 && !slices.Contains(k.oneof, s) {
 			v.report(k.Name, "is %q; one of %s%s", s, strings.Join(k.oneof, ", "), didYouMean(s, k.oneof))
