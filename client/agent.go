@@ -107,8 +107,9 @@ type PublishedMessage struct {
 	ID           string
 	Handle       string // proof of this delivery, wanted by Delete and ChangeVisibility
 	Body         []byte
-	Published    time.Time
-	DequeueCount int // receives so far, this one included: the number of the try
+	Published    time.Time // by the service's clock, as NextVisible
+	NextVisible  time.Time // when the lock ends
+	DequeueCount int       // receives so far, this one included: the number of the try
 	Tags         []string
 	RoutingKey   string
 }
@@ -129,6 +130,7 @@ func (a *Agent) Receive(ctx context.Context, subscriptionID string, o ReceiveOpt
 			Handle     string   `json:"receiptHandle"`
 			Body       []byte   `json:"msgBodyBase64"`
 			Published  int64    `json:"publishTimeMs"`
+			Visible    int64    `json:"nextVisibleTimeMs"`
 			Count      int      `json:"dequeueCount"`
 			Tags       []string `json:"msgTag"`
 			RoutingKey string   `json:"routingKey"`
@@ -139,7 +141,8 @@ func (a *Agent) Receive(ctx context.Context, subscriptionID string, o ReceiveOpt
 	}
 	messages := make([]PublishedMessage, len(w.List))
 	for i, m := range w.List {
-		messages[i] = PublishedMessage{ID: m.ID, Handle: m.Handle, Body: m.Body, Published: time.UnixMilli(m.Published), DequeueCount: m.Count, Tags: m.Tags, RoutingKey: m.RoutingKey}
+		messages[i] = PublishedMessage{ID: m.ID, Handle: m.Handle, Body: m.Body, Published: time.UnixMilli(m.Published), NextVisible: time.UnixMilli(m.Visible),
+			DequeueCount: m.Count, Tags: m.Tags, RoutingKey: m.RoutingKey}
 	}
 	return messages, nil
 }

@@ -61,13 +61,17 @@ type Agent struct {
 
 // New makes an Agent that does nothing yet.
 func New(cfg Config) *Agent {
-	a := &Agent{cfg: cfg, log: cfg.Logger.With("agent", cfg.Name), agents: 1}
 	own := func() []netip.AddrPort { return cfg.Own }
-	a.endpoints = web.NewClient(guard.New(guard.Config{Allow: cfg.Allow, Only: true, Own: own}), 0)
-	a.pusher = push.New(push.Config{Do: a.do, Agent: cfg.Name, Logger: a.log, Targets: map[cmq.Protocol]push.Target{
-		cmq.ProtocolHTTP:     web.NewEndpoints(a.endpoints),
-		cmq.ProtocolFunction: web.NewFunctions(a.endpoints),
-	}})
+	endpoints := web.NewClient(guard.New(guard.Config{Allow: cfg.Allow, Only: true, Own: own}), 0)
+	return newAgent(cfg, endpoints, map[cmq.Protocol]push.Target{
+		cmq.ProtocolHTTP:     web.NewEndpoints(endpoints),
+		cmq.ProtocolFunction: web.NewFunctions(endpoints),
+	})
+}
+
+func newAgent(cfg Config, endpoints *web.Client, targets map[cmq.Protocol]push.Target) *Agent {
+	a := &Agent{cfg: cfg, log: cfg.Logger.With("agent", cfg.Name), endpoints: endpoints, agents: 1}
+	a.pusher = push.New(push.Config{Do: a.do, Agent: cfg.Name, Logger: a.log, Targets: targets})
 	return a
 }
 

@@ -54,7 +54,7 @@ func message(m *client.PublishedMessage) (cmq.Message, error) {
 		return cmq.Message{}, fmt.Errorf("the cluster sent a message with a handle that is no number: %w", err)
 	}
 	return cmq.Message{
-		ID: cmq.MsgID(id), Handle: cmq.Handle(handle), Body: m.Body, Enqueued: m.Published, DequeueCount: m.DequeueCount,
+		ID: cmq.MsgID(id), Handle: cmq.Handle(handle), Body: m.Body, Enqueued: m.Published, NextVisible: m.NextVisible, DequeueCount: m.DequeueCount,
 		Publication: &cmq.Publication{Tags: m.Tags, RoutingKey: m.RoutingKey},
 	}, nil
 }

@@ -49,11 +49,11 @@ func (f *Fake) backlog(s *subscription) int64 {
 	return s.waiting + at.Active + at.Inactive
 }
 
-// AgentCall works on the messages of a subscription.
+// AgentCall works on the messages of a subscription. A receive that waits gets a message whose lock ends meanwhile.
 func (f *Fake) AgentCall(ctx context.Context, owner, agent string, id cmq.SubscriptionID, req *cmq.Request) (*cmq.Reply, error) {
 	var end clock.Timer
 	for {
-		reply, changed, err := f.agentCall(owner, agent, id, req)
+		reply, changed, due, err := f.agentCall(owner, agent, id, req)
 		if err != nil || req.Kind != cmq.KindReceive || len(reply.Messages) > 0 || req.Wait == 0 {
 			return reply, err
 		}
@@ -62,8 +62,15 @@ func (f *Fake) AgentCall(ctx context.Context, owner, agent string, id cmq.Subscr
 			defer end.Stop()
 			notify(f.Waiting, id.String())
 		}
+		var unlocked <-chan time.Time
+		if !due.IsZero() {
+			timer := f.Clock.NewTimer(due.Sub(f.Clock.Now()))
+			defer timer.Stop()
+			unlocked = timer.C()
+		}
 		select {
 		case <-changed:
+		case <-unlocked:
 		case <-end.C():
 			return reply, nil
 		case <-ctx.Done():
@@ -73,24 +80,29 @@ func (f *Fake) AgentCall(ctx context.Context, owner, agent string, id cmq.Subscr
 	}
 }
 
-func (f *Fake) agentCall(owner, agent string, id cmq.SubscriptionID, req *cmq.Request) (*cmq.Reply, chan struct{}, error) {
-	err := f.enter(agentAction(req.Kind))
+func (f *Fake) agentCall(owner, agent string, id cmq.SubscriptionID, req *cmq.Request) (reply *cmq.Reply, changed chan struct{}, due time.Time, err error) {
+	err = f.enter(agentAction(req.Kind))
 	defer f.mu.Unlock()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, due, err
 	}
 	s := f.supply(owner, id)
 	if s == nil || req.Kind == cmq.KindReceive && !s.delivers(agent) {
-		return nil, nil, cmq.ErrSubscriptionNotExist
+		return nil, nil, due, cmq.ErrSubscriptionNotExist
 	}
-	reply := new(cmq.Reply)
+	reply = new(cmq.Reply)
 	if req.Kind == cmq.KindReceive {
 		s.kept.Attributes.MaxInFlight, s.kept.Attributes.VisibilityTimeout = cmq.DefaultMaxInFlight, agentLock
 		if s.InOrder() {
 			s.kept.Attributes.MaxInFlight = 1
 		}
 		reply.Messages, err = f.take(&s.kept, req.Max, req.Lock)
-		return reply, f.changed, err
+		for _, m := range s.kept.messages {
+			if m.locked && !m.deleted && (due.IsZero() || m.NextVisible.Before(due)) {
+				due = m.NextVisible
+			}
+		}
+		return reply, f.changed, due, err
 	}
 	for _, handle := range req.Handles {
 		reply.Errors = append(reply.Errors, f.settle(s, handle, req))
@@ -99,7 +111,7 @@ func (f *Fake) agentCall(owner, agent string, id cmq.SubscriptionID, req *cmq.Re
 	if req.Kind == cmq.KindRelease && f.Released != nil {
 		f.Released <- req.Handles
 	}
-	return reply, nil, nil
+	return reply, nil, due, nil
 }
 
 // agentLock is for how long an agent's message is locked if it does not say.

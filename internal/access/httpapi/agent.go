@@ -170,7 +170,7 @@ func (c *call) receiveSubscriptionMessage() error {
 	})
 }
 
-// appendPublished writes a message of a topic: its body byte for byte, and its time to the millisecond.
+// appendPublished writes a message of a topic: its body byte for byte, and its times to the millisecond.
 func (c *call) appendPublished(m *cmq.Message) {
 	c.out = appendQuotedUint(append(c.out, `{"msgId":`...), uint64(m.ID))
 	c.key("receiptHandle")
@@ -178,6 +178,7 @@ func (c *call) appendPublished(m *cmq.Message) {
 	c.key("msgBodyBase64")
 	c.out = append(base64.StdEncoding.AppendEncode(append(c.out, '"'), m.Body), '"')
 	c.number("publishTimeMs", max(0, m.Enqueued.UnixMilli()))
+	c.number("nextVisibleTimeMs", max(0, m.NextVisible.UnixMilli()))
 	c.number("dequeueCount", int64(m.DequeueCount))
 	if p := m.Publication; p != nil {
 		c.texts("msgTag", p.Tags)

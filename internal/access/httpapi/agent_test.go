@@ -78,8 +78,8 @@ func TestAgentsMessages(t *testing.T) {
 		return r.do("ReceiveSubscriptionMessage", append([]string{"agent=Plant", ofPlant}, more...)...)
 	}
 	one := receive("pollingWaitSeconds=0")
-	r.want(one, `{"code":0,"message":"","requestId":"1","msgInfoList":[{"msgId":"`+msgID(3)+`","receiptHandle":"`+handle(5)+`","msgBodyBase64":"AP8iw6k=","publishTimeMs":1700000000000,"dequeueCount":1,"msgTag":["a","b"],"routingKey":""}]}`)
-	r.want(receive("pollingWaitSeconds=0", "numOfMsg=16", "visibilityTimeout=5"), `{"code":0,"message":"","requestId":"1","msgInfoList":[{"msgId":"`+msgID(4)+`","receiptHandle":"`+handle(6)+`","msgBodyBase64":"dHdv","publishTimeMs":1700000000000,"dequeueCount":1,"msgTag":[],"routingKey":"x.y"}]}`)
+	r.want(one, `{"code":0,"message":"","requestId":"1","msgInfoList":[{"msgId":"`+msgID(3)+`","receiptHandle":"`+handle(5)+`","msgBodyBase64":"AP8iw6k=","publishTimeMs":1700000000000,"nextVisibleTimeMs":1700000030000,"dequeueCount":1,"msgTag":["a","b"],"routingKey":""}]}`)
+	r.want(receive("pollingWaitSeconds=0", "numOfMsg=16", "visibilityTimeout=5"), `{"code":0,"message":"","requestId":"1","msgInfoList":[{"msgId":"`+msgID(4)+`","receiptHandle":"`+handle(6)+`","msgBodyBase64":"dHdv","publishTimeMs":1700000000000,"nextVisibleTimeMs":1700000005000,"dequeueCount":1,"msgTag":[],"routingKey":"x.y"}]}`)
 	r.want(receive("pollingWaitSeconds=0"), refusal("7000", "(10200)no message"))
 
 	settle := func(action string, n uint64, more ...string) string {

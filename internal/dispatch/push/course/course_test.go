@@ -158,6 +158,42 @@ func TestCircuit(t *testing.T) {
 	require.False(t, c.Open())
 }
 
+// TestStrangersOfOthers: where others deliver too, a message of theirs is no sign that one's own have gone, and theirs are asked
+// for every second, also for a while after they have gone.
+func TestStrangersOfOthers(t *testing.T) {
+	for _, shared := range []bool{true, false} {
+		c, now := begun(t, subscription()), start
+		c.Share(shared, now)
+		fail := func(id cmq.MsgID, n int) {
+			try := c.try(t, now, id, n)
+			try.Ended(now, Outcome{After: time.Hour})
+			try.Written(now, done, nil)
+		}
+		for i := range OpenAfter {
+			try := c.try(t, now, cmq.MsgID(i+1), 1)
+			try.Ended(now, Outcome{})
+			try.Written(now, done, nil)
+		}
+		now = now.Add(time.Second)
+		fail(100, 2) // a stranger comes first
+		step := c.Next(now)
+		require.Equal(t, shared, step.Ask != nil, "the own ones are due still, if this one was another's retry")
+		if !shared {
+			require.Equal(t, now.Add(probeEvery), step.Until)
+			continue
+		}
+		for i := range OpenAfter {
+			fail(cmq.MsgID(i+1), 2)
+		}
+		require.Equal(t, now.Add(strangeEvery), c.Next(now).Until)
+		c.Share(false, now)
+		require.Equal(t, now.Add(strangeEvery), c.Next(now).Until)
+		now = now.Add(strangeTime)
+		fail(101, 3)
+		require.Equal(t, now.Add(probeEvery), c.Next(now).Until)
+	}
+}
+
 func TestPausesOfReceiving(t *testing.T) {
 	c, now := begun(t, subscription()), start
 	for _, row := range []struct {
