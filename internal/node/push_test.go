@@ -25,6 +25,7 @@ type receiver struct {
 	news   chan struct{}
 	refuse func(body string, count int) bool // asked with the lock held; count includes this time
 	seen   map[string]int
+	hold   func(req *http.Request, body string) // asked before anything else; nil: nothing is held up
 }
 
 func newReceiver(t *testing.T) *receiver {
@@ -43,6 +44,9 @@ func (r *receiver) take(w http.ResponseWriter, req *http.Request) {
 	var object struct{ MsgBody string }
 	if json.Unmarshal(raw, &object) == nil && object.MsgBody != "" {
 		body = object.MsgBody
+	}
+	if r.hold != nil {
+		r.hold(req, body)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
