@@ -36,7 +36,7 @@ func newEndpoint(w *world, q *queue) *endpoint {
 
 // begin lets its moods change.
 func (e *endpoint) begin() {
-	e.dead = e.rng.chance(20)
+	e.dead = e.rng.chance(35)
 	e.change()
 }
 

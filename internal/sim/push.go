@@ -67,7 +67,7 @@ func (t *topic) push(s stream, sub *cmq.Subscription, add func(name string) *que
 		sub.Push.DeadLetter = q.dead.id
 	}
 	q.push = &outlet{
-		topic:    &cmq.Topic{ID: t.id, Name: t.place.name, Set: t.place.set, Filter: cmq.FilterTags, MsgRetention: time.Hour},
+		topic:    &cmq.Topic{ID: t.id, Name: t.place.name, Set: t.place.set, Filter: cmq.FilterTags, MsgRetention: pick(s, []time.Duration{time.Hour, time.Hour, 5 * time.Second})},
 		sub:      sub,
 		endpoint: newEndpoint(w, q),
 		patience: pick(s, []time.Duration{15 * time.Second, 15 * time.Second, time.Minute}),
@@ -108,12 +108,33 @@ func (w *world) pushes() (list []*queue) {
 func (w *world) beginPushing() {
 	for _, q := range w.pushes() {
 		q.push.endpoint.begin()
+		w.alter(q, newStream(w.cfg.Seed, "settings of "+q.name))
 	}
 	for _, n := range w.nodes {
 		for _, p := range n.replicas {
 			p.updateCouriers()
 		}
 	}
+}
+
+// alter changes now and then what the subscription says: its limits, and whether anything is delivered. Behind the faults
+// everything is.
+func (w *world) alter(q *queue, s stream) {
+	w.after(s.between(500*time.Millisecond, 5*time.Second), func() {
+		sub := *q.push.sub
+		sub.Push.Concurrency, sub.Push.Rate = pick(s, []int{0, 0, 1, 4}), pick(s, []int{0, 0, 1})
+		sub.Push.Paused = s.chance(25) && w.phase == loading
+		q.push.sub = &sub
+		w.stats.hit("subscriptions changed")
+		for _, n := range w.nodes {
+			for _, p := range n.replicas {
+				n.after(s.between(0, 200*time.Millisecond), p.updateCouriers)
+			}
+		}
+		if w.phase == loading {
+			w.alter(q, s)
+		}
+	})
 }
 
 // lookForCouriers notices that the replica has begun or ceased to lead. The node hears of that a moment later.
@@ -127,24 +148,36 @@ func (p *replica) lookForCouriers() {
 	}
 }
 
-// updateCouriers lets the subscriptions of the set be delivered from here if the replica leads.
+// updateCouriers lets the subscriptions of the set be delivered from here as they are now, if the replica leads.
 func (p *replica) updateCouriers() {
 	w := p.node.w
-	switch {
-	case !p.pushing:
-		for _, c := range p.couriers {
+	var kept []*courier
+	for i, q := range w.pushes() {
+		c := p.courier(q)
+		wanted := p.pushing && q.set == p.set && !q.push.sub.Push.Paused && w.phase >= loading && w.phase < draining
+		switch {
+		case c != nil && !wanted:
 			c.close()
-		}
-		p.couriers = nil
-	case len(p.couriers) == 0 && w.phase >= loading && w.phase < draining:
-		for i, q := range w.pushes() {
-			if q.set == p.set {
-				c := newCourier(p.node, q, i)
-				p.couriers = append(p.couriers, c)
-				c.step()
-			}
+		case c != nil:
+			c.change()
+			kept = append(kept, c)
+		case wanted:
+			c = newCourier(p.node, q, i)
+			kept = append(kept, c)
+			c.step()
 		}
 	}
+	p.couriers = kept
+}
+
+// courier finds the one for the subscription; nil: there is none here.
+func (p *replica) courier(q *queue) *courier {
+	for _, c := range p.couriers {
+		if c.q == q {
+			return c
+		}
+	}
+	return nil
 }
 
 // endPushing waits until nothing is left to be delivered, and ends all couriers.
@@ -239,6 +272,12 @@ func (c *courier) step() {
 			}
 		})
 	}
+}
+
+// change takes over what the subscription says by now.
+func (c *courier) change() {
+	c.course.Change(c.q.push.sub)
+	c.step()
 }
 
 // close ends receiving. Tries go on.

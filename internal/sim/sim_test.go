@@ -44,7 +44,7 @@ func TestClusterKeepsItsPromises(t *testing.T) {
 	for _, name := range []string{
 		"leaders", "starts from an image", "starts with a shortened log", "dead-letter transfers", "rewinds", "locks changed", "queries", "undecided to the end", "sends repeated", "publishes",
 		"publishes that nobody wants", "publishes without a subscription", "subscriptions ended", "forwarded by copy", "forwarded by reference", "messages spread as one", "lost messages",
-		"pushed", "push retries", "pushes given up", "pushes given up to a dead-letter queue", "circuits opened", "locks kept",
+		"pushed", "push retries", "circuits opened", "locks kept", "subscriptions changed",
 		"duplicated messages", "reordered messages", "lost replies", "receives undone",
 	} {
 		if sum.Hits[name] == 0 {
