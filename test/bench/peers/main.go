@@ -24,7 +24,7 @@ func (o options) Set(s string) error {
 
 func main() {
 	if len(os.Args) < 2 {
-		fatal("usage: bench suite|latency|scale|polls|overload|fill|drain|depth|probe|failover|table|limits|naive-node [flags]")
+		fatal("usage: bench suite|latency|scale|polls|overload|fill|drain|depth|probe|failover|table|limits|memory|naive-node [flags]")
 	}
 	cmd, args := os.Args[1], os.Args[2:]
 	switch cmd {
@@ -33,6 +33,9 @@ func main() {
 		return
 	case "limits":
 		limitsMain(args)
+		return
+	case "memory":
+		memoryMain(args)
 		return
 	case "http-server":
 		httpServer()

@@ -4,6 +4,7 @@
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 . "$HERE/scripts/peers.sh"
+"$BIN/bench" memory
 rm -f "$RUN/costs.jsonl"
 for rep in $(seq "${REPS:-1}"); do
   for p in "${@:-naive cmq cmq-wide cmq-batch}"; do

@@ -5,6 +5,7 @@
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 . "$HERE/scripts/peers.sh"
+"$BIN/bench" memory
 work=$1 outs=$2 secs=${SECS:-8}
 peer "${3:-cmq}"
 out=$RUN/pprof

@@ -4,6 +4,7 @@
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 . "$HERE/scripts/peers.sh"
+"$BIN/bench" memory
 peer "${1:-cmq}"
 "$SH" wipe
 "$SH" $START
