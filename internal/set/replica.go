@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -483,7 +484,18 @@ func (r *Replica) send(now Now, m *raftpb.Message) {
 			m.LogTerm = &term
 		}
 	}
+	if m.GetType() == raftpb.MsgApp && len(m.GetEntries()) > 0 {
+		r.envelopes = slices.DeleteFunc(r.envelopes, func(e Envelope) bool { return saysAll(m, e.Raft) })
+	}
 	r.envelopes = append(r.envelopes, r.envelope(now, cmq.NodeID(m.GetTo()), Message{Raft: m}))
+}
+
+// saysAll reports whether append message m says everything that an earlier one without entries does. Raft tells the followers
+// of each commit at once, and under load the next entry is cut in the same turn and tells it as well: without this each
+// follower would take in, and answer, two messages for each entry.
+func saysAll(m, earlier *raftpb.Message) bool {
+	return earlier.GetType() == raftpb.MsgApp && earlier.GetTo() == m.GetTo() && earlier.GetTerm() == m.GetTerm() && len(earlier.GetEntries()) == 0 &&
+		earlier.GetIndex() == m.GetIndex() && earlier.GetLogTerm() == m.GetLogTerm() && earlier.GetCommit() <= m.GetCommit()
 }
 
 func (r *Replica) envelope(now Now, to cmq.NodeID, m Message) Envelope {

@@ -422,6 +422,21 @@ func TestReplicates(t *testing.T) {
 	require.InDelta(t, epoch+c.now.Milliseconds(), l.m.now, 200)
 }
 
+// TestOneMessageForEachEntry: what a follower is told of one entry's commit it is told with the next entry, if that follows at
+// once, and by a message of its own only behind the last one.
+func TestOneMessageForEachEntry(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	clear(c.seen)
+	var entries []string
+	for i := range 10 {
+		entries = append(entries, fmt.Sprint(i))
+	}
+	c.propose(l, entries...)
+	require.Equal(t, map[raftpb.MessageType]int{raftpb.MsgApp: 2 * (10 + 1), raftpb.MsgAppResp: 2 * (10 + 1)}, c.seen)
+	c.same(entries...)
+}
+
 func TestConfirmedEntriesSurviveACrashOfAll(t *testing.T) {
 	c := newTrio(t)
 	l := c.elect(1)
