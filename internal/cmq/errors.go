@@ -1,6 +1,9 @@
 package cmq
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Error is one entry of the API's error catalogue (http-api.md 2.6). The texts are the service's own,
 // typing errors included, because client programs compare them.
@@ -145,12 +148,12 @@ var (
 
 // ErrParameterKey is for a malformed parameter name.
 func ErrParameterKey(p string) *Error {
-	return &Error{4000, 10310, "error: parameter " + p + " key format error"}
+	return &Error{4000, 10310, "error: parameter " + short(p) + " key format error"}
 }
 
 // ErrParameterRepeated is for a scalar given as a list or given twice.
 func ErrParameterRepeated(p string) *Error {
-	return &Error{4000, 10330, "parameter " + p + " is NOT a repeatable parameter"}
+	return &Error{4000, 10330, "parameter " + short(p) + " is NOT a repeatable parameter"}
 }
 
 // ErrParameterRange is for a number or length outside its range.
@@ -180,7 +183,7 @@ func ErrParameterMissing(p string) *Error {
 
 // ErrMethod is for an HTTP method other than GET and POST.
 func ErrMethod(method string) *Error {
-	return &Error{4000, 10410, "unexpected http " + method + " only GET or POST is supported"}
+	return &Error{4000, 10410, "unexpected http " + short(method) + " only GET or POST is supported"}
 }
 
 // ErrUnparsable is for a request that cannot be parsed or is larger than allowed.
@@ -190,5 +193,16 @@ func ErrUnparsable(what string) *Error {
 
 // ErrAction is for an action nobody knows.
 func ErrAction(name string) *Error {
-	return &Error{4000, 10430, "action name " + name + " is not existed"}
+	return &Error{4000, 10430, "action name " + short(name) + " is not existed"}
+}
+
+// longestName is how much of a name that a client made up is repeated to it, in bytes. Names of actions and parameters are
+// shorter; a request may have one of megabytes, sent before anybody said who he is.
+const longestName = 128
+
+func short(name string) string {
+	if len(name) <= longestName {
+		return name
+	}
+	return strings.ToValidUTF8(name[:longestName], "") + "…"
 }
