@@ -34,8 +34,8 @@ const (
 	lookAgain = 100 * time.Millisecond
 )
 
-// gate says how many messages of one subscription may be received now. It belongs to one course, under its lock, and is
-// told the time.
+// gate says how many messages of one subscription may be received now. It belongs to one course, and is told
+// the time.
 type gate struct {
 	most     int // tries at once; at least 1
 	ordered  bool
