@@ -75,11 +75,13 @@ func TestAgentsDeliverWhereTheClusterCannot(t *testing.T) {
 	c.ready(ctx)
 	to := newReceiver(t)
 	held := make(chan struct{})
-	to.hold = func(req *http.Request, body string) {
-		if body == "5/5" && to.first(body) {
-			close(held)
-			<-req.Context().Done() // until the agent is killed
+	to.cut = func(req *http.Request, body string) bool {
+		if body != "5/5" || !to.first(body) {
+			return false
 		}
+		close(held)
+		<-req.Context().Done() // until the agent is killed
+		return true
 	}
 	to.refuse = func(body string, count int) bool { return body[0] == '7' && count == 1 } // these need a second try
 	r := c.nodes[0].router

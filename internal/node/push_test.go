@@ -25,7 +25,7 @@ type receiver struct {
 	news   chan struct{}
 	refuse func(body string, count int) bool // asked with the lock held; count includes this time
 	seen   map[string]int
-	hold   func(req *http.Request, body string) // asked before anything else; nil: nothing is held up
+	cut    func(req *http.Request, body string) bool // asked first: whoever sent it is gone; nil: nobody is
 }
 
 func newReceiver(t *testing.T) *receiver {
@@ -45,8 +45,8 @@ func (r *receiver) take(w http.ResponseWriter, req *http.Request) {
 	if json.Unmarshal(raw, &object) == nil && object.MsgBody != "" {
 		body = object.MsgBody
 	}
-	if r.hold != nil {
-		r.hold(req, body)
+	if r.cut != nil && r.cut(req, body) {
+		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
