@@ -183,6 +183,20 @@ func TestLostReferencesOfTheOnlyReplica(t *testing.T) {
 	require.Empty(t, check(t, w).Findings)
 }
 
+func TestWrongStateIsFound(t *testing.T) {
+	w := inspecttest.New(t, 1, 2, 3)
+	w.Send(w.Work, 1, 500)
+	w.Fence()
+	w.Close()
+	r := check(t, w)
+	require.Len(t, r.Findings, 1)
+	require.Equal(t, Error, r.Findings[0].Level)
+	require.Contains(t, r.Findings[0].Subject, "set-001/hardstate")
+	require.Contains(t, r.Findings[0].What, "not to be that of most replicas")
+	require.Contains(t, r.Findings[0].Do, "takes the state of the others")
+	require.Contains(t, r.Findings[0].Means, "memory or processor")
+}
+
 func TestPositionsAreNamed(t *testing.T) {
 	a, b := cmq.QueueID(1).Shard(0), cmq.QueueID(2).Shard(0)
 	const due = 1893553445000

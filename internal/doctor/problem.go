@@ -21,6 +21,7 @@ var means = map[inspect.Kind]string{
 	inspect.Newer:      "A newer version of cmq wrote it. This one refuses the directory and changes nothing.",
 	inspect.Unfinished: "The node was stopped while it made the replica for the first time, or the directory was emptied.",
 	inspect.Unreadable: "The system does not let it be read, so nothing is known of it.",
+	inspect.Wrong:      "Replicas that carry out the same entries end alike, so memory or processor of this node failed, or cmq has a bug. It takes no part until it has the state of the others.",
 	inspect.Torn:       "A write was cut off by a crash. It had confirmed nothing.",
 }
 
@@ -61,7 +62,9 @@ func (r *replica) judge(p inspect.Problem) Finding {
 		f.Do = "Run cmq doctor as the user that runs the node; look into the system's log for errors of the disk."
 	case p.Positions != nil && len(r.voters) == 1:
 		r.judgeReferences(&f, p)
-	case p.Kind == inspect.Damaged || p.Kind == inspect.Missing:
+	case p.Kind == inspect.Wrong && len(r.voters) > 1:
+		f.Do = "Start the node: it takes the state of the others. Test the memory of this node (memtest86+, edac-util), and report it with the node's log."
+	case p.Kind == inspect.Damaged || p.Kind == inspect.Missing || p.Kind == inspect.Wrong:
 		f.Do = r.heal()
 	}
 	f.Do = sentence(f.Do)

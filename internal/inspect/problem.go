@@ -54,6 +54,7 @@ const (
 	Newer      Kind = "newer"      // a newer program wrote it
 	Unfinished Kind = "unfinished" // the making of the directory was not finished
 	Unreadable Kind = "unreadable" // the system does not let it be read
+	Wrong      Kind = "wrong"      // what is there is as it was written, and not what most replicas have
 	Torn       Kind = "torn"       // a write that was not finished and confirmed nothing; the node cuts it off
 )
 

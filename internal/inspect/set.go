@@ -85,6 +85,9 @@ func (s *Set) open(n *Node) {
 	if s.store.Log().Short() {
 		s.Problems = append(s.Problems, Problem{File: s.Dir, Kind: Damaged, Fix: fixAsked, What: "the log has lost its end: how far it went is not known"})
 	}
+	if s.store.Log().WrongState() {
+		s.Problems = append(s.Problems, Problem{File: s.path(segment.SideFile), Kind: Wrong, Fix: fixAsked, What: "the state of this replica was found not to be that of most replicas, and has not been replaced yet"})
+	}
 	s.readImage()
 	if len(s.Voters) == 1 && len(s.Problems) > 0 {
 		s.fixAlone()

@@ -24,7 +24,8 @@ const (
 )
 
 // answer takes a question. Every replica answers from what it has, also one that is in repair itself: what it gives is
-// checked by its own checksums and named by index and term, so it is right or not given.
+// checked by its own checksums and named by index and term, so it is right or not given. Only what is made of the state is not
+// given by one whose state is known to be wrong.
 func (r *Replica) answer(now Now, from cmq.NodeID, ask *Ask) {
 	r.filling.heard(from, now)
 	r.pins.heard(from, now)
@@ -41,6 +42,9 @@ func (r *Replica) answer(now Now, from cmq.NodeID, ask *Ask) {
 		r.answerEnd(from, a)
 		return
 	case r.answering >= maxAnswering:
+		return
+	case r.repair != nil && (r.repair.wrong || r.repair.marked) && (ask.Kind == AskManifest || ask.Kind == AskRefs):
+		r.envelopes = append(r.envelopes, r.envelope(now, from, Message{Answer: a}))
 		return
 	case ask.Kind == AskManifest:
 		r.answerManifest(from, ask, a)

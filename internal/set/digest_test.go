@@ -160,6 +160,57 @@ func TestWrongStateOutlivesARestartAndIsFound(t *testing.T) {
 	c.whole()
 }
 
+// A replica that was fenced and is killed before it has another state is fenced when it starts again: it does not vote, it gives nobody
+// its state, and only the other state ends that, once and for all.
+func TestFenceOutlivesARestart(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.fillUp(l, 20)
+	c.tick(100)
+	bad, other := c.members[2], c.members[3]
+	bad.m.entries[3] = "dead and wrong"
+	c.lose = func(_ cmq.NodeID, e Envelope) bool { return e.Ask != nil && e.Ask.Kind == AskManifest }
+	c.propose(l, "dead")
+	c.tick(int((digestPause + 4*TickInterval) / TickInterval))
+	require.NotNil(t, bad.r.repair, "it is fenced")
+	require.True(t, bad.st.Log().WrongState())
+	for range 2 {
+		c.crash(2)
+		c.boot(2)
+		require.Nil(t, bad.r.rn, "it takes no part")
+		require.True(t, bad.r.Report(c.clock()).WrongState)
+		c.tick(20)
+	}
+	c.crash(1)
+	c.tick(200)
+	require.False(t, other.m.leading, "nobody votes for it")
+	require.NotNil(t, bad.r.repair)
+	var answer *Answer
+	bad.r.envelopes = nil
+	bad.r.answer(c.clock(), 3, &Ask{ID: 1, Kind: AskManifest})
+	for _, e := range bad.r.envelopes {
+		if e.Answer != nil {
+			answer = e.Answer
+		}
+	}
+	require.NotNil(t, answer)
+	require.Equal(t, Later, answer.Verdict)
+	require.Zero(t, answer.Index)
+	c.boot(1)
+	c.lose = nil
+	c.tick(600)
+	require.Nil(t, bad.r.repair)
+	require.NotContains(t, bad.m.entries, "dead and wrong")
+	require.False(t, bad.st.Log().WrongState())
+	c.fillUp(c.leader(), 5)
+	c.tick(200)
+	c.whole()
+	c.crash(2)
+	c.boot(2)
+	require.NotNil(t, bad.r.rn, "it is a normal one")
+	require.NotContains(t, bad.m.entries, "dead and wrong")
+}
+
 // The sums of the latest entries are known when the leader's choice arrives late, and asked for when it arrives early.
 func TestChoiceOfTheLeaderIsComparedByThoseWhoLag(t *testing.T) {
 	c := newTrio(t)

@@ -45,6 +45,7 @@ type repair struct {
 	looked   bool         // wounds were looked for
 	reseed   uint64       // not 0: an image at this index or behind is needed
 	wrong    bool         // because the state is not that of the others
+	marked   bool         // the disk knows of that, so that a restart does not forget it
 	from     []cmq.NodeID // who may give it; nil: anybody
 	voted    map[cmq.NodeID]uint64
 	tries    int
@@ -68,8 +69,10 @@ func (r *Replica) diagnose(image bool) *repair {
 	log := r.storage.log()
 	p := &repair{amnesia: log.Amnesia(), open: log.Short()}
 	p.doubted = p.amnesia || p.open
-	if !image {
-		p.reseed = max(log.FirstIndex()-1, 1) // any image that the log continues
+	p.wrong = log.WrongState()
+	p.marked = p.wrong
+	if !image || p.wrong {
+		p.reseed = max(log.FirstIndex()-1, 1) // any image that the log continues, of a state that is not known to be wrong
 	}
 	if !p.doubted && p.reseed == 0 && len(log.Holes()) == 0 {
 		return nil
@@ -132,12 +135,16 @@ func (r *Replica) repairOn(now Now) {
 	}
 	log := r.storage.log()
 	switch {
+	case p.wrong && !p.marked:
+		r.repairJob(Disk, func() error { return log.NoteState(true) }, func(Now) { p.marked = true })
 	case r.pull != nil:
 		if r.pull.done {
 			r.reseeded(now)
 		}
 	case p.reseed != 0:
 		r.reseed(now)
+	case p.marked: // the state that was taken over is durable
+		r.repairJob(Disk, func() error { return log.NoteState(false) }, func(Now) { p.marked = false })
 	case len(p.segments) > 0:
 		r.mend(now)
 	case len(log.Holes()) > 0:
@@ -402,7 +409,7 @@ func (r *Replica) reseed(now Now) {
 func (r *Replica) giveUpReseed(now Now) {
 	p := r.repair
 	log := r.storage.log()
-	if len(p.from) == 0 && r.storage.image.Index != 0 && (p.open || len(log.Holes()) > 0 || len(p.segments) > 0) {
+	if !p.wrong && len(p.from) == 0 && r.storage.image.Index != 0 && (p.open || len(log.Holes()) > 0 || len(p.segments) > 0) {
 		p.reseed = 0
 	}
 	if now.Mono-p.said > time.Minute {

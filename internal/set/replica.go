@@ -183,11 +183,14 @@ func NewReplica(cfg Config) (*Replica, error) {
 func (r *Replica) mayRepair() error {
 	if len(r.others()) > 0 {
 		r.log.Error("this replica is damaged; it neither votes nor acknowledges until the others have given back what it lost",
-			"holes", r.storage.log().Holes(), "term_in_doubt", r.repair.amnesia, "image_lost", r.repair.reseed != 0)
+			"holes", r.storage.log().Holes(), "term_in_doubt", r.repair.amnesia, "state_wrong", r.repair.wrong, "image_lost", r.repair.reseed != 0 && !r.repair.wrong)
 		return nil
 	}
 	if len(r.storage.log().Holes()) == 0 && r.repair.reseed == 0 {
 		return nil // nobody else votes, so it does not matter what this one voted
+	}
+	if r.repair.wrong {
+		return fmt.Errorf("set %d: the state of this replica is not what most replicas had, and now it is the only one, so nobody can give it another: restore the whole data directory from a backup", r.set)
 	}
 	return fmt.Errorf("set %d: a part of what was stored cannot be read (%v), and this is the only replica, so nobody can give it back: restore the whole data directory from a backup",
 		r.set, r.storage.log().Holes())

@@ -5,6 +5,7 @@ import (
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/command"
+	"github.com/opencmq/cmq/internal/vfs"
 )
 
 // The fault "astray": a replica carries out an entry otherwise than the others, as one does whose memory or processor fails.
@@ -52,6 +53,27 @@ func (p *replica) bend(data []byte) []byte {
 func (p *replica) astray() bool {
 	_, _, ok := p.m.Broker().Attributes(strayed(p.set))
 	return ok
+}
+
+// watchFence checks that a replica takes no part as long as its disk says that its state is wrong. As soon as the disk says so,
+// half of the time the process is killed: the fence must stand when it starts again. It reports whether the node is still up.
+func (p *replica) watchFence() bool {
+	n, marked := p.node, p.st.Log().WrongState()
+	if marked && !p.r.Status(n.now()).Repairing {
+		n.w.violation("fence", "set %d node %d takes part although its disk says that its state is wrong", p.set, n.id)
+	}
+	first := marked && !p.fenced
+	p.fenced = marked
+	if !first {
+		return true
+	}
+	n.w.stats.hit("replicas fenced")
+	if n.w.phase != loading || newStream(n.w.cfg.Seed, fmt.Sprint("fence ", n.id, n.incarnation)).chance(50) {
+		return true
+	}
+	n.w.stats.hit("fenced replicas killed")
+	n.kill(vfs.KillProcess, "killed behind its fence")
+	return false
 }
 
 // lostWay says of which replicas the states are wrong; nothing if those of a set are all alike.

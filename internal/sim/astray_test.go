@@ -9,7 +9,7 @@ func TestStatesThatWentAstrayAreReplaced(t *testing.T) {
 		c := Config{Seed: 600_000 + seed, Faults: []string{"astray", "crash", "away", "cut"}}
 		sum.add(c, simulate(t, c))
 	}
-	for _, name := range []string{"replicas gone astray", "nodes healed", "snapshots installed"} {
+	for _, name := range []string{"replicas gone astray", "replicas fenced", "fenced replicas killed", "nodes healed", "snapshots installed"} {
 		if sum.Hits[name] == 0 {
 			t.Errorf("never came about: %s", name)
 		}

@@ -70,6 +70,7 @@ type replica struct {
 	wakeAt  time.Duration // the wake-up that is planned, by the monotonic clock
 	wasWarm bool
 	stray   bool // it goes astray with one of the next entries
+	fenced  bool // its disk was seen to know that the state is wrong
 
 	pushing  bool // it led when that was last looked at
 	couriers []*courier
@@ -241,7 +242,7 @@ func (p *replica) drive() bool {
 	p.planWake(out.Wake)
 	p.wasWarm = p.r.Time(n.now()) != 0
 	p.lookForCouriers()
-	return true
+	return p.watchFence()
 }
 
 func (p *replica) planWake(at time.Duration) {

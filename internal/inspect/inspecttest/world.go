@@ -207,6 +207,12 @@ func (w *World) Image() {
 	job.Done(nil)
 }
 
+// Fence leaves what a replica does whose state is not that of the others.
+func (w *World) Fence() {
+	w.t.Helper()
+	require.NoError(w.t, w.store.Log().NoteState(true))
+}
+
 // Close closes the stores as a node that is stopped does.
 func (w *World) Close() {
 	w.t.Helper()

@@ -440,3 +440,36 @@ func TestNeighboursOfADamagedEntryAreKept(t *testing.T) {
 		require.Equal(t, [2]uint64{row.lo, row.hi}, [2]uint64{l.Holes()[0].Lo, l.Holes()[0].Hi}, name)
 	}
 }
+
+// What is noted of the caller's state stays over restarts, crashes and what becomes of the other doubts, until it is taken back.
+func TestNotedStateStays(t *testing.T) {
+	disk := newTestDisk(7)
+	opt := testOptions()
+	opt.First = 1
+	l := mustCreate(t, disk.Mount(), opt, 1, 0)
+	must(t, l.Append(entries(1, 100, 1, 2), HardState{Term: 1, Commit: 1}, true))
+	require.False(t, l.WrongState())
+	must(t, l.NoteState(true))
+	again := func(mode vfs.CrashMode) {
+		disk.Crash(mode)
+		var err error
+		l, err = Open(disk.Mount(), "log", opt)
+		require.NoError(t, err)
+	}
+	again(vfs.LoseAll)
+	require.True(t, l.WrongState())
+	require.False(t, l.Short() || l.Amnesia())
+	must(t, l.Doubt())
+	require.True(t, l.WrongState())
+	again(vfs.LoseAll)
+	require.True(t, l.WrongState() && l.Short() && l.Amnesia())
+	must(t, l.Certain())
+	must(t, l.Append(nil, HardState{Term: 9, Vote: 2, Commit: 2}, true))
+	again(vfs.KillProcess)
+	require.True(t, l.WrongState())
+	require.False(t, l.Short() || l.Amnesia())
+	must(t, l.NoteState(false))
+	again(vfs.LoseAll)
+	require.False(t, l.WrongState() || l.Short() || l.Amnesia())
+	require.EqualValues(t, 9, l.HardState().Term)
+}

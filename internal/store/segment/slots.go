@@ -28,7 +28,8 @@ import (
 //	32  term      u64
 //	40  vote      u64
 //	48  first     u32   number of the first live segment
-//	52  doubts    u32   bit 0: term and vote are in doubt; bit 1: entries behind the log's end were lost
+//	52  doubts    u32   bit 0: term and vote are in doubt; bit 1: entries behind the log's end were lost; bit 2: the caller's
+//	                    state is wrong
 //	56  root      u32   low half of the sequence number of the caller's root
 //	60  crc32c    u32   of bytes 0 to 59
 const (
@@ -52,6 +53,7 @@ type slot struct {
 const (
 	doubtVote = 1 << iota
 	doubtEnd
+	doubtState
 )
 
 func (s *slot) encode(p []byte, id identity) {
@@ -212,10 +214,23 @@ func (l *Log) doubts() uint32 {
 // Doubt says that the caller has found out that both are the case: another replica knows of entries this one promised and does
 // not have.
 func (l *Log) Doubt() error {
-	return l.slots.write(func(next *slot) { next.doubts = doubtVote | doubtEnd })
+	return l.slots.write(func(next *slot) { next.doubts |= doubtVote | doubtEnd })
 }
 
 // Certain says that the caller has found out, or made harmless, what Amnesia and Short are about.
 func (l *Log) Certain() error {
-	return l.slots.write(func(next *slot) { next.doubts = 0 })
+	return l.slots.write(func(next *slot) { next.doubts &^= doubtVote | doubtEnd })
+}
+
+// WrongState reports whether the state that the caller makes of the entries is wrong, by the newest NoteState. It stays so over restarts.
+func (l *Log) WrongState() bool { return l.doubts()&doubtState != 0 }
+
+// NoteState makes durable that the caller's state is wrong, or right again.
+func (l *Log) NoteState(wrong bool) error {
+	return l.slots.write(func(next *slot) {
+		next.doubts &^= doubtState
+		if wrong {
+			next.doubts |= doubtState
+		}
+	})
 }
