@@ -125,6 +125,41 @@ func withSwitch(p []Param, name string, value *bool) []Param {
 	return p
 }
 
+// SubscriptionTest is what came of a test of a subscription.
+type SubscriptionTest struct {
+	Taken  bool
+	Reason string        // why it was not taken: "refused", "unresolved", "unreachable", "certificate", "time-out", "status" …
+	Status int           // of the answer over HTTP; 0: there was none
+	Took   time.Duration // in whole milliseconds
+	Sent   string        // what was sent, without credentials; empty: nothing was
+	Advice string        // what to do when it was not taken
+}
+
+// longestTest is how long a test may take beside any other request.
+const longestTest = 20 * time.Second
+
+// Test delivers a message to the subscription's endpoint at once and says what came of it; an empty body is one that says it is a
+// test. Nothing is stored or tried again. An endpoint that does not take it is no error. Of a subscription that delivers
+// to a queue it tells whether there is the queue. ErrFrequency: there are too many tests just now. An extension of cmq.
+func (t *Topic) Test(ctx context.Context, name, body string) (*SubscriptionTest, error) {
+	params := t.params(Param{"subscriptionName", name})
+	if body != "" {
+		params = append(params, Param{"msgBody", body})
+	}
+	var w struct {
+		Taken            bool   `json:"taken"`
+		Reason           string `json:"reason"`
+		Status           int    `json:"status"`
+		TookMilliseconds int64  `json:"tookMilliseconds"`
+		Sent             string `json:"sent"`
+		Advice           string `json:"advice"`
+	}
+	if err := t.c.callFor(ctx, "TestSubscription", params, longestTest, onlyUnsent, &w); err != nil {
+		return nil, err
+	}
+	return &SubscriptionTest{Taken: w.Taken, Reason: w.Reason, Status: w.Status, Took: time.Duration(w.TookMilliseconds) * time.Millisecond, Sent: w.Sent, Advice: w.Advice}, nil
+}
+
 // Unsubscribe removes a subscription. Messages that wait for it are dropped. ErrNotSubscribed: there is none.
 func (t *Topic) Unsubscribe(ctx context.Context, name string) error {
 	return t.c.call(ctx, "Unsubscribe", t.params(Param{"subscriptionName", name}), onlyUnsent, nil)

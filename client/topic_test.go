@@ -185,3 +185,21 @@ func TestVisibilityRequests(t *testing.T) {
 	next = `{"code":4000,"message":"(10430)action name ChangeMessageVisibility is not existed","requestId":"1"}`
 	require.True(t, client.Unsupported(q.ChangeVisibility(ctx, "5", 0)))
 }
+
+func TestTestOfASubscription(t *testing.T) {
+	var last, next string
+	topic, ctx := topicService(t, &last, &next).Topic("news"), t.Context()
+	next = `{"code":0,"message":"","requestId":"1","taken":false,"reason":"status","status":302,"tookMilliseconds":7,"sent":"POST / HTTP/1.1\n\nhi","advice":"Redirects are not followed."}`
+	got, err := topic.Test(ctx, "hook", "hi")
+	require.NoError(t, err)
+	require.Equal(t, &client.SubscriptionTest{Reason: "status", Status: 302, Took: 7 * time.Millisecond, Sent: "POST / HTTP/1.1\n\nhi", Advice: "Redirects are not followed."}, got)
+	require.Equal(t, "Action=TestSubscription&msgBody=hi&subscriptionName=hook&topicName=news", last)
+	next = `{"code":0,"message":"","requestId":"1","taken":true,"reason":"","status":200,"tookMilliseconds":0,"sent":"x","advice":""}`
+	got, err = topic.Test(ctx, "hook", "")
+	require.NoError(t, err)
+	require.True(t, got.Taken)
+	require.Equal(t, "Action=TestSubscription&subscriptionName=hook&topicName=news", last)
+	next = `{"code":4480,"message":"(10460)exceed interface frequency limit, please slow down","requestId":"1"}`
+	_, err = topic.Test(ctx, "hook", "")
+	require.ErrorIs(t, err, client.ErrFrequency)
+}

@@ -21,7 +21,7 @@ func (a *app) subscriptionCommand() *cobra.Command {
 	}
 	cmd.AddCommand(a.subscriptionCreate(), a.subscriptionList(), a.subscriptionShow(), a.subscriptionSet(), a.subscriptionDelete(),
 		a.subscriptionPause("pause", "stop delivering; messages wait until the topic's retention ends", "paused", true),
-		a.subscriptionPause("resume", "deliver again after a pause", "resumed", false), a.subscriptionClearTags())
+		a.subscriptionPause("resume", "deliver again after a pause", "resumed", false), a.subscriptionClearTags(), a.subscriptionTest())
 	a.targetFlags(cmd.Commands()...)
 	return parent(cmd)
 }

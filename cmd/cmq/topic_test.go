@@ -115,6 +115,25 @@ func TestSubscriptionSettings(t *testing.T) {
 	require.Equal(t, []any{[]string{}, []string{}, false, "", "JSON", int64(1)}, []any{v.Tags, v.Keys, v.Paused, v.DeadLetter, v.Format, v.Waiting})
 }
 
+func TestSubscriptionTest(t *testing.T) {
+	url := newDoor(t)
+	must(t, url, "topic", "create", "news")
+	must(t, url, "subscription", "create", "news", "hook", "--http", "https://example.com/hook")
+	must(t, url, "subscription", "create", "news", "moved", "--http", "https://bad.example.com/hook")
+	require.Equal(t, "subscription hook result taken status 200 time 3ms POST / HTTP/1.1 hi", words(must(t, url, "subscription", "test", "news", "hook", "--body", "hi")))
+	code, out, errs := call(t, url, "", "subscription", "test", "news", "moved")
+	require.Equal(t, exitFailure, code)
+	require.Empty(t, errs)
+	require.Contains(t, words(out), "result not taken status 302 time 3ms what to do Redirects are not followed. POST / HTTP/1.1 This is a test")
+	code, out, _ = call(t, url, "", "subscription", "test", "news", "moved", "-o", "json")
+	require.Equal(t, exitFailure, code)
+	var v trialView
+	require.NoError(t, json.Unmarshal([]byte(out), &v))
+	require.Equal(t, []any{false, "status", 302, int64(3)}, []any{v.Taken, v.Reason, v.Status, v.TookMS})
+	code, _, _ = call(t, url, "", "subscription", "test", "news", "nobody")
+	require.Equal(t, exitFailure, code)
+}
+
 func TestTopicHints(t *testing.T) {
 	url := newDoor(t)
 	must(t, url, "topic", "create", "news")

@@ -42,6 +42,7 @@ const (
 	SetSubscriptionAttributes
 	ClearSubscriptionFilterTags
 	Unsubscribe
+	TestSubscription        // ours
 	ListSubscriptionByAgent // ours, as the rest: of agents
 	ReceiveSubscriptionMessage
 	DeleteSubscriptionMessage
@@ -117,6 +118,8 @@ func (a Action) String() string {
 		return "ClearSubscriptionFilterTags"
 	case Unsubscribe:
 		return "Unsubscribe"
+	case TestSubscription:
+		return "TestSubscription"
 	case ListSubscriptionByAgent:
 		return "ListSubscriptionByAgent"
 	case ReceiveSubscriptionMessage:

@@ -49,6 +49,10 @@ type Topics interface {
 	// ClearFilterTags removes the filter tags, so that the subscription gets every message.
 	ClearFilterTags(ctx context.Context, owner, topic, name string) error
 
+	// TestSubscription delivers the body to the subscription's endpoint at once and says what came of it; nothing is stored.
+	// It takes as long as the endpoint does, up to 20 s. It refuses with ErrFrequency while there are many tests.
+	TestSubscription(ctx context.Context, owner, topic, name string, body []byte) (*cmq.Trial, error)
+
 	// Unsubscribe drops what the subscription had still to deliver.
 	Unsubscribe(ctx context.Context, owner, topic, name string) error
 }

@@ -30,6 +30,7 @@ const (
 	KindPrepared                    // Max, Number: ids above it, Undecided: those only → Prepared, ascending (linearizable read)
 	KindSpread                      // IDs, Bodies, Shares: what outboxes of another set have for shards of this one, each body stored once → Numbers, Errors: one per share
 	KindAttend                      // Payload: a group, Number: a member or 0, Lock: for how long it is there, 0: it leaves → Number: members there, Base: 1, or 0 while the leader is too new to know. Of set 0; not in the log
+	KindTrial                       // Shard: a subscription's, Bodies: one → Payload: a Trial as JSON; it is delivered at once. Not in the log
 
 	KindEnd // one more than the last kind
 )

@@ -132,6 +132,8 @@ func (n *Node) Start(id cmq.SetID, req *cmq.Request, done func(*cmq.Reply, error
 	}
 	answer := func(reply *cmq.Reply, err error) { done(reply, n.hinted(h, err)) }
 	switch {
+	case req.Kind == cmq.KindTrial:
+		return n.startTrial(h, req, answer)
 	case h.meta != nil && req.Kind == cmq.KindAttend:
 		answer(n.attend(h, req))
 		return cmq.Answered{}

@@ -64,13 +64,14 @@ type Node struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
+	trials  chan struct{} // has room for those that are made at once
 }
 
 // Start starts a node. It returns when the node's own parts run; Ready waits for the cluster.
 func Start(opt Options) (*Node, error) {
 	n := &Node{
 		opt: withDefaults(opt), fs: vfs.OS(), clock: clock.Real(),
-		board: controller.NewBoard(), sets: make(map[cmq.SetID]*hosted), leads: make(chan struct{}, 1),
+		board: controller.NewBoard(), sets: make(map[cmq.SetID]*hosted), leads: make(chan struct{}, 1), trials: make(chan struct{}, mostTrials),
 	}
 	n.started = n.clock.Now()
 	n.log = n.opt.Logger.With("node", opt.ID)

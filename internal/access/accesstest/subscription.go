@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencmq/cmq/internal/access"
 	"github.com/opencmq/cmq/internal/cmq"
@@ -139,6 +140,18 @@ func (f *Fake) ClearFilterTags(_ context.Context, owner, topicName, name string)
 		s.Tags, s.Modified = nil, f.Clock.Now()
 		return nil
 	})
+}
+
+// TestSubscription delivers to a queue that is there, and to endpoints whose URL does not contain "bad".
+func (f *Fake) TestSubscription(_ context.Context, owner, topicName, name string, body []byte) (trial *cmq.Trial, err error) {
+	err = f.onSubscription(access.TestSubscription, owner, topicName, name, func(_ *topic, s *subscription) error {
+		trial = &cmq.Trial{Taken: true, Status: 200, Took: 3 * time.Millisecond, Sent: "POST / HTTP/1.1\n\n" + string(body)}
+		if strings.Contains(s.Endpoint, "bad") {
+			trial.Taken, trial.Reason, trial.Status, trial.Advice = false, "status", 302, "Redirects are not followed."
+		}
+		return nil
+	})
+	return trial, err
 }
 
 // Unsubscribe removes a subscription.

@@ -235,6 +235,8 @@ func (c *call) run() error {
 		return c.batchReceiveMessage()
 	case access.ReceiveSubscriptionMessage:
 		return c.receiveSubscriptionMessage()
+	case access.TestSubscription: // takes as long as the endpoint does
+		return c.testSubscription(c.r.Context())
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.door.config.CallTimeout)
 	defer cancel()

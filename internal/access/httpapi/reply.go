@@ -69,6 +69,12 @@ func (c *call) set(name string, on bool) {
 	}
 }
 
+// truth writes a switch, on or off.
+func (c *call) truth(name string, on bool) {
+	c.key(name)
+	c.out = strconv.AppendBool(c.out, on)
+}
+
 func (c *call) seconds(name string, d time.Duration) { c.number(name, int64(d/time.Second)) }
 
 // unix writes a time as Unix seconds. One client fails on negative times, and the zero time is far before 1970.

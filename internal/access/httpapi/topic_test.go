@@ -44,6 +44,13 @@ func TestTopicAnswers(t *testing.T) {
 	if answer := r.ok("GetSubscriptionAttributes", "topicName=news", "subscriptionName=sub"); !strings.Contains(answer, `"filterTag":[],"filterTags":[]`) {
 		t.Errorf("tags are not cleared: %s", answer)
 	}
+	r.want(r.do("TestSubscription", "topicName=news", "subscriptionName=sub", "msgBody=<hé\n>"), `{"code":0,"message":"","requestId":"1","taken":true,"reason":"","status":200,"tookMilliseconds":3,"sent":"POST / HTTP/1.1\n\n<hé\n>","advice":""}`)
+	if answer := r.ok("TestSubscription", "topicName=news", "subscriptionName=sub"); !strings.Contains(answer, "This is a test of subscription sub of topic news.") {
+		t.Errorf("a test without a body does not say what it is: %s", answer)
+	}
+	r.ok("Subscribe", "topicName=news", "subscriptionName=moved", "protocol=http", "endpoint=http://bad.example.com")
+	r.want(r.do("TestSubscription", "topicName=news", "subscriptionName=moved", "msgBody=x"), `{"code":0,"message":"","requestId":"1","taken":false,"reason":"status","status":302,"tookMilliseconds":3,"sent":"POST / HTTP/1.1\n\nx","advice":"Redirects are not followed."}`)
+	r.want(r.do("Unsubscribe", "topicName=news", "subscriptionName=moved"), success)
 	r.want(r.do("QueryTopicRoute", "topicName=news"), `{"code":0,"message":"","requestId":"1","addr":["127.0.0.1:7671"]}`)
 	r.want(r.do("Unsubscribe", "topicName=news", "subscriptionName=SUB"), success)
 	r.want(r.do("DeleteTopic", "topicName=NEWS"), success)

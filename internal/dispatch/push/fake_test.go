@@ -244,6 +244,11 @@ type rig struct {
 	outlets []Outlet
 }
 
+// Test is a trial of which only the failure is looked at.
+func (r *rig) Test(ctx context.Context, o Outlet, body []byte) *Failure {
+	return r.test(ctx, o, body, new(Record))
+}
+
 func newRig() *rig {
 	r := &rig{sets: newSets(), urls: byURL{}}
 	r.Dispatcher = r.dispatcher()

@@ -21,6 +21,7 @@ type Delivery struct {
 	Topic        *cmq.Topic
 	Subscription *cmq.Subscription
 	Message      *cmq.Message // as the subscription's shard handed it out
+	Record       *Record      // filled in by the target; nil: nobody wants to know
 }
 
 // Tags are those the message was published with.
@@ -39,6 +40,7 @@ type Reason string
 const (
 	Invalid     Reason = "invalid"     // the endpoint is none: it has another form than its protocol needs
 	Refused     Reason = "refused"     // deliveries to this address are not allowed here
+	Unresolved  Reason = "unresolved"  // the name of its host has no address
 	Unreachable Reason = "unreachable" // no connection, or it broke
 	Certificate Reason = "certificate" // the endpoint did not prove who it is
 	TimedOut    Reason = "time-out"    // no answer in time

@@ -132,18 +132,3 @@ func (c *courier) cut(topic *cmq.Topic, t *course.Try, err error) {
 	c.mu.Unlock()
 	c.ended(end, topic, t, err)
 }
-
-// Test delivers a message that nobody published, so that who subscribes sees at once whether the endpoint takes it. Nothing
-// is stored, counted or tried again. The answer is nil or what the owner of the subscription may know.
-func (d *Dispatcher) Test(ctx context.Context, o Outlet, body []byte) *Failure {
-	target, err := d.target(o.Subscription)
-	if err != nil {
-		return failureOf(err)
-	}
-	m := &cmq.Message{Body: body, Enqueued: time.Now(), DequeueCount: 1, Publication: &cmq.Publication{}}
-	err = target.Deliver(ctx, &Delivery{Request: rand.Uint64N(1 << 53), Topic: o.Topic, Subscription: o.Subscription, Message: m})
-	if err == nil {
-		return nil
-	}
-	return failureOf(err)
-}

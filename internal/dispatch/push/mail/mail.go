@@ -87,6 +87,9 @@ func (t *Target) Deliver(ctx context.Context, d *push.Delivery) error {
 	if err != nil {
 		return &push.Failure{Reason: push.Invalid, Err: err}
 	}
+	if d.Record != nil {
+		d.Record.Sent = "mail to " + to + " with subject " + strings.Join(m.GetGenHeader(gomail.HeaderSubject), "")
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	dial, end := t.dialer()

@@ -63,6 +63,9 @@ func (t *Target) Deliver(ctx context.Context, d *push.Delivery) error {
 	if t.gateway.Authorization != "" {
 		r.Header.Set("Authorization", t.gateway.Authorization)
 	}
+	if d.Record != nil {
+		d.Record.Sent = "text message to " + to + ", through the gateway of the operator"
+	}
 	return t.client.Do(ctx, r)
 }
 

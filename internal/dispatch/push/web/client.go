@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -135,6 +136,7 @@ type Request struct {
 	CA       string // PEM; empty: the machine's
 	Header   http.Header
 	Body     []byte
+	Record   *push.Record // nil: nobody wants to know
 }
 
 // Do makes the request and returns nil if the answer's status is 2xx, else a *push.Failure.
@@ -159,6 +161,9 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 		io.CopyN(io.Discard, resp.Body, maxAnswer)
 	}
 	resp.Body.Close()
+	if r.Record != nil {
+		r.Record.Status = resp.StatusCode
+	}
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return nil
 	}
@@ -186,6 +191,9 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, r *Request) (*http.Re
 		password, _ := u.User.Password()
 		req.SetBasicAuth(u.User.Username(), password)
 	}
+	if r.Record != nil {
+		r.Record.Sent = shown(req, r.Body)
+	}
 	resp, err := p.RoundTrip(req)
 	if err != nil {
 		cancel()
@@ -198,9 +206,12 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, r *Request) (*http.Re
 func failure(u *url.URL, err error) *push.Failure {
 	f := &push.Failure{Reason: push.Unreachable, Err: fmt.Errorf("%s: %w", u.Host, err)}
 	var verify *tls.CertificateVerificationError
+	var unresolved *net.DNSError
 	switch {
 	case errors.Is(err, guard.ErrRefused):
 		f.Reason = push.Refused
+	case errors.As(err, &unresolved):
+		f.Reason = push.Unresolved
 	case errors.Is(err, context.DeadlineExceeded):
 		f.Reason = push.TimedOut
 	case errors.As(err, &verify):

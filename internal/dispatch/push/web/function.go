@@ -23,5 +23,5 @@ func (f *Functions) Deliver(ctx context.Context, d *push.Delivery) error {
 	if secret := d.Subscription.Push.Secret; secret != "" {
 		sign(h, secret, time.Now(), d.Message.Body)
 	}
-	return f.client.Do(ctx, &Request{Endpoint: d.Subscription.Endpoint, CA: d.Subscription.Push.CA, Header: h, Body: d.Message.Body})
+	return f.client.Do(ctx, &Request{Endpoint: d.Subscription.Endpoint, CA: d.Subscription.Push.CA, Header: h, Body: d.Message.Body, Record: d.Record})
 }

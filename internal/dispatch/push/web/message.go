@@ -53,7 +53,7 @@ func request(d *push.Delivery, now time.Time) *Request {
 	if secret := d.Subscription.Push.Secret; secret != "" {
 		sign(h, secret, now, body)
 	}
-	return &Request{Endpoint: d.Subscription.Endpoint, CA: d.Subscription.Push.CA, Header: h, Body: body}
+	return &Request{Endpoint: d.Subscription.Endpoint, CA: d.Subscription.Push.CA, Header: h, Body: body, Record: d.Record}
 }
 
 // headers are those that every delivery has.
