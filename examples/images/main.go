@@ -3,7 +3,7 @@
 //
 // Workers die in the middle of their work, which takes longer than the lock of a message lasts: the consumer prolongs it
 // as long as the worker lives. What a dead worker leaves comes back when the lock ends and is done by another. In the end
-// every picture has its result, and it is the right one.
+// every picture has its result, and it is the right one; also when a node of the service dies meanwhile.
 package main
 
 import (
@@ -72,7 +72,7 @@ func scenario(ctx context.Context, d *demo.Demo) error {
 	if err != nil {
 		return err
 	}
-	results, err := d.MakeQueue(ctx, "images-results", client.Settings{})
+	results, err := d.MakeQueue(ctx, "images-results", client.Settings{VisibilityTimeout: new(lock)})
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ type workshop struct {
 // order puts pictures into the storage and the requests into the queue.
 func (w *workshop) order(ctx context.Context) ([]job, error) {
 	var jobs []job
-	p := w.requests.NewProducer(client.ProducerOptions{})
+	p := w.requests.NewProducer(client.ProducerOptions{Once: true})
 	for i := range pictures {
 		j := job{Picture: fmt.Sprintf("in/%d", i), Operation: []string{"mirror", "invert"}[i%2], Result: fmt.Sprintf("out/%d", i), Long: i%10 == 0}
 		jobs = append(jobs, j)
@@ -201,28 +201,23 @@ func process(picture image.Image, operation string) image.Image {
 	return out
 }
 
-// collect waits for an announcement of every result. One that comes twice is no harm: a worker died after it.
+// collect waits for an announcement of every result. One that comes twice is no harm: a worker died after it, or it could not be
+// deleted when it came first.
 func (w *workshop) collect(ctx context.Context, jobs []job) error {
 	missing := map[string]bool{}
 	for _, j := range jobs {
 		missing[j.Result] = true
 	}
-	for len(missing) > 0 {
-		got, err := w.results.BatchReceive(ctx, 16, 5*time.Second)
-		if errors.Is(err, client.ErrNoMessage) {
-			continue
+	collecting, all := context.WithCancel(ctx)
+	defer all()
+	err := w.results.Consume(collecting, func(_ context.Context, m *client.Message) error {
+		if delete(missing, m.Body); len(missing) == 0 {
+			all()
 		}
-		if err != nil {
-			return fmt.Errorf("%d results are missing: %w", len(missing), err)
-		}
-		var handles []string
-		for _, m := range got {
-			delete(missing, m.Body)
-			handles = append(handles, m.Handle)
-		}
-		if err := w.results.BatchDelete(ctx, handles); err != nil {
-			return err
-		}
+		return nil
+	}, client.ConsumerOptions{Concurrency: 1})
+	if len(missing) > 0 {
+		return fmt.Errorf("%d results are missing: %w", len(missing), err)
 	}
 	return nil
 }

@@ -5,6 +5,8 @@
 // There is no transaction across the two and nothing is rolled back. A credit that fails goes to a queue, whose consumer
 // repeats it until it succeeds; the receiver sees "waiting" meanwhile. The credit service knows the packets that it has
 // booked, so that a repetition does no harm. In the end every packet is credited exactly once and no money is lost or made.
+// Nor is it when a node of the service dies meanwhile: what is sent is repeated until it is known to be stored, and what
+// was handed out and not deleted comes again.
 package main
 
 import (
@@ -24,6 +26,7 @@ const (
 	packets = 400
 	people  = 20
 	purse   = 1_000_000 // what everybody has at first, in fen
+	lock    = 3 * time.Second
 )
 
 // packet is one gift, as it stands in the queue.
@@ -79,7 +82,7 @@ func (c *credits) done() int {
 func main() { demo.Main(scenario) }
 
 func scenario(ctx context.Context, d *demo.Demo) error {
-	queue, err := d.MakeQueue(ctx, "redpacket-credits", client.Settings{})
+	queue, err := d.MakeQueue(ctx, "redpacket-credits", client.Settings{VisibilityTimeout: new(lock)})
 	if err != nil {
 		return err
 	}
@@ -119,6 +122,8 @@ func scenario(ctx context.Context, d *demo.Demo) error {
 
 // give takes the money of every packet and tries to credit it once. What fails goes to the queue.
 func give(ctx context.Context, queue *client.Queue, service *credits, wallets *[people]int64) (waiting int, err error) {
+	sender := queue.NewProducer(client.ProducerOptions{Once: true})
+	defer func() { err = errors.Join(err, sender.Close(ctx)) }()
 	for id := range packets {
 		from := rand.IntN(people)
 		p := packet{ID: id, To: (from + 1 + rand.IntN(people-1)) % people, Amount: 1 + rand.Int64N(1000)}
@@ -130,7 +135,7 @@ func give(ctx context.Context, queue *client.Queue, service *credits, wallets *[
 		if err != nil {
 			return waiting, err
 		}
-		if _, err := queue.Send(ctx, string(body)); err != nil {
+		if _, err := sender.Send(ctx, string(body)); err != nil {
 			return waiting, err
 		}
 		waiting++
@@ -142,16 +147,17 @@ func give(ctx context.Context, queue *client.Queue, service *credits, wallets *[
 func drained(ctx context.Context, queue *client.Queue) error {
 	for {
 		a, err := queue.Attributes(ctx)
-		if err != nil {
-			return err
-		}
-		if a.ActiveMsgNum+a.InactiveMsgNum+a.DelayMsgNum == 0 {
-			return nil
+		if err == nil {
+			left := a.ActiveMsgNum + a.InactiveMsgNum + a.DelayMsgNum
+			if left == 0 {
+				return nil
+			}
+			err = fmt.Errorf("%d messages are left", left)
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("%d messages are left: %w", a.ActiveMsgNum+a.InactiveMsgNum, ctx.Err())
+			return errors.Join(ctx.Err(), err)
 		}
 	}
 }

@@ -29,8 +29,8 @@ type Demo struct {
 // limit is how long a scenario may take.
 const limit = 2 * time.Minute
 
-// Main runs a scenario against the service that CMQ_ENDPOINT, CMQ_SECRET_ID and CMQ_SECRET_KEY name, and ends the
-// program: with 1 and a message if the scenario did not come out as it should.
+// Main runs a scenario against the service that CMQ_ENDPOINT (one address or more, separated by commas), CMQ_SECRET_ID and
+// CMQ_SECRET_KEY name, and ends the program: with 1 and a message if the scenario did not come out as it should.
 func Main(scenario func(ctx context.Context, d *Demo) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -45,11 +45,11 @@ func Main(scenario func(ctx context.Context, d *Demo) error) {
 }
 
 func run(ctx context.Context, scenario func(ctx context.Context, d *Demo) error) error {
-	endpoint, id, key := os.Getenv("CMQ_ENDPOINT"), os.Getenv("CMQ_SECRET_ID"), os.Getenv("CMQ_SECRET_KEY")
-	if endpoint == "" || id == "" || key == "" {
+	endpoints, id, key := strings.Split(os.Getenv("CMQ_ENDPOINT"), ","), os.Getenv("CMQ_SECRET_ID"), os.Getenv("CMQ_SECRET_KEY")
+	if endpoints[0] == "" || id == "" || key == "" {
 		return errors.New("CMQ_ENDPOINT, CMQ_SECRET_ID and CMQ_SECRET_KEY must be set; cmq dev starts a service and prints them")
 	}
-	c, err := client.New(endpoint, id, key)
+	c, err := client.New(endpoints[0], id, key, client.WithEndpoints(endpoints[1:]...))
 	if err != nil {
 		return err
 	}
