@@ -171,12 +171,13 @@ func (f *fanOut) delivered(limit time.Duration) error {
 	}
 }
 
-// writings says what each node has written for a message. The set of the topic has one body, and so has each queue elsewhere.
+// writings says what each node has written for a message. The set of the topic has one body, and so have the others for
+// what comes to their queues together.
 func (f *fanOut) writings(o *options, before, after usage, messages int) {
 	own := (after.sets[f.set] - before.sets[f.set]) / 3 / float64(messages)
 	rest := (after.written-before.written)/3/float64(messages) - own
 	all, far := len(f.queues)+f.beside, len(f.queues)-f.near
-	o.report.figure("  written on each node for a message: %.0f B by the topic's set, which is one body and %.0f B for each of %d subscriptions; %.2f KB by the others, in which %d queues have copies",
+	o.report.figure("  written on each node for a message: %.0f B by the topic's set, which is one body and %.0f B for each of %d subscriptions; %.2f KB by the others, where %d queues are",
 		own, (own-float64(o.size))/float64(all), all, rest/1e3, far)
 }
 
