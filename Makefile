@@ -52,7 +52,7 @@ push-bench: ## 1,000 endpoints, one in ten dead and one in ten bad: how much lat
 	CMQ_E2E_ENDPOINTS=1000 CMQ_E2E_PUSHES_EACH=60 CMQ_E2E_PUSH_EVERY_MS=1000 $(GO) test -count=1 -v -timeout 20m -run TestBadEndpointsBesideGoodOnes ./test/e2e
 
 publish-bench: ## publishing to 1, 10 and 100 queues on three nodes: rates, bytes written, processor time; 2 minutes on a quiet machine
-	$(GO) run ./test/bench publish -messages 200000
+	$(GO) run ./test/bench publish -messages 500000
 
 mixed-bench: ## one stream to 50 queues and 50 endpoints, with and without a dead one beside them: how much later the others get it; 2 minutes on a quiet machine
 	$(GO) run ./test/bench mixed -seconds 15
