@@ -5,16 +5,23 @@ import "time"
 // DeadLetterPolicy says when a message of a queue moves to the dead-letter queue.
 type DeadLetterPolicy struct {
 	Queue           QueueID // the dead-letter queue; 0: no policy
-	Policy          int     // PolicyReceives or PolicyAge
-	MaxReceiveCount int     // for PolicyReceives: 1..1000
+	Policy          int     // PolicyReceives, PolicyAge or PolicyEither
+	MaxReceiveCount int     // 1..1000 for PolicyReceives
 	MaxTimeToLive   time.Duration
 }
 
-// The two dead-letter policies of the API.
+// The dead-letter policies: two of the API, and that of a subscription.
 const (
 	PolicyReceives = 0 // received MaxReceiveCount times without delete
 	PolicyAge      = 1 // not consumed within MaxTimeToLive of the send
+	PolicyEither   = 2 // whichever comes first
 )
+
+// Counts reports whether a message dies of being received too often.
+func (p *DeadLetterPolicy) Counts() bool { return p.Queue != 0 && p.Policy != PolicyAge }
+
+// Ages reports whether a message dies of its age.
+func (p *DeadLetterPolicy) Ages() bool { return p.Queue != 0 && p.Policy != PolicyReceives }
 
 // TransactionPolicy says how a queue treats messages that are sent before it is decided whether they count.
 type TransactionPolicy struct {

@@ -16,7 +16,7 @@ const (
 	KindOpenShard                   // Attributes, Subscriber, Version: create; nothing happens if it is there
 	KindSetShard                    // Attributes, Subscriber, Version: change; nothing happens if Version is not newer
 	KindDropShard                   // delete shard and messages; nothing happens if it is gone
-	KindDeadList                    // Max → Messages due for the dead-letter queue, Number of the first, Queue
+	KindDeadList                    // Max → Messages due for the dead-letter queue or an outbox's, Number of the first, Queue, Upto, Overdue
 	KindTransfer                    // From, Base, Number, IDs, Bodies, Sources: arrivals from From's dead list → Number: next one wanted
 	KindForget                      // Number: transfers below it have arrived
 	KindMeta                        // Payload: a command or query of the controller → Payload
@@ -130,6 +130,7 @@ type Reply struct {
 	Number   uint64
 	Numbers  []uint64 // Spread: the next one wanted of each share
 	Upto     MsgID    // DeadList: nothing else waits there that was stored first with an id up to this one; 0: there is more behind Messages
+	Overdue  int      // DeadList of an outbox: so many of the first messages are too old for its queue, and go to Queue
 	Payload  []byte
 	Queries  []Query
 	Prepared []Prepared

@@ -22,8 +22,13 @@ func (s *Subscription) InOrder() bool { return s.Push.Ordered || s.Strategy == B
 // most, and as much again for its outcome to be written down.
 const subscriptionLock = 30 * time.Second
 
+// deadLetterTime is how much longer than its retention a message is kept that is to go to a dead-letter queue then: that
+// queue's set may be out of reach.
+const deadLetterTime = 24 * time.Hour
+
 // ShardAttributes is what the subscription's shard needs to know of it as of an ordinary queue. t is its topic. What goes
-// to a queue is not received and so never counted out: it is tried until it arrives or its time is over.
+// to a queue is not received and so never counted out: it is tried until it arrives or its time is over. Then, as when it was
+// tried often enough, it goes to the dead-letter queue if there is one.
 func (s *Subscription) ShardAttributes(t *Topic) ShardAttributes {
 	a := ShardAttributes{
 		MaxMsgHeapNum:     DefaultLimits().MaxMsgHeapNum.Max, // a publish is not refused because of one subscription
@@ -34,8 +39,11 @@ func (s *Subscription) ShardAttributes(t *Topic) ShardAttributes {
 	if s.InOrder() {
 		a.MaxInFlight = 1
 	}
-	if s.Push.DeadLetter != 0 && s.Protocol != ProtocolQueue {
-		a.DeadLetter = DeadLetterPolicy{Queue: s.Push.DeadLetter, Policy: PolicyReceives, MaxReceiveCount: s.Strategy.Tries()}
+	if s.Push.DeadLetter != 0 {
+		a.DeadLetter = DeadLetterPolicy{
+			Queue: s.Push.DeadLetter, Policy: PolicyEither, MaxReceiveCount: s.Strategy.Tries(), MaxTimeToLive: t.MsgRetention,
+		}
+		a.MsgRetention += deadLetterTime
 	}
 	return a
 }

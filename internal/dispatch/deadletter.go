@@ -166,7 +166,7 @@ func (m *Mover) step(j job) (more bool, err error) {
 	if err != nil || dead == nil {
 		return false, err
 	}
-	if j.topic != 0 {
+	if j.topic != 0 && dead.Overdue == 0 {
 		return m.forward(j, to, dead)
 	}
 	return m.carry(j, to, dead)
@@ -189,6 +189,13 @@ func (m *Mover) head(j job) (dead *cmq.Reply, to Destination, err error) {
 	if err != nil || len(dead.Messages) == 0 {
 		return nil, to, err
 	}
+	switch {
+	case j.topic == 0:
+	case dead.Overdue > 0:
+		dead.Messages = dead.Messages[:dead.Overdue]
+	default:
+		dead.Queue = 0
+	}
 	to, ok := m.target(ctx, dead.Queue, j.shard)
 	if !ok {
 		return nil, to, errNoTarget
@@ -208,6 +215,7 @@ func (m *Mover) slot() (done func(), err error) {
 
 // carry transfers dead letters, and lets the source forget those that have arrived.
 func (m *Mover) carry(j job, to Destination, dead *cmq.Reply) (more bool, err error) {
+	m.leave(j.key(), j.shard)
 	done, err := m.slot()
 	if err != nil {
 		return false, err

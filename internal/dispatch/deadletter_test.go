@@ -30,6 +30,7 @@ type sets struct {
 	next    uint64
 	set     cmq.SetID                 // of the queue if it is above 2
 	room    int                       // of a bounded queue; 0: any
+	overdue int                       // of the messages of an outbox
 	fail    func(kind cmq.Kind) error // asked before each request
 	after   func(kind cmq.Kind) error // asked after each request: the answer is lost
 	calls   int
@@ -57,9 +58,7 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 	switch req.Kind {
 	case cmq.KindDeadList:
 		r := &cmq.Reply{Queue: 22, Number: s.base, Base: s.base}
-		if s.outbox {
-			r.Queue = 0
-		}
+		r.Overdue = min(s.overdue, len(s.dead))
 		for i := range min(len(s.dead), req.Max) {
 			number := s.base + uint64(i)
 			r.Messages = append(r.Messages, cmq.Message{ID: cmq.MsgID(number), Body: []byte(s.dead[i]), Enqueued: time.Unix(int64(number), 0), DequeueCount: int(number)})
@@ -89,7 +88,7 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 		return &cmq.Reply{Numbers: []uint64{next}, Errors: []*cmq.Error{err}}
 	case cmq.KindForget:
 		for s.base < req.Number && len(s.dead) > 0 {
-			s.dead, s.base = s.dead[1:], s.base+1
+			s.dead, s.base, s.overdue = s.dead[1:], s.base+1, max(s.overdue-1, 0)
 		}
 		return &cmq.Reply{}
 	}

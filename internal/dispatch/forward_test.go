@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -73,6 +75,28 @@ func TestForwardOfWhatIsTooLong(t *testing.T) {
 		m.Close()
 		require.Equal(t, []string{"a", "b", "c"}, s.arrived)
 	})
+}
+
+// TestWhatIsOverdueGoesToTheDeadLetterQueue, which is told where it was; the rest goes to the queue.
+func TestWhatIsOverdueGoesToTheDeadLetterQueue(t *testing.T) {
+	for _, set := range []cmq.SetID{2, 7} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &sets{outbox: true, dead: many(5), overdue: 3, set: set}
+			asked := []cmq.QueueID{}
+			m := NewMover(s.do, func(_ context.Context, queue cmq.QueueID, _ cmq.ShardID) (Destination, bool) {
+				asked = append(asked, queue)
+				return Destination{Set: set, Shard: target, MaxMsgSize: 10}, true
+			}, slog.New(slog.DiscardHandler))
+			m.Notify(7, source, s.topic())
+			m.wait(t)
+			m.Close()
+			require.Equal(t, many(5), s.arrived)
+			require.Equal(t, []cmq.QueueID{22, 0}, asked)
+			require.Len(t, s.sources, 3)
+			require.Equal(t, source.Queue(), s.sources[0].Queue)
+			require.Empty(t, s.dead)
+		})
+	}
 }
 
 // TestQueueThatIsGoneIsNotTheSource: somebody may make it anew.

@@ -83,7 +83,7 @@ func (m *Machine) cutReply(r *Result, f found) found {
 		if bytes += uint64(p.bytes); bytes <= limit || p.i < sure {
 			continue
 		}
-		if r.Reply.Upto = 0; !r.dead {
+		if r.Reply.Upto, r.Reply.Overdue = 0, min(r.Reply.Overdue, p.i); !r.dead {
 			for _, msg := range r.Reply.Messages[p.i:] {
 				r.Surplus = append(r.Surplus, msg.Handle)
 			}
@@ -303,6 +303,7 @@ func (w *mend) finish() error {
 		}
 	}
 	r.Reply.Messages, r.at, r.trouble = messages, nil, nil
+	r.Reply.Overdue = min(r.Reply.Overdue, len(messages))
 	if len(messages) == 0 {
 		return w.err
 	}

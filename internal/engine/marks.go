@@ -63,7 +63,7 @@ func (m *Machine) marks(s *shard) (marks []command.Mark, next int64, complete bo
 		if a.Rewind > 0 {
 			mark.Floor = p.passed(l.Lane, a.Rewind.Milliseconds(), max(l.Floor, mark.Low), l.Cursor, &window)
 		}
-		if a.DeadLetter.Queue != 0 && a.DeadLetter.Policy == cmq.PolicyAge {
+		if a.DeadLetter.Ages() {
 			mark.Age = p.passed(l.Lane, a.DeadLetter.MaxTimeToLive.Milliseconds(), max(l.Age, mark.Low), l.Tail, &p.next)
 		}
 		if mark.Low > l.Low || mark.Floor > l.Floor || mark.Age > l.Age {

@@ -260,7 +260,7 @@ func (m *Machine) firstExpiry(id cmq.ShardID, sent int64) int64 {
 		return math.MaxInt64
 	}
 	at := sent + a.MsgRetention.Milliseconds()
-	if a.DeadLetter.Queue != 0 && a.DeadLetter.Policy == cmq.PolicyAge {
+	if a.DeadLetter.Ages() {
 		at = min(at, sent+a.DeadLetter.MaxTimeToLive.Milliseconds())
 	}
 	if a.Rewind > 0 {

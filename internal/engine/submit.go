@@ -327,5 +327,11 @@ func (m *Machine) deadList(c *Call) {
 	for i := range dead {
 		r.at[i], r.Reply.Messages[i].DequeueCount = dead[i].LaneSeq, dead[i].Count
 	}
+	if sub := m.b.Subscriber(r.shard); sub != nil && sub.Forward && a.DeadLetter.Ages() {
+		main, _ := m.b.Lane(r.shard, 0)
+		for r.Reply.Overdue < len(dead) && dead[r.Reply.Overdue].Seq < main.Age {
+			r.Reply.Overdue++
+		}
+	}
 	c.finish(r, nil)
 }

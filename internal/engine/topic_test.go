@@ -167,6 +167,63 @@ func TestDeadLetterOfASubscriptionIsABody(t *testing.T) {
 	require.Nil(t, got[0].Publication)
 }
 
+// givesUp is the dead-letter policy of a subscription.
+var givesUp = cmq.ShardAttributes{
+	VisibilityTimeout: time.Second, MsgRetention: 2 * retains,
+	DeadLetter: cmq.DeadLetterPolicy{Queue: 77, Policy: cmq.PolicyEither, MaxReceiveCount: 2, MaxTimeToLive: retains},
+}
+
+// TestWhatOutlivesItsDayGoesToTheDeadLetterQueue, never tried, tried too often, or locked when the day ends.
+func TestWhatOutlivesItsDayGoesToTheDeadLetterQueue(t *testing.T) {
+	r := newRig(t)
+	r.do(&cmq.Request{
+		Kind: cmq.KindOpenShard, Shard: pushed.Shard(), Version: 1, Attributes: givesUp, Subscriber: &cmq.Subscriber{Topic: topic.Shard(), Filter: cmq.FilterTags},
+	})
+	dead := func() []string {
+		return bodies(r.do(&cmq.Request{Kind: cmq.KindDeadList, Shard: pushed.Shard(), Max: 16}).Messages)
+	}
+	r.publish(cmq.Publication{}, "tried too often", "locked", "never tried")
+	for range 2 {
+		require.Equal(t, []string{"tried too often"}, bodies(r.receiveFrom(pushed, 1)))
+		r.pass(2 * time.Second)
+	}
+	require.Equal(t, []string{"tried too often"}, dead())
+	r.pass(retains - 10*time.Second)
+	got := r.do(&cmq.Request{Kind: cmq.KindReceive, Shard: pushed.Shard(), Max: 1, Lock: time.Minute}).Messages
+	require.Equal(t, []string{"locked"}, bodies(got))
+	r.pass(10 * time.Second)
+	require.Equal(t, []string{"tried too often", "never tried"}, dead())
+	r.do(&cmq.Request{Kind: cmq.KindRelock, Shard: pushed.Shard(), Handles: []cmq.Handle{got[0].Handle}})
+	require.Equal(t, []string{"tried too often", "never tried", "locked"}, dead())
+	r.pass(retains)
+	require.Empty(t, dead(), "nothing is kept for ever")
+}
+
+// TestWhatStaysInAnOutboxForADayIsOverdue: it is listed as such, and for a day more.
+func TestWhatStaysInAnOutboxForADayIsOverdue(t *testing.T) {
+	r := newRig(t)
+	r.do(&cmq.Request{
+		Kind: cmq.KindOpenShard, Shard: outbox.Shard(), Version: 1, Attributes: givesUp,
+		Subscriber: &cmq.Subscriber{Topic: topic.Shard(), Filter: cmq.FilterTags, Forward: true},
+	})
+	list := func(max int) *cmq.Reply {
+		return r.do(&cmq.Request{Kind: cmq.KindDeadList, Shard: outbox.Shard(), Max: max})
+	}
+	r.publish(cmq.Publication{}, "one", "two")
+	r.pass(time.Hour)
+	r.publish(cmq.Publication{}, "three")
+	require.Zero(t, list(16).Overdue)
+	told := len(r.dead)
+	r.pass(retains - time.Hour + 2*time.Second)
+	require.Greater(t, len(r.dead), told, "the mover is told")
+	require.Equal(t, cmq.QueueID(77), list(16).Queue)
+	require.Len(t, list(16).Messages, 3)
+	require.Equal(t, 2, list(16).Overdue)
+	require.Equal(t, 1, list(1).Overdue)
+	r.pass(retains)
+	require.Equal(t, []string{"three"}, bodies(list(16).Messages))
+}
+
 // TestMoveWithinASet: a queue that a subscription delivers to refers to the body that is stored already.
 func TestMoveWithinASet(t *testing.T) {
 	r := newRig(t)

@@ -16,7 +16,7 @@ import (
 //	          | version | from | base | number | handles | ids | bodies | payload | interval | origin | decisions | session
 //	          | subscriber | publication | sources | shares | sizes | u8 undecided
 //	answer:   version u8 = 6 | outcome u8 | by outcome:
-//	            0 reply        error | queue | base | number | numbers | upto u64 | status | ids | errors | messages | payload | queries | prepared
+//	            0 reply        error | queue | base | number | numbers | upto u64 | overdue | status | ids | errors | messages | payload | queries | prepared
 //	            1 not leader   set | leader
 //	            6 failed       text
 //	            others         nothing
@@ -244,6 +244,7 @@ func encodeReply(p *cmq.Reply) []byte {
 	w.uint(p.Number)
 	u64s(&w, p.Numbers)
 	w.u64(uint64(p.Upto))
+	w.int(int64(p.Overdue))
 	w.status(&p.Status)
 	u64s(&w, p.IDs)
 	w.u32(len(p.Errors))

@@ -291,7 +291,7 @@ func decodeReply(b []byte) (*cmq.Reply, error) {
 }
 
 func (r *reader) reply() *cmq.Reply {
-	p := &cmq.Reply{Err: r.error(), Queue: cmq.QueueID(r.uint()), Base: r.uint(), Number: r.uint(), Numbers: readU64s[uint64](r), Upto: cmq.MsgID(r.u64()), Status: r.status()}
+	p := &cmq.Reply{Err: r.error(), Queue: cmq.QueueID(r.uint()), Base: r.uint(), Number: r.uint(), Numbers: readU64s[uint64](r), Upto: cmq.MsgID(r.u64()), Overdue: int(r.int()), Status: r.status()}
 	p.IDs = readU64s[cmq.MsgID](r)
 	if n := r.count(1); n > 0 {
 		p.Errors = make([]*cmq.Error, n)

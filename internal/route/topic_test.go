@@ -42,7 +42,7 @@ func TestAnyNodeTakesAnyActionOnTopics(t *testing.T) {
 		require.NoError(t, err)
 		known, attributes, told := c.subscriber(sub)
 		require.Equal(t, &cmq.Subscriber{Topic: topic.Shard(), Filter: cmq.FilterTags, Tags: []string{"a"}}, known, "the set knows it when Subscribe answers")
-		require.Equal(t, cmq.DefaultTopicRetention, attributes.MsgRetention)
+		require.Equal(t, cmq.DefaultTopicRetention, attributes.DeadLetter.MaxTimeToLive)
 		require.Equal(t, dead.ID, attributes.DeadLetter.Queue)
 		require.EqualValues(t, 1, told)
 		_, err = r.Subscribe(ctx, "me", "news", "reader", settings)
@@ -58,7 +58,7 @@ func TestAnyNodeTakesAnyActionOnTopics(t *testing.T) {
 		require.Empty(t, known.Tags)
 		require.NoError(t, r.SetTopicAttributes(ctx, "me", "news", cmq.TopicSettings{MsgRetentionSeconds: ptr[int64](60)}))
 		_, attributes, told = c.subscriber(sub)
-		require.Equal(t, time.Minute, attributes.MsgRetention)
+		require.Equal(t, time.Minute, attributes.DeadLetter.MaxTimeToLive)
 		require.EqualValues(t, 4, told)
 
 		s, n, err := r.SubscriptionAttributes(ctx, "me", "news", "READER")

@@ -273,7 +273,7 @@ func (q *queue) compareSource(m *cmq.Message) {
 			q.sent = map[cmq.MsgID]int64{}
 		}
 		q.sent[m.ID] = m.Enqueued.UnixMilli()
-		if m.Source != nil {
+		if m.Source != nil && !q.w.diesInto(m.Source.Queue, q) {
 			q.w.violation("source of a dead letter", "%s: message %d says that it died in %d", q.name, m.ID, m.Source.Queue)
 		}
 		return
@@ -289,6 +289,12 @@ func (q *queue) compareSource(m *cmq.Message) {
 		q.w.violation("source of a dead letter", "%s: message %d came from %+v, and was sent there at %d", q.name, m.ID, m.Source, sent)
 	}
 	q.w.stats.hit("sources of dead letters compared")
+}
+
+// diesInto reports whether it is a subscription whose dead letters go to the queue.
+func (w *world) diesInto(subscription cmq.QueueID, q *queue) bool {
+	s := w.outbox(subscription.Shard(0))
+	return s != nil && s.patience > 0 && s.to == q
 }
 
 // remember keeps a few handles for clients that use old ones.

@@ -72,8 +72,12 @@ func (m *mover) list() {
 
 func (m *mover) transfer(dead *cmq.Reply) {
 	if s := m.v.w.outbox(m.key.shard); s != nil {
-		m.forward(s, dead)
-		return
+		if dead.Overdue == 0 {
+			m.forward(s, dead)
+			return
+		}
+		dead.Messages = dead.Messages[:dead.Overdue]
+		m.v.w.stats.hit("overdue in an outbox")
 	}
 	target := m.v.w.queueByID(dead.Queue)
 	if target == nil {

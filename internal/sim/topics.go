@@ -9,7 +9,8 @@ import (
 
 // A topic of a run has subscriptions that deliver to queues on any set. What is published is mostly wanted by some of them,
 // sometimes by none; one subscription ends on the way. The movers bring the messages to the queues, and the checker wants
-// that each has just those that it asked for, once.
+// that each has just those that it asked for, once. The dead-letter queue of a subscription, where it has one, is the queue itself: what
+// is overdue must get there like the rest, by another way.
 type topic struct {
 	w             *world
 	id            cmq.TopicID
@@ -24,6 +25,8 @@ type subscription struct {
 	id cmq.SubscriptionID
 	to *queue
 	on bool // its set knows it
+
+	patience time.Duration // after which a message goes to the dead-letter queue; 0: there is none
 }
 
 // makeTopics makes one topic that keeps two of three subscriptions, and one that loses its only one.
@@ -42,6 +45,9 @@ func (w *world) newTopic(s stream, name string, add func(name string) *queue, su
 		id++
 		sub := &subscription{Subscription: of, id: cmq.SubscriptionID(id), to: add(of.Name)}
 		sub.Queue = sub.to.name
+		if s.chance(50) {
+			sub.patience = s.between(20*time.Millisecond, time.Second).Truncate(time.Millisecond)
+		}
 		t.subscriptions = append(t.subscriptions, sub)
 	}
 	if s.chance(60) {
@@ -82,7 +88,7 @@ func (a *actor) subscribe(t *topic, rest []*subscription) {
 	}
 	s := rest[0]
 	req := &cmq.Request{
-		Kind: cmq.KindOpenShard, Shard: s.id.Shard(), Version: 1, Attributes: cmq.ShardAttributes{MsgRetention: time.Hour, VisibilityTimeout: time.Second},
+		Kind: cmq.KindOpenShard, Shard: s.id.Shard(), Version: 1, Attributes: s.attributes(),
 		Subscriber: &cmq.Subscriber{Topic: t.id.Shard(), Filter: cmq.FilterTags, Tags: s.Tags, Forward: true},
 	}
 	var opened *check.Op
@@ -102,6 +108,14 @@ func (a *actor) subscribe(t *topic, rest []*subscription) {
 		}
 		a.subscribe(t, rest)
 	})
+}
+
+func (s *subscription) attributes() cmq.ShardAttributes {
+	a := cmq.ShardAttributes{MsgRetention: time.Hour, VisibilityTimeout: time.Second}
+	if s.patience > 0 {
+		a.DeadLetter = cmq.DeadLetterPolicy{Queue: s.to.shard.Queue(), Policy: cmq.PolicyEither, MaxReceiveCount: 4, MaxTimeToLive: s.patience}
+	}
+	return a
 }
 
 // begin lets publishers loose, and whoever ends a subscription. It gives the number of the last client.

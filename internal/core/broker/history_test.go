@@ -32,11 +32,12 @@ func TestHistoriesAgreeWithModel(t *testing.T) {
 		{"rewind", list(attributes(rewind))},
 		{"dead by receives", list(attributes(receives))},
 		{"dead by age", list(attributes(age), attributes(older))},
+		{"dead of either", list(attributes(either), attributes(either, rewind))},
 		{"transactions", list(attributes(transactions))},
 		{"sessions", list(attributes(none))},
 		{"topics", list(attributes(none), attributes(receives))},
 		{"dead by age with rewind", list(attributes(age, rewind))},
-		{"changing", list(attributes(none), attributes(rewind), attributes(receives), attributes(age, rewind), attributes(older, rewind), attributes(transactions, rewind))},
+		{"changing", list(attributes(none), attributes(rewind), attributes(receives), attributes(age, rewind), attributes(older, rewind), attributes(either), attributes(transactions, rewind))},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) { newHistory(t, rapid.OneOf(kind.attributes...)).play() })
@@ -57,6 +58,10 @@ func receives(a *cmq.ShardAttributes) {
 
 func age(a *cmq.ShardAttributes) {
 	a.DeadLetter = cmq.DeadLetterPolicy{Queue: 8, Policy: cmq.PolicyAge, MaxTimeToLive: time.Minute}
+}
+
+func either(a *cmq.ShardAttributes) {
+	a.DeadLetter = cmq.DeadLetterPolicy{Queue: 8, Policy: cmq.PolicyEither, MaxReceiveCount: 2, MaxTimeToLive: time.Minute}
 }
 
 func older(a *cmq.ShardAttributes) {

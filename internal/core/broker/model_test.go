@@ -304,12 +304,12 @@ func (s *modelShard) settle(now int64) {
 // dies says whether the end of its lock is the end of the message.
 func (s *modelShard) dies(m *message) bool {
 	d := s.a.DeadLetter
-	return d.Queue != 0 && (d.Policy == cmq.PolicyReceives && m.count >= d.MaxReceiveCount || s.old(m))
+	return d.Queue != 0 && (d.Policy != cmq.PolicyAge && m.count >= d.MaxReceiveCount || s.old(m))
 }
 
 func (s *modelShard) old(m *message) bool {
 	d := s.a.DeadLetter
-	return d.Queue != 0 && d.Policy == cmq.PolicyAge && m.seq < s.lanes[m.lane].age
+	return d.Queue != 0 && d.Policy != cmq.PolicyReceives && m.seq < s.lanes[m.lane].age
 }
 
 func (s *modelShard) die(m *message) {
@@ -418,7 +418,7 @@ func (s *modelShard) expire(mark command.Mark) {
 		l.floor = max(l.floor, min(mark.Floor, s.cursor(mark.Lane)))
 		s.cut(mark.Lane, func(m *message) bool { return m.state == deleted && m.seq < l.floor })
 	}
-	if d := s.a.DeadLetter; d.Queue != 0 && d.Policy == cmq.PolicyAge {
+	if d := s.a.DeadLetter; d.Queue != 0 && d.Policy != cmq.PolicyReceives {
 		l.age = max(l.age, min(mark.Age, l.tail))
 		s.age(mark.Lane)
 	}

@@ -61,6 +61,9 @@ func (m *model) move(s *modelShard, op command.Op, r Result) (Result, []Placed) 
 				moved = msg
 			}
 		})
+		if moved != nil && from.old(moved) {
+			break
+		}
 		if moved != nil && s.a.MaxMsgHeapNum > 0 && int64(s.heap()) >= s.a.MaxMsgHeapNum {
 			if r.N == 0 {
 				r.Err = cmq.ErrHeapFull

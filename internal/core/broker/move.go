@@ -26,12 +26,16 @@ func (b *Broker) move(s *shard, op *command.Op, r *Result, out *Output) {
 	})
 }
 
-// adopt places what still waits and finds room, and gives the number of the first that did not.
+// adopt places what still waits and finds room, up to what is too old by now, and gives the number of the first that it did not.
 func (b *Broker) adopt(s, from *shard, op *command.Op, r *Result, out *Output) uint64 {
 	for i, id := range op.IDs {
 		number := op.Number + uint64(i)
-		if !from.Waits(number) {
+		waits, overdue := from.Waits(number)
+		if !waits {
 			continue
+		}
+		if overdue {
+			return number
 		}
 		if s.Room(1) == 0 {
 			if r.N == 0 {

@@ -279,6 +279,22 @@ func TestMoveOfWhatHasExpired(t *testing.T) {
 	}
 }
 
+// TestMoveLeavesWhatIsTooOld: it is the dead-letter queue's.
+func TestMoveLeavesWhatIsTooOld(t *testing.T) {
+	r, queue, outbox, ids := outboxRig(t, 0)
+	a, _, _ := r.b.Attributes(outbox)
+	a.DeadLetter = cmq.DeadLetterPolicy{Queue: 8, Policy: cmq.PolicyEither, MaxReceiveCount: 4, MaxTimeToLive: time.Minute}
+	r.one(start, command.Op{Kind: command.Set, Shard: outbox, Version: 99, Attributes: a})
+	r.one(start, command.Op{Kind: command.Expire, Shard: outbox, Marks: []command.Mark{{Age: 2}}})
+	if res := r.move(queue, outbox, 0, ids...); res.Err != nil || res.N != 0 || res.Number != 0 {
+		t.Fatalf("%+v", res)
+	}
+	r.one(start, command.Op{Kind: command.Forget, Shard: outbox, Number: 2})
+	if res := r.move(queue, outbox, 2, ids[2]); res.Err != nil || res.N != 1 {
+		t.Fatalf("%+v", res)
+	}
+}
+
 func TestMoveIsRefused(t *testing.T) {
 	r, queue, outbox, ids := outboxRig(t, 0)
 	other := r.subscribe(3, nil)

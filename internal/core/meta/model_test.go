@@ -255,7 +255,7 @@ func (m *model) tasks() (list []string) {
 				kind = "open"
 			}
 			if sub.told < sub.want {
-				list = append(list, fmt.Sprintf("%s %d of set %d, version %d, retention %d, %v", kind, sub.id.Shard(), topic.set, sub.want, topic.retention, sub.filter()))
+				list = append(list, fmt.Sprintf("%s %d of set %d, version %d, retention %d, %v", kind, sub.id.Shard(), topic.set, sub.want, sub.keeps(topic), sub.filter()))
 			}
 		}
 	}

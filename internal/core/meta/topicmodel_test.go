@@ -54,10 +54,18 @@ func (s *modelSubscription) filter() []any {
 	return []any{s.tags, s.keys, s.protocol == cmq.ProtocolQueue}
 }
 
+// keeps is for how many seconds the shard keeps messages.
+func (s *modelSubscription) keeps(topic *modelTopic) int64 {
+	if s.dlq != nil {
+		return topic.retention + 86400
+	}
+	return topic.retention
+}
+
 // inShard is everything that the shard depends on, as text.
 func (s *modelSubscription) inShard() string {
 	inOrder := s.ordered || s.strategy == cmq.BackoffRetry
-	if s.dlq == nil || s.protocol == cmq.ProtocolQueue {
+	if s.dlq == nil {
 		return fmt.Sprint(s.filter(), inOrder)
 	}
 	return fmt.Sprint(s.filter(), inOrder, s.dlq.id, s.strategy)

@@ -204,8 +204,8 @@ func TestTasksOfASubscription(t *testing.T) {
 	require.Equal(t, Task{
 		Kind: OpenShard, Shard: shard, Set: topic.Set, Version: 1,
 		Attributes: cmq.ShardAttributes{
-			MaxMsgHeapNum: 1_000_000_000, VisibilityTimeout: 30 * time.Second, MsgRetention: 24 * time.Hour, MaxInFlight: cmq.DefaultMaxInFlight,
-			DeadLetter: cmq.DeadLetterPolicy{Queue: dead.ID, Policy: cmq.PolicyReceives, MaxReceiveCount: 177},
+			MaxMsgHeapNum: 1_000_000_000, VisibilityTimeout: 30 * time.Second, MsgRetention: 48 * time.Hour, MaxInFlight: cmq.DefaultMaxInFlight,
+			DeadLetter: cmq.DeadLetterPolicy{Queue: dead.ID, Policy: cmq.PolicyEither, MaxReceiveCount: 177, MaxTimeToLive: 24 * time.Hour},
 		},
 		Subscriber: &cmq.Subscriber{Topic: topic.ID.Shard(), Filter: cmq.FilterTags, Tags: []string{"a"}},
 	}, open)
@@ -228,7 +228,8 @@ func TestTasksOfASubscription(t *testing.T) {
 	require.Empty(t, s.Table().Tasks())
 	r := s.Apply(&SetTopic{owner, "news", cmq.TopicSettings{MsgRetentionSeconds: ptr(int64(60))}}, start+3)
 	require.Equal(t, uint64(3), r.Topic.Version)
-	require.Equal(t, time.Minute, only().Attributes.MsgRetention, "retention is that of the topic")
+	require.Equal(t, time.Minute, only().Attributes.DeadLetter.MaxTimeToLive, "retention is that of the topic")
+	require.Equal(t, time.Minute+24*time.Hour, only().Attributes.MsgRetention, "and a day more to reach the dead-letter queue")
 	require.Equal(t, uint64(5), only().Version)
 	require.Equal(t, time.UnixMilli(start+1).UTC(), s.Table().SubscriptionByShard(shard).Modified)
 	done(5)

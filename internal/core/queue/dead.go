@@ -61,17 +61,17 @@ func (d deadRun) extends(number uint64, r run) bool {
 		d.count == r.count && d.first == r.first
 }
 
-// has reports whether the message with the number is still there.
-func (d *deadList) has(number uint64) bool {
+// find gives the position of the message with the number, if it is still there.
+func (d *deadList) find(number uint64) (lane int64, seq uint64, ok bool) {
 	for _, r := range d.list() {
 		if r.number > number {
 			break
 		}
 		if number < r.number+r.n {
-			return true
+			return r.lane, r.seq + number - r.number, true
 		}
 	}
-	return false
+	return 0, 0, false
 }
 
 // forget takes out the messages numbered below number, visiting them.

@@ -216,8 +216,12 @@ func (s *Shard) noneDead() {
 	}
 }
 
-// Waits reports whether the message with this transfer number waits for another queue.
-func (s *Shard) Waits(number uint64) bool { return s.dead.has(number) }
+// Waits reports whether the message with this transfer number waits for another queue, and whether it has become too old for
+// any but a dead-letter queue.
+func (s *Shard) Waits(number uint64) (waits, overdue bool) {
+	lane, seq, waits := s.dead.find(number)
+	return waits, waits && s.aged(s.lane(lane), seq)
+}
 
 // Forget ends the dead messages numbered below number: they have arrived at the dead-letter queue. They are not
 // deleted but elsewhere, so no rewind brings them back here.

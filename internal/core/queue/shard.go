@@ -144,18 +144,18 @@ func (s *Shard) die(r run) {
 	s.dead.add(r)
 }
 
-// worn says whether dead-letter policy 0 ends a message after this many deliveries.
+// worn says whether the dead-letter policy ends a message after this many deliveries.
 func (s *Shard) worn(count uint32) bool {
 	p := s.attributes.Value().DeadLetter
-	return p.Queue != 0 && p.Policy == cmq.PolicyReceives && int64(count) >= int64(p.MaxReceiveCount)
+	return p.Counts() && int64(count) >= int64(p.MaxReceiveCount)
 }
 
-// aged says whether dead-letter policy 1 ends the message at this position.
+// aged says whether the dead-letter policy ends the message at this position because of its age.
 func (s *Shard) aged(l *lane, seq uint64) bool { return s.ages() && seq < l.age }
 
 func (s *Shard) ages() bool {
 	p := s.attributes.Value().DeadLetter
-	return p.Queue != 0 && p.Policy == cmq.PolicyAge
+	return p.Ages()
 }
 
 // lane finds a lane that something has happened to, nil if there is none of that name.

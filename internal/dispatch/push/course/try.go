@@ -67,8 +67,8 @@ const (
 	Undecided Fate = iota // the try has not ended
 	Delivered             // the message is deleted
 	Again                 // it comes back when the next try is due
-	Dead                  // it was tried as often as it may be, and goes to the dead-letter queue of the subscription
-	Dropped               // the same, and there is no such queue; or its time is over
+	Dead                  // it was tried as often as it may be, or its time is over, and goes to the dead-letter queue of the subscription
+	Dropped               // the same, and there is no such queue
 )
 
 // Verdict is what is to be written down of a try.
@@ -94,7 +94,7 @@ func (t *Try) judge(now time.Time, o Outcome) Verdict {
 	switch {
 	case again:
 		return Verdict{Fate: Again, Wait: wait, Write: t.relock(wait)}
-	case s.Push.DeadLetter != 0 && t.number() >= s.Strategy.Tries():
+	case s.Push.DeadLetter != 0: // the lock ends, and the message dies of that or of its age
 		return Verdict{Fate: Dead, Write: t.relock(0)}
 	}
 	return Verdict{Fate: Dropped, Write: t.remove()}
