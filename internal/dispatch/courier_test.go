@@ -51,7 +51,7 @@ func newNews(outboxes int, wants func(outbox int, i uint64) bool) *news {
 	}
 	n.mover = NewMover(n.do, func(_ context.Context, _ cmq.QueueID, of cmq.ShardID) (Destination, bool) {
 		return Destination{Set: queuesSet, Shard: of + 1, MaxMsgSize: 1 << 20}, true
-	}, slog.New(slog.DiscardHandler))
+	}, nil, slog.New(slog.DiscardHandler))
 	return n
 }
 

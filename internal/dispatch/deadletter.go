@@ -59,6 +59,7 @@ type Target func(ctx context.Context, queue cmq.QueueID, source cmq.ShardID) (De
 type Mover struct {
 	do     Do
 	target Target
+	news   func() <-chan struct{}
 	log    *slog.Logger
 	ctx    context.Context
 	stop   context.CancelFunc
@@ -71,11 +72,15 @@ type Mover struct {
 	closed bool
 }
 
-// NewMover makes a mover; Close ends it.
-func NewMover(do Do, target Target, log *slog.Logger) *Mover {
+// NewMover makes a mover; Close ends it. news gives a channel that is closed when target may answer differently; nil: nobody
+// can tell.
+func NewMover(do Do, target Target, news func() <-chan struct{}, log *slog.Logger) *Mover {
+	if news == nil {
+		news = func() <-chan struct{} { return nil }
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	return &Mover{
-		do: do, target: target, log: log, ctx: ctx, stop: stop,
+		do: do, target: target, news: news, log: log, ctx: ctx, stop: stop,
 		slots: make(chan struct{}, maxMoves), active: make(map[cmq.ShardID]bool), topics: make(map[topicKey]*topic),
 	}
 }
@@ -93,7 +98,7 @@ func (m *Mover) Notify(set cmq.SetID, shard, topic cmq.ShardID) {
 		return
 	}
 	m.active[shard] = false
-	j := job{set, shard, topic}
+	j := &job{set: set, shard: shard, topic: topic}
 	if topic != 0 {
 		m.topicOf(j.key()).looked[shard] = true
 	}
@@ -115,12 +120,15 @@ type job struct {
 	set   cmq.SetID
 	shard cmq.ShardID
 	topic cmq.ShardID // whose outbox it is; 0: none's
+
+	refused uint64    // number of the message that was too long for the queue
+	since   time.Time // when that was seen first; zero: none was
 }
 
-func (j job) key() topicKey { return topicKey{j.set, j.topic} }
+func (j *job) key() topicKey { return topicKey{j.set, j.topic} }
 
 // work moves the shard's dead messages until none is left and no notice came meanwhile.
-func (m *Mover) work(j job) {
+func (m *Mover) work(j *job) {
 	defer m.wg.Done()
 	for {
 		m.drain(j)
@@ -137,8 +145,9 @@ func (m *Mover) work(j job) {
 	}
 }
 
-func (m *Mover) drain(j job) {
+func (m *Mover) drain(j *job) {
 	for retry := firstRetry; m.ctx.Err() == nil; {
+		news := m.news()
 		more, err := m.step(j)
 		switch {
 		case err == nil && !more:
@@ -151,16 +160,31 @@ func (m *Mover) drain(j job) {
 		}
 		m.leave(j.key(), j.shard)
 		m.log.Debug("dead messages wait", "set", j.set, "shard", j.shard, "error", err)
-		select {
-		case <-time.After(retry):
-			retry = min(2*retry, lastRetry)
-		case <-m.ctx.Done():
+		if !errors.Is(err, errNoTarget) && !errors.Is(err, errTooLarge) {
+			news = nil
 		}
+		retry = m.pause(retry, news)
 	}
 }
 
+// pause waits before the next try, and gives the pause after that. News, which may be nil, ends it early, but not so early that
+// one piece after the other would keep the mover busy.
+func (m *Mover) pause(retry time.Duration, news <-chan struct{}) (next time.Duration) {
+	select {
+	case <-time.After(firstRetry):
+	case <-m.ctx.Done():
+	}
+	select {
+	case <-news:
+		return firstRetry
+	case <-time.After(retry - firstRetry):
+	case <-m.ctx.Done():
+	}
+	return min(2*retry, lastRetry)
+}
+
 // step moves one batch and reports whether there may be more.
-func (m *Mover) step(j job) (more bool, err error) {
+func (m *Mover) step(j *job) (more bool, err error) {
 	m.look(j.key(), j.shard)
 	dead, to, err := m.head(j)
 	if err != nil || dead == nil {
@@ -173,7 +197,7 @@ func (m *Mover) step(j job) (more bool, err error) {
 }
 
 // head lists the first messages of the source and finds out where they go; nil: there are none.
-func (m *Mover) head(j job) (dead *cmq.Reply, to Destination, err error) {
+func (m *Mover) head(j *job) (dead *cmq.Reply, to Destination, err error) {
 	done, err := m.slot()
 	if err != nil {
 		return nil, to, err
@@ -189,14 +213,15 @@ func (m *Mover) head(j job) (dead *cmq.Reply, to Destination, err error) {
 	if err != nil || len(dead.Messages) == 0 {
 		return nil, to, err
 	}
+	queue := dead.Queue
 	switch {
 	case j.topic == 0:
 	case dead.Overdue > 0:
 		dead.Messages = dead.Messages[:dead.Overdue]
 	default:
-		dead.Queue = 0
+		queue = 0
 	}
-	to, ok := m.target(ctx, dead.Queue, j.shard)
+	to, ok := m.target(ctx, queue, j.shard)
 	if !ok {
 		return nil, to, errNoTarget
 	}
@@ -214,7 +239,7 @@ func (m *Mover) slot() (done func(), err error) {
 }
 
 // carry transfers dead letters, and lets the source forget those that have arrived.
-func (m *Mover) carry(j job, to Destination, dead *cmq.Reply) (more bool, err error) {
+func (m *Mover) carry(j *job, to Destination, dead *cmq.Reply) (more bool, err error) {
 	m.leave(j.key(), j.shard)
 	done, err := m.slot()
 	if err != nil {
@@ -229,7 +254,7 @@ func (m *Mover) carry(j job, to Destination, dead *cmq.Reply) (more bool, err er
 }
 
 // forget lets the source forget the messages numbered below number.
-func (m *Mover) forget(j job, number uint64) error {
+func (m *Mover) forget(j *job, number uint64) error {
 	ctx, cancel := context.WithTimeout(m.ctx, callLimit)
 	defer cancel()
 	_, err := m.call(ctx, j.set, &cmq.Request{Kind: cmq.KindForget, Shard: j.shard, Number: number})

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -31,6 +32,9 @@ type sets struct {
 	set     cmq.SetID                 // of the queue if it is above 2
 	room    int                       // of a bounded queue; 0: any
 	overdue int                       // of the messages of an outbox
+	none    bool                      // there is no dead-letter queue
+	size    int                       // of the longest message that the queue takes; 0: 10
+	news    chan struct{}             // nil: there are none
 	fail    func(kind cmq.Kind) error // asked before each request
 	after   func(kind cmq.Kind) error // asked after each request: the answer is lost
 	calls   int
@@ -58,6 +62,9 @@ func (s *sets) carryOut(req *cmq.Request) *cmq.Reply {
 	switch req.Kind {
 	case cmq.KindDeadList:
 		r := &cmq.Reply{Queue: 22, Number: s.base, Base: s.base}
+		if s.none {
+			r.Queue = 0
+		}
 		r.Overdue = min(s.overdue, len(s.dead))
 		for i := range min(len(s.dead), req.Max) {
 			number := s.base + uint64(i)
@@ -120,9 +127,12 @@ func (s *sets) topic() cmq.ShardID {
 }
 
 func (s *sets) mover(known func() bool) *Mover {
-	return NewMover(s.do, func(context.Context, cmq.QueueID, cmq.ShardID) (Destination, bool) {
-		return Destination{Set: max(s.set, 2), Shard: target, MaxMsgSize: 10}, known()
-	}, slog.New(slog.DiscardHandler))
+	target := func(context.Context, cmq.QueueID, cmq.ShardID) (Destination, bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return Destination{Set: max(s.set, 2), Shard: target, MaxMsgSize: cmp.Or(s.size, 10)}, known()
+	}
+	return NewMover(s.do, target, func() <-chan struct{} { return s.news }, slog.New(slog.DiscardHandler))
 }
 
 func always() bool { return true }

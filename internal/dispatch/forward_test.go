@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -59,21 +60,92 @@ func TestForwardWaitsForRoom(t *testing.T) {
 	})
 }
 
-// TestForwardOfWhatIsTooLong: it waits, and those behind it.
+// came is what has arrived so far.
+func (s *sets) came() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.arrived)
+}
+
+// left is how much has not.
+func (s *sets) left() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.dead)
+}
+
+// TestForwardOfWhatIsTooLong: it waits, and those behind it, but not for long.
 func TestForwardOfWhatIsTooLong(t *testing.T) {
+	long := strings.Repeat("x", 11)
+	for _, set := range []cmq.SetID{2, 7} {
+		for _, none := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				s := &sets{outbox: true, dead: []string{"a", "b", long, long, "c"}, set: set, none: none}
+				m := s.mover(always)
+				m.Notify(7, source, s.topic())
+				<-time.After(patience - time.Second)
+				synctest.Wait()
+				require.Equal(t, []string{"a", "b"}, s.came())
+				<-time.After(2 * lastRetry)
+				synctest.Wait()
+				require.Equal(t, 2, s.left(), "each has its time")
+				m.wait(t)
+				m.Close()
+				if none {
+					require.Equal(t, []string{"a", "b", "c"}, s.arrived)
+					require.Empty(t, s.sources)
+					return
+				}
+				require.Equal(t, []string{"a", "b", long, long, "c"}, s.arrived, "here the dead-letter queue is the queue")
+				require.Len(t, s.sources, 2, "dead letters tell where they died")
+			})
+		}
+	}
+}
+
+// TestQueueThatTakesLongerOnesByNow gets what it did not take, and at once.
+func TestQueueThatTakesLongerOnesByNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &sets{outbox: true, dead: []string{"a", "b", strings.Repeat("x", 11), "c"}}
+		s := &sets{outbox: true, dead: []string{strings.Repeat("x", 11), "c"}, news: make(chan struct{})}
 		m := s.mover(always)
+		defer m.Close()
+		m.Notify(sourceSet, source, s.topic())
+		<-time.After(patience - time.Second)
+		require.Empty(t, s.came())
+		s.mu.Lock()
+		s.size = 11
+		s.mu.Unlock()
+		close(s.news)
+		<-time.After(2 * firstRetry)
+		synctest.Wait()
+		require.Equal(t, []string{strings.Repeat("x", 11), "c"}, s.came())
+	})
+}
+
+// TestDeliveriesGoOnAtOnce when a paused subscription is resumed, or the queue is made that was missing; other news do not keep
+// the mover busy.
+func TestDeliveriesGoOnAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		paused := true
+		s := &sets{outbox: true, dead: many(3), news: make(chan struct{})}
+		m := s.mover(func() bool { return !paused })
+		defer m.Close()
 		m.Notify(sourceSet, source, s.topic())
 		<-time.After(time.Minute)
 		synctest.Wait()
-		require.Equal(t, []string{"a", "b"}, s.arrived)
 		s.mu.Lock()
-		s.dead, s.base = s.dead[1:], s.base+1 // its retention has ended
+		before := s.calls
+		close(s.news) // and it stays so: news all the time
 		s.mu.Unlock()
-		m.wait(t)
-		m.Close()
-		require.Equal(t, []string{"a", "b", "c"}, s.arrived)
+		<-time.After(time.Second)
+		synctest.Wait()
+		s.mu.Lock()
+		require.LessOrEqual(t, s.calls-before, int(time.Second/firstRetry)+1)
+		paused = false
+		s.mu.Unlock()
+		<-time.After(2 * firstRetry)
+		synctest.Wait()
+		require.Equal(t, many(3), s.came())
 	})
 }
 
@@ -86,7 +158,7 @@ func TestWhatIsOverdueGoesToTheDeadLetterQueue(t *testing.T) {
 			m := NewMover(s.do, func(_ context.Context, queue cmq.QueueID, _ cmq.ShardID) (Destination, bool) {
 				asked = append(asked, queue)
 				return Destination{Set: set, Shard: target, MaxMsgSize: 10}, true
-			}, slog.New(slog.DiscardHandler))
+			}, nil, slog.New(slog.DiscardHandler))
 			m.Notify(7, source, s.topic())
 			m.wait(t)
 			m.Close()

@@ -141,7 +141,7 @@ func (n *Node) start() (err error) {
 	if n.lock, err = datadir.Claim(n.fs, n.opt.DataDir, datadir.Identity{Cluster: n.opt.Cluster, Node: n.opt.ID}); err != nil {
 		return err
 	}
-	n.mover = dispatch.NewMover(n.do, n.target, n.log)
+	n.mover = dispatch.NewMover(n.do, n.target, n.board.Changed, n.log)
 	n.attendance = dispatch.NewAttendance(n.clock)
 	n.meta = controller.NewMeta(controller.MetaConfig{Board: n.board, Do: n.do, Replica: n.replicaOf(cmq.ControllerSet)})
 	n.router = n.newRouter()

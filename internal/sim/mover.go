@@ -72,12 +72,17 @@ func (m *mover) list() {
 
 func (m *mover) transfer(dead *cmq.Reply) {
 	if s := m.v.w.outbox(m.key.shard); s != nil {
-		if dead.Overdue == 0 {
+		switch {
+		case dead.Overdue > 0:
+			dead.Messages = dead.Messages[:dead.Overdue]
+			m.v.w.stats.hit("overdue in an outbox")
+		case s.patience > 0 && s.to.set != m.set && m.client.rng.chance(5): // it is too long for the queue
+			dead.Messages = dead.Messages[:1]
+			m.v.w.stats.hit("too long in an outbox")
+		default:
 			m.forward(s, dead)
 			return
 		}
-		dead.Messages = dead.Messages[:dead.Overdue]
-		m.v.w.stats.hit("overdue in an outbox")
 	}
 	target := m.v.w.queueByID(dead.Queue)
 	if target == nil {

@@ -43,7 +43,7 @@ func TestClusterKeepsItsPromises(t *testing.T) {
 	}
 	for _, name := range []string{
 		"leaders", "starts from an image", "starts with a shortened log", "dead-letter transfers", "rewinds", "locks changed", "queries", "undecided to the end", "sends repeated", "publishes",
-		"publishes that nobody wants", "publishes without a subscription", "subscriptions ended", "forwarded by copy", "forwarded by reference", "messages spread as one", "overdue in an outbox", "lost messages",
+		"publishes that nobody wants", "publishes without a subscription", "subscriptions ended", "forwarded by copy", "forwarded by reference", "messages spread as one", "overdue in an outbox", "too long in an outbox", "lost messages",
 		"pushed", "push retries", "circuits opened", "locks kept", "subscriptions changed",
 		"duplicated messages", "reordered messages", "lost replies", "receives undone",
 	} {
