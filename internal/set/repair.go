@@ -291,16 +291,19 @@ func (r *Replica) appendMissing(entries []segment.Entry) bool {
 	if entries[0].Index != p.next {
 		return false
 	}
-	p.next = entries[len(entries)-1].Index + 1
+	next := entries[len(entries)-1].Index + 1
 	for len(entries) > 0 && entries[0].Index <= log.LastIndex() {
 		if t, err := log.Term(entries[0].Index); err != nil || t != entries[0].Term {
 			break
 		}
 		entries = entries[1:]
 	}
-	if len(entries) > 0 {
-		r.repairJob(Disk, func() error { return log.Append(entries, segment.HardState{}, true) }, func(Now) {})
+	if len(entries) == 0 {
+		p.next = next
+		return true
 	}
+	// Only what has been written is passed over: while the disk is full, the same entries are asked for again.
+	r.repairJob(Disk, func() error { return log.Append(entries, segment.HardState{}, true) }, func(Now) { p.next = next })
 	return true
 }
 

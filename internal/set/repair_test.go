@@ -1,6 +1,7 @@
 package set
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +263,30 @@ func TestOlderCopyStaysInRepairWhenItIsStartedAgain(t *testing.T) {
 	require.Nil(t, m.r.repair)
 	c.fillUp(c.leader(), 3)
 	c.tick(5)
+	c.whole()
+}
+
+func TestFullDiskWhileALogIsExtendedIsWaitedOut(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	early := c.members[2].disk.Clone(newRand())
+	for i := range 120 {
+		e := fmt.Sprintf("%d-%020000d", i, i)
+		c.propose(l, e+sumOf(e))
+	}
+	c.tick(2)
+	c.crash(2)
+	m := c.members[2]
+	m.disk = early
+	c.boot(2)
+	m.disk.SetBudget(m.disk.Used())
+	c.tick(60)
+	require.NoError(t, m.err)
+	require.NotNil(t, m.r.repair)
+	m.disk.SetBudget(-1)
+	c.tick(1000)
+	require.NoError(t, m.err)
+	require.Nil(t, m.r.repair)
 	c.whole()
 }
 
