@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -34,15 +35,17 @@ type conn struct {
 	producer  uint64    // number for its prepared messages; 0: it has sent none
 	paced     time.Time // when the read deadline was set last
 
-	mu       sync.Mutex
-	room     sync.Cond // something ended or was written, or the connection did
-	calls    chain
-	polls    chain
-	bytes    int // of bodies in calls
-	closed   bool
-	draining bool // nothing more is read
-	alarm    time.Time
-	timer    *time.Timer
+	mu     sync.Mutex
+	room   sync.Cond // something ended or was written, or the connection did
+	calls  chain
+	polls  chain
+	bytes  int // of bodies in calls
+	closed bool
+	alarm  time.Time
+	timer  *time.Timer
+
+	draining atomic.Bool  // nothing more is read; set under mu
+	owed     atomic.Int32 // requests that have ended and are not answered yet
 }
 
 func newConn(d *Door, id uint64, nc net.Conn) *conn {
@@ -139,7 +142,7 @@ func (c *conn) read() (err error) {
 			err = c.handle(frame, own)
 		}
 		if err != nil {
-			if c.isDraining() {
+			if c.draining.Load() {
 				return c.drained()
 			}
 			return err
@@ -151,7 +154,7 @@ func (c *conn) read() (err error) {
 func (c *conn) waitForRoom() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.closed && !c.draining && (c.calls.n >= maxCalls || c.bytes >= maxBytes || c.out.waiting() >= maxWaiting) {
+	for !c.closed && !c.draining.Load() && (c.calls.n >= maxCalls || c.bytes >= maxBytes || c.out.waiting() >= maxWaiting) {
 		c.room.Wait()
 	}
 	if c.closed {
@@ -165,7 +168,7 @@ func (c *conn) waitForRoom() error {
 func (c *conn) pace() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.draining {
+	if c.draining.Load() {
 		return errDrained
 	}
 	now, idle := time.Now(), c.door.config.IdleTimeout
@@ -176,16 +179,10 @@ func (c *conn) pace() error {
 	return c.net.SetReadDeadline(now.Add(idle))
 }
 
-func (c *conn) isDraining() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.draining
-}
-
 // drain lets the connection end: nothing more is read, polls that wait are over, and what is under way is answered.
 func (c *conn) drain() {
 	c.mu.Lock()
-	c.draining = true
+	c.draining.Store(true)
 	c.net.SetReadDeadline(time.Unix(1, 0))
 	polls := c.polls.all()
 	for _, r := range polls {
@@ -202,7 +199,7 @@ func (c *conn) drain() {
 func (c *conn) drained() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.closed && c.calls.n+c.polls.n > 0 {
+	for !c.closed && c.calls.n+c.polls.n+int(c.owed.Load()) > 0 {
 		c.room.Wait()
 	}
 	if c.closed {

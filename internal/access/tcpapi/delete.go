@@ -32,13 +32,15 @@ func (c *conn) delete() {
 
 // deleted answers for one message.
 func (r *request) deleted(errs []*cmq.Error, err error) {
-	switch {
-	case !r.end():
-	case err != nil:
-		r.refuse(err)
-	default:
-		r.plain(errs[0])
+	if !r.end() {
+		return
 	}
+	defer r.answered()
+	if err != nil {
+		r.refuse(err)
+		return
+	}
+	r.plain(errs[0])
 }
 
 // batchDelete deletes what it can.
@@ -86,6 +88,7 @@ func (r *request) settled(handles []cmq.Handle, errs []*cmq.Error, err error, so
 	if !r.end() {
 		return
 	}
+	defer r.answered()
 	if err != nil {
 		r.refuse(err)
 		return

@@ -211,6 +211,7 @@ func (r *request) gathered(messages []cmq.Message, err error) {
 		r.c.release(r.owner, r.name, messages)
 		return
 	}
+	defer r.answered()
 	r.deliver(append(r.poll.take(), messages...))
 }
 
@@ -261,9 +262,12 @@ func (c *conn) takeWaiting(seqno int64) *request {
 
 // received answers with messages.
 func (r *request) received(messages []cmq.Message, err error) {
-	switch {
-	case !r.end():
+	if !r.end() {
 		r.c.release(r.owner, r.name, messages)
+		return
+	}
+	defer r.answered()
+	switch {
 	case err != nil:
 		r.refuse(err)
 	case len(messages) == 0:

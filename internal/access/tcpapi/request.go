@@ -93,7 +93,7 @@ func (r *request) keep(p cmq.Pending) {
 	}
 }
 
-// end reports whether the caller is the one to answer.
+// end reports whether the caller is the one to answer, and to say with answered that it has.
 func (r *request) end() bool {
 	c := r.c
 	c.mu.Lock()
@@ -112,8 +112,16 @@ func (c *conn) endLocked(r *request) bool {
 	if r.poll != nil && r.poll.counted {
 		c.door.config.Polls.Leave()
 	}
+	c.owed.Add(1)
 	c.room.Signal()
 	return true
+}
+
+// answered says that what there is to say about an ended request is in the outbox.
+func (r *request) answered() {
+	if r.c.owed.Add(-1) == 0 && r.c.draining.Load() {
+		r.c.wake()
+	}
 }
 
 // setAlarm has the time of requests looked after at t.
@@ -161,8 +169,9 @@ func (c *conn) takeExpired(now time.Time) (expired []*request) {
 	return expired
 }
 
-// expired answers a request that has taken too long; it may be carried out all the same.
+// expired answers a request that was ended because it has taken too long; it may be carried out all the same.
 func (r *request) expired() {
+	defer r.answered()
 	if r.pending != nil {
 		r.pending.Cancel()
 	}

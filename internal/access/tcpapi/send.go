@@ -107,8 +107,11 @@ func (c *conn) checkBodies(bodies [][]byte, batch bool) (size int, refused *cmq.
 
 // sent answers with the ids.
 func (r *request) sent(ids []cmq.MsgID, err error) {
+	if !r.end() {
+		return
+	}
+	defer r.answered()
 	switch {
-	case !r.end():
 	case err != nil:
 		r.refuse(err)
 	case !r.oneWay:

@@ -31,8 +31,11 @@ func (c *conn) openSession() {
 
 // opened answers with the session's epoch.
 func (r *request) opened(epoch uint64, err error) {
+	if !r.end() {
+		return
+	}
+	defer r.answered()
 	switch {
-	case !r.end():
 	case err != nil:
 		r.refuse(err)
 	case !r.oneWay:

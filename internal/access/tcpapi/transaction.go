@@ -81,11 +81,15 @@ func (c *conn) checkConfirm(r *request) (decisions []cmq.Decision, refused *cmq.
 
 // decided answers with what became of each message: 0 if all are as asked, 10750 if none is, 10760 otherwise.
 func (r *request) decided(decisions []cmq.Decision, errs []*cmq.Error, err error) {
-	switch {
-	case !r.end() || r.oneWay && err == nil:
+	if !r.end() {
 		return
+	}
+	defer r.answered()
+	switch {
 	case err != nil:
 		r.refuse(err)
+		return
+	case r.oneWay:
 		return
 	}
 	list := make([]confirmed, len(decisions))
