@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -66,17 +67,15 @@ func (r *receiver) take(w http.ResponseWriter, req *http.Request) {
 func (r *receiver) wait(ctx context.Context, t *testing.T, n int) map[string]int {
 	for {
 		r.mu.Lock()
-		count := len(r.bodies)
+		got := maps.Clone(r.bodies)
 		r.mu.Unlock()
-		if count >= n {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			return r.bodies
+		if len(got) >= n {
+			return got
 		}
 		select {
 		case <-r.news:
 		case <-ctx.Done():
-			require.Equal(t, n, count, "messages that arrived")
+			require.Equal(t, n, len(got), "messages that arrived")
 		}
 	}
 }
