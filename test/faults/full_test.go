@@ -52,7 +52,7 @@ func (s *scene) fillDisks(nodes []int) time.Duration {
 			}
 		}
 	}
-	fill(3 << 20)
+	fill(5 << 20) // enough for what comes before the first look and for the receives
 	s.refused()
 	s.receive(300)
 	locked := s.lock(200)
