@@ -98,7 +98,6 @@ func (r *Replica) maybeLead(now Now) bool {
 	}
 	r.leading = true
 	r.log.Info("leading", "term", r.term, "applied", r.applied)
-	r.disks.told = SpaceOK
 	r.machine.Lead(r.term)
 	return true
 }

@@ -13,7 +13,7 @@ const hearsay = 10 * time.Second
 // disks is what is known of the disks of the set.
 type disks struct {
 	own   Space
-	told  Space // what the machine was told last
+	told  Space // what the machine was told last, in this time of leading or an earlier one
 	peers map[cmq.NodeID]peerDisk
 	pace  pace // of the own disk
 	drag  drag // of this leader's disk, measured by the others'

@@ -55,6 +55,23 @@ func TestNewLeaderLearnsTheLevelAgain(t *testing.T) {
 	require.Equal(t, SpaceSoft, c.leader().m.space)
 }
 
+func TestLeaderThatLedWhileTheDiskWasFullHearsThatThereIsRoom(t *testing.T) {
+	c := newTrio(t)
+	l := c.elect(1)
+	c.members[2].r.SetSpace(SpaceHard)
+	c.tick(4)
+	require.Equal(t, SpaceHard, l.m.space)
+	require.True(t, l.r.GiveTo(2))
+	c.tick(4)
+	require.Equal(t, c.members[2], c.leader())
+	c.members[2].r.SetSpace(SpaceOK)
+	c.tick(4)
+	require.True(t, c.leader().r.GiveTo(1))
+	c.tick(4)
+	require.Equal(t, l, c.leader())
+	require.Equal(t, SpaceOK, l.m.space)
+}
+
 // Nothing is free on the disk, so no image can be made, and without one nothing that is dead is given back: the ballast is for
 // that. When there is room again it is there again.
 func TestFullDiskHasRoomForAnImage(t *testing.T) {
