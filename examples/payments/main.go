@@ -211,14 +211,14 @@ func watch(ctx context.Context, risk *client.Queue, topic *client.Topic, stopped
 			return err
 		}
 		before := turnover[p.Merchant]
-		turnover[p.Merchant] += p.Amount
-		if before > 2*payments*usual || turnover[p.Merchant] <= 2*payments*usual {
-			return nil
+		after := before + p.Amount
+		if before <= 2*payments*usual && after > 2*payments*usual {
+			if err := topic.SetSubscription(ctx, name(p.Merchant), client.Subscription{Push: client.PushSettings{Paused: new(true)}}); err != nil {
+				return err // the payment comes again, and counts then
+			}
+			stopped <- p.Merchant
 		}
-		if err := topic.SetSubscription(ctx, name(p.Merchant), client.Subscription{Push: client.PushSettings{Paused: new(true)}}); err != nil {
-			return err
-		}
-		stopped <- p.Merchant
+		turnover[p.Merchant] = after
 		return nil
 	}, client.ConsumerOptions{Concurrency: 1})
 }
