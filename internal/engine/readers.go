@@ -26,7 +26,7 @@ const maxReaders = 16 // a disk has no use for more at a time
 func (q *readers) add(start func(func()), u unread) {
 	q.mu.Lock()
 	q.waiting = append(q.waiting, u)
-	more := q.running == 0 && q.moreLocked()
+	more := q.moreLocked()
 	q.mu.Unlock()
 	if more {
 		start(func() { q.run(start) })

@@ -207,6 +207,24 @@ func TestReadersPileUp(t *testing.T) {
 	require.Zero(t, q.running)
 }
 
+// TestReadersBehindASlowOne: a result that comes while the only reader waits for the disk gets a reader of its own.
+func TestReadersBehindASlowOne(t *testing.T) {
+	b := newBench(t)
+	entered, leave := make(chan struct{}, 2), make(chan struct{})
+	var wg sync.WaitGroup
+	var q readers
+	s := &Service{Machine: b.m, Loop: &slowLoop{func() { entered <- struct{}{}; <-leave }}}
+	for range cap(entered) {
+		t := &task{s: s, req: &cmq.Request{Kind: cmq.KindReceive}}
+		t.settled.Store(true)
+		q.add(wg.Go, unread{t, &Result{Reply: cmq.Reply{Messages: make([]cmq.Message, 1)}}})
+		<-entered
+	}
+	close(leave)
+	wg.Wait()
+	require.Zero(t, q.running)
+}
+
 // TestReadersOfABurst: results that are in memory are read by those who run anyway. A reader starts another one only when
 // the one it started last has begun.
 func TestReadersOfABurst(t *testing.T) {
