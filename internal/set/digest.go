@@ -23,11 +23,15 @@ const (
 	digestsKept = 64
 	// digestRepeat is how often the newest sum is told again, because messages get lost.
 	digestRepeat = 2 * time.Second
+	// digestDoubt is how old a sum may be that is still under way when all are asked again, because all differ.
+	digestDoubt = digestRepeat / 2
 )
 
 // digests compares the states of the replicas. Machines are deterministic, so at equal index they must have equal sums. The
 // one whose sum is not that of a majority of the voters is fenced: it does not take part until it has the state of
-// another. If there is no majority although everybody's sum is known, nobody knows who is right, and all stop.
+// another. If there is no majority although everybody's sum is known, all are told again: a replica that has been started
+// since, or was filled, may have another state than the one whose sum it told. If there is none then either, nobody knows who
+// is right, and all stop.
 type digests struct {
 	recent [sumsKept]Digest                 // own sums of the latest entries, by index modulo its length
 	sums   map[uint64]map[cmq.NodeID]uint64 // of the indexes that are compared; the own sum too, once that entry is applied
@@ -35,6 +39,7 @@ type digests struct {
 	told   time.Duration
 	chosen time.Duration // when the leader last chose an index
 	mixed  uint64        // newest index at which others differ, already logged
+	split  time.Duration // since when no majority agrees; 0: one does, as far as is known
 	fenced uint64        // how often this replica was the wrong one
 }
 
@@ -151,12 +156,18 @@ func (d *digests) compare(r *Replica, now Now, index uint64, late bool) {
 		}
 	}
 	if len(count) < 2 && count[own] == known {
+		if known == len(voters) {
+			d.split = 0
+		}
 		return
 	}
 	for _, v := range voters {
 		if sum, ok := at[cmq.NodeID(v)]; ok && 2*count[sum] > len(voters) {
 			agree = append(agree, cmq.NodeID(v))
 		}
+	}
+	if len(agree) > 0 {
+		d.split = 0
 	}
 	switch {
 	case slices.Contains(agree, r.id):
@@ -166,6 +177,8 @@ func (d *digests) compare(r *Replica, now Now, index uint64, late bool) {
 		}
 	case len(agree) > 0 && at[agree[0]] != own:
 		r.fence(now, index, agree)
+	case known == len(voters) && (d.split == 0 || now.Mono < d.split+digestDoubt):
+		d.askAgain(r, now, index)
 	case known == len(voters):
 		r.fail(fmt.Errorf("the states of all replicas differ at index %d and none has a majority: the set stops, because nobody can tell which is right; "+
 			"keep the data directories and restore one that is known to be good on every node", index))
@@ -173,6 +186,21 @@ func (d *digests) compare(r *Replica, now Now, index uint64, late bool) {
 		d.mixed = index
 		r.log.Error("the states of replicas differ; waiting for a majority to tell which is right", "index", index)
 	}
+}
+
+// askAgain forgets what the others told. They tell it again when digestRepeat has passed, as this replica does, if it still
+// holds.
+func (d *digests) askAgain(r *Replica, now Now, index uint64) {
+	if d.split == 0 {
+		d.split = now.Mono
+		r.log.Error("the states of all replicas differ and none has a majority; asking all again", "index", index)
+	}
+	for _, at := range d.sums {
+		for _, id := range r.others() {
+			delete(at, id)
+		}
+	}
+	d.told = now.Mono
 }
 
 // forget drops what was noted before the state was replaced by another's.

@@ -85,6 +85,46 @@ func TestThreeDifferentStatesHaltTheSet(t *testing.T) {
 	}
 }
 
+// A replica whose state was wrong when it told its sum and is right since it was started again does not make the set stop when another
+// one goes wrong: what it told before does not hold any more.
+func TestSumOfAnEarlierProcessIsNotBelieved(t *testing.T) {
+	c := smallImages(t)
+	l := c.elect(1)
+	c.tick(2)
+	healed, bad := c.members[2], c.members[3]
+	healed.m.bent, bad.m.bent = 1, 2
+	c.lose = func(from cmq.NodeID, e Envelope) bool { return e.Digest != nil && (from == 3 || e.To == 3) }
+	const index = digestEvery // where all tell their sums without being asked
+	for l.r.applied < index {
+		c.propose(l, "dead")
+	}
+	c.tick(2)
+	require.NotEqual(t, l.r.digests.sums[index][1], l.r.digests.sums[index][2], "node 2 told a wrong sum")
+	healed.m.bent = 0
+	c.propose(l, "dead")
+	healed.r.checkpoint.want(2)
+	c.tick(40)
+	c.crash(2)
+	c.boot(2)
+	c.tick(2)
+	require.NotContains(t, healed.r.digests.sums[index], cmq.NodeID(2), "it does not know what sum it had then")
+	c.lose = func(_ cmq.NodeID, e Envelope) bool { return e.Digest != nil && e.Digest.Index != index }
+	c.tick(400)
+	for _, m := range c.members {
+		require.NoError(t, m.err)
+	}
+	c.lose = nil
+	c.tick(400)
+	for _, m := range c.members {
+		require.NoError(t, m.err)
+	}
+	require.Equal(t, 1, bad.r.generation, "it is fenced")
+	require.Nil(t, bad.r.repair)
+	c.fillUp(c.leader(), 5)
+	c.tick(100)
+	c.whole()
+}
+
 func TestDifferenceWithoutAMajorityIsWaitedOut(t *testing.T) {
 	c := newTrio(t)
 	l := c.elect(1)

@@ -30,6 +30,7 @@ var regressions = []struct {
 	{"messages committed one by one were sent at the same time on some replicas", Config{Seed: 0x17a4}},
 	{"a file that could not be opened was taken for a broken promise", Config{Seed: 0x1a6e}},
 	{"messages of a replaced log were counted on and then dropped with it", Config{Seed: 0xe24}},
+	{"a sum that a replica had told before it was healed and started again was believed", Config{Seed: 0x8df, Mode: Liveness}},
 }
 
 func TestRegressions(t *testing.T) {
