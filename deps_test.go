@@ -74,9 +74,10 @@ var mayImport = map[string][]string{
 	"internal/sim":    {"internal/..."},
 	"internal/node":   {"internal/..."},
 
-	"test/cluster": {"client"},
-	"test/e2e":     {"client", "test/cluster"},
-	"test/faults":  {"test/cluster"},
+	"test/loopback": {},
+	"test/cluster":  {"client", "test/loopback"},
+	"test/e2e":      {"client", "test/cluster"},
+	"test/faults":   {"test/cluster"},
 
 	"client":                  {"client/internal/link", "client/internal/wire"},
 	"client/internal/wire":    {},

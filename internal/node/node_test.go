@@ -17,6 +17,7 @@ import (
 
 	"github.com/opencmq/cmq/client"
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/test/loopback"
 )
 
 // cluster is some nodes in one process.
@@ -41,7 +42,7 @@ func startCluster(t *testing.T, n int, change ...func(*Options)) *cluster {
 	var peers []net.Listener
 	var nodes []cmq.Node
 	for i := range n {
-		l := listen(t, "127.0.0.1:0")
+		l := listen(t, loopback.Host()+":0") // it may be stopped and started again there
 		peers = append(peers, l)
 		nodes = append(nodes, cmq.Node{ID: cmq.NodeID(i + 1), Peer: l.Addr().String(), TCP: fmt.Sprintf("127.0.0.1:%d", 40000+i)})
 		c.addrs = append(c.addrs, l.Addr().String())
@@ -263,7 +264,7 @@ func TestNodeJoinsARunningCluster(t *testing.T) {
 	c.ready(ctx)
 	_, err := c.nodes[0].router.CreateQueue(ctx, "1", "q", cmq.QueueSettings{})
 	require.NoError(t, err)
-	peer := listen(t, "127.0.0.1:0")
+	peer := listen(t, loopback.Host()+":0")
 	opt := c.opts[0]
 	opt.ID, opt.Join, opt.DataDir, opt.Admin, opt.Key = 4, true, t.TempDir(), nil, cmq.AccessKey{}
 	opt.Nodes = append([]cmq.Node{{ID: 4, Peer: peer.Addr().String(), TCP: "127.0.0.1:40004"}}, c.opts[0].Nodes[1])

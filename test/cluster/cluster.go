@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/opencmq/cmq/client"
+	"github.com/opencmq/cmq/test/loopback"
 )
 
 // SecretID and SecretKey are the access key of every cluster.
@@ -107,12 +107,12 @@ func Start(t testing.TB, o Options) *Cluster {
 	return c
 }
 
-// freeAddresses finds ports that are free now. Another program could take one before the server does; the test
-// then fails with the server's message, and running it again helps.
+// freeAddresses finds ports that are free. They stay so until the servers take them, and while a server is down: the host is
+// this process's own.
 func freeAddresses(t testing.TB, n int) []string {
 	var addrs []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := loopback.Listen()
 		require.NoError(t, err)
 		defer l.Close()
 		addrs = append(addrs, l.Addr().String())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/opencmq/cmq/client"
 	"github.com/opencmq/cmq/test/cluster"
+	"github.com/opencmq/cmq/test/loopback"
 )
 
 // perTopic is how many subscriptions a topic may have.
@@ -98,7 +98,7 @@ func endpoints(t *testing.T, n int, mixed bool, l *latencies) (urls []string, he
 		h := http.Handler(l.good(i))
 		switch {
 		case mixed && i%10 == 3:
-			closed, err := net.Listen("tcp", "127.0.0.1:0")
+			closed, err := loopback.Listen() // nobody else gets its port, and with it what is not for it
 			require.NoError(t, err)
 			urls = append(urls, "http://"+closed.Addr().String())
 			defer closed.Close()

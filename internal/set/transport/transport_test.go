@@ -20,6 +20,7 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/set"
 	"github.com/opencmq/cmq/internal/set/transport"
+	"github.com/opencmq/cmq/test/loopback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -125,7 +126,7 @@ const cluster = 0xC0FFEE
 
 // pair starts nodes 1 and 2 which know each other.
 func pair(t testing.TB, change func(*transport.Config)) (a, b *transport.Transport, ha, hb *recorder) {
-	la, lb := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	la, lb := listen(t, loopback.Host()+":0"), listen(t, loopback.Host()+":0") // b may be stopped and started again there
 	peers := map[cmq.NodeID]string{1: la.Addr().String(), 2: lb.Addr().String()}
 	ha, hb = newRecorder(), newRecorder()
 	start := func(id cmq.NodeID, l net.Listener, h *recorder) *transport.Transport {
