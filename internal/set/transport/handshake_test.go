@@ -76,7 +76,7 @@ func talk(t *testing.T, tr *transport.Transport, say []byte) []byte {
 	defer conn.Close()
 	_, err = conn.Write(say)
 	require.NoError(t, err)
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
 	got, err := io.ReadAll(conn)
 	if ne, ok := err.(net.Error); ok {
 		require.False(t, ne.Timeout(), "the connection was left open")
@@ -117,7 +117,7 @@ func TestStrangersAreRefused(t *testing.T) {
 				require.Equal(t, byte(typeRefused), got[4])
 				require.Contains(t, string(got[12:]), row.answer)
 			}
-			require.Eventually(t, func() bool { return tr.Counters().Refused.Load() == 3 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return tr.Counters().Refused.Load() == 3 }, patience, time.Millisecond)
 			require.Equal(t, 1, l.count("peer connection refused"), "one line a minute for one source")
 			require.Empty(t, h.arrivals)
 		})
@@ -132,7 +132,7 @@ func TestDiallerLearnsWhyItIsRefused(t *testing.T) {
 		Peers: map[cmq.NodeID]string{1: tr.Addr().String()}, Logger: slog.New(slog.NewTextHandler(l, nil))})
 	defer other.Close()
 	const reason = "this node belongs to cluster 0000000000c0ffee"
-	require.Eventually(t, func() bool { return l.count(reason) == 3 && tr.Counters().Refused.Load() > 9 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return l.count(reason) == 3 && tr.Counters().Refused.Load() > 9 }, patience, time.Millisecond)
 	require.Equal(t, 3, l.count(reason), "once for each kind of connection")
 	_, err := ask(t.Context(), other, 1, nil)
 	require.ErrorIs(t, err, cmq.ErrDropped)
@@ -146,14 +146,14 @@ func TestSilentStrangerIsClosed(t *testing.T) {
 }
 
 func TestManyStrangersAreBounded(t *testing.T) {
-	tr, _, l := lonely(t, nil)
+	tr, _, l := lonely(t, func(c *transport.Config) { c.Handshake = patience }) // none of them gives its place up
 	for range 300 {
 		conn, err := net.Dial("tcp", tr.Addr().String())
 		require.NoError(t, err)
 		defer conn.Close()
 	}
-	require.Eventually(t, func() bool { return tr.Counters().Refused.Load() >= 300-128 }, 10*time.Second, time.Millisecond)
-	require.Eventually(t, func() bool { return l.count("too many connections") == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return tr.Counters().Refused.Load() >= 300-128 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return l.count("too many connections") == 1 }, patience, time.Millisecond)
 }
 
 // speak opens a connection of the kind as node 2 and says things after the hello.
@@ -187,8 +187,8 @@ func TestWhatIsWrongAfterHelloEndsTheConnection(t *testing.T) {
 			got := speak(t, tr, row.kind, row.say)
 			require.Equal(t, byte(typeWelcome), got[4])
 			require.Len(t, got, 12)
-			require.Eventually(t, func() bool { return tr.Counters().Damaged.Load() == 1 }, 10*time.Second, time.Millisecond)
-			require.Eventually(t, func() bool { return l.count("closed for what arrived on it") == 1 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return tr.Counters().Damaged.Load() == 1 }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return l.count("closed for what arrived on it") == 1 }, patience, time.Millisecond)
 			require.Empty(t, h.arrivals)
 		})
 	}
@@ -317,6 +317,6 @@ func TestTLSStrangers(t *testing.T) {
 			require.Error(t, err)
 		})
 	}
-	require.Eventually(t, func() bool { return tr.Counters().Refused.Load() == 3 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return tr.Counters().Refused.Load() == 3 }, patience, time.Millisecond)
 	require.Equal(t, 1, l.count("peer connection refused"))
 }

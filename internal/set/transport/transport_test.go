@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -22,6 +23,9 @@ import (
 	"github.com/opencmq/cmq/internal/set/transport"
 	"github.com/opencmq/cmq/test/loopback"
 )
+
+// patience bounds waiting for what comes in milliseconds when the machine has nothing else to do.
+const patience = time.Minute
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -93,7 +97,7 @@ func (r *recorder) await(t testing.TB, want string) {
 	select {
 	case got := <-r.peers:
 		require.Equal(t, want, got)
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("peer was not reported %s", want)
 	}
 }
@@ -126,7 +130,10 @@ const cluster = 0xC0FFEE
 
 // pair starts nodes 1 and 2 which know each other.
 func pair(t testing.TB, change func(*transport.Config)) (a, b *transport.Transport, ha, hb *recorder) {
-	la, lb := listen(t, loopback.Host()+":0"), listen(t, loopback.Host()+":0") // b may be stopped and started again there
+	return pairOn(t, listen(t, loopback.Host()+":0"), listen(t, loopback.Host()+":0"), change)
+}
+
+func pairOn(t testing.TB, la, lb net.Listener, change func(*transport.Config)) (a, b *transport.Transport, ha, hb *recorder) {
 	peers := map[cmq.NodeID]string{1: la.Addr().String(), 2: lb.Addr().String()}
 	ha, hb = newRecorder(), newRecorder()
 	start := func(id cmq.NodeID, l net.Listener, h *recorder) *transport.Transport {
@@ -157,7 +164,7 @@ func next(t testing.TB, h *recorder) arrival {
 	select {
 	case a := <-h.arrivals:
 		return a
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("message did not arrive")
 		return arrival{}
 	}
@@ -373,7 +380,7 @@ func TestPeerProcessDiesAndComesBack(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := ask(t.Context(), a, 2, nil)
 		return errors.Is(err, cmq.ErrDropped) && !errors.Is(err, cmq.ErrUnknownOutcome)
-	}, 10*time.Second, time.Millisecond, "calls to a dead node fail at once")
+	}, patience, time.Millisecond, "calls to a dead node fail at once")
 
 	h := newRecorder()
 	b2 := transport.New(transport.Config{Node: 2, Cluster: cluster, Listener: listen(t, addr), Handler: h,
@@ -384,7 +391,7 @@ func TestPeerProcessDiesAndComesBack(t *testing.T) {
 	require.Eventually(t, func() bool {
 		got, err := ask(t.Context(), a, 2, []byte("again"))
 		return err == nil && string(got) == "again"
-	}, 10*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 }
 
 // gate dials connections that can be reset, or made to swallow everything both ways.
@@ -445,7 +452,7 @@ func TestResetConnectionsAreDialledAgainAtOnce(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, err := ask(t.Context(), a, 2, nil)
 			return err == nil
-		}, 10*time.Second, time.Millisecond)
+		}, patience, time.Millisecond)
 	}
 	require.Empty(t, ha.peers, "a peer that answers is neither down nor newly up")
 	require.Positive(t, a.Counters().Lost.Load())
@@ -480,16 +487,66 @@ func TestSilentPeerIsGivenUp(t *testing.T) {
 	require.Eventually(t, func() bool {
 		a.Send(2, 1, raftMessage(raftpb.MsgHeartbeat, 1))
 		return len(hb.arrivals) > 0
-	}, 10*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 }
 
 func TestIdleConnectionsStay(t *testing.T) {
-	a, b, _, _ := pair(t, func(c *transport.Config) { c.Silence = time.Second })
-	began := a.Counters().FramesReceived.Load()
-	// Three pongs and three pings in a quarter of the silence: 60 frames are longer than it.
-	require.Eventually(t, func() bool { return a.Counters().FramesReceived.Load() > began+60 }, 20*time.Second, 5*time.Millisecond)
-	require.Zero(t, a.Counters().Lost.Load()+b.Counters().Lost.Load())
+	synctest.Test(t, func(t *testing.T) {
+		n := pipes{"a": newPipeListener("a"), "b": newPipeListener("b")}
+		a, b, _, _ := pairOn(t, n["a"], n["b"], func(c *transport.Config) { c.Dial, c.Silence = n.dial, time.Second })
+		began := a.Counters().FramesReceived.Load()
+		<-time.After(10 * time.Second)
+		require.Zero(t, a.Counters().Lost.Load()+b.Counters().Lost.Load())
+		require.GreaterOrEqual(t, a.Counters().FramesReceived.Load()-began, uint64(39*6), "three pongs and three pings in a quarter of the silence")
+	})
 }
+
+// pipes are listeners in memory by their addresses.
+type pipes map[string]*pipeListener
+
+func (n pipes) dial(ctx context.Context, _, addr string) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case n[addr].dialled <- far:
+		return near, nil
+	case <-n[addr].closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// pipeListener accepts the far ends of pipes.
+type pipeListener struct {
+	addr    pipeAddr
+	dialled chan net.Conn
+	closed  chan struct{}
+	close   func()
+}
+
+func newPipeListener(addr string) *pipeListener {
+	l := &pipeListener{addr: pipeAddr(addr), dialled: make(chan net.Conn), closed: make(chan struct{})}
+	l.close = sync.OnceFunc(func() { close(l.closed) })
+	return l
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.dialled:
+		return conn, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error { l.close(); return nil }
+
+func (l *pipeListener) Addr() net.Addr { return l.addr }
+
+type pipeAddr string
+
+func (pipeAddr) Network() string  { return "pipe" }
+func (a pipeAddr) String() string { return string(a) }
 
 func TestSetPeers(t *testing.T) {
 	a, b, ha, hb := pair(t, nil)
@@ -497,19 +554,19 @@ func TestSetPeers(t *testing.T) {
 	_, err := ask(t.Context(), a, 2, nil)
 	require.ErrorIs(t, err, cmq.ErrDropped)
 	refused := a.Counters().Refused.Load()
-	require.Eventually(t, func() bool { return a.Counters().Refused.Load() > refused }, 10*time.Second, time.Millisecond,
+	require.Eventually(t, func() bool { return a.Counters().Refused.Load() > refused }, patience, time.Millisecond,
 		"what the removed peer dialled for messages is ended too, and not accepted again")
 	require.Eventually(t, func() bool {
 		_, err := ask(t.Context(), b, 1, nil)
 		return err == nil
-	}, 10*time.Second, time.Millisecond, "but every node of the cluster may call: it may want to join")
+	}, patience, time.Millisecond, "but every node of the cluster may call: it may want to join")
 	a.SetPeers(map[cmq.NodeID]string{2: b.Addr().String()})
 	ha.await(t, "up")
 	require.Eventually(t, func() bool {
 		_, errA := ask(t.Context(), a, 2, nil)
 		_, errB := ask(t.Context(), b, 1, nil)
 		return errA == nil && errB == nil
-	}, 10*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 	require.Empty(t, hb.peers, "refused by name is not down")
 	a.Close()
 	a.SetPeers(map[cmq.NodeID]string{2: b.Addr().String()})
@@ -528,7 +585,7 @@ func TestFullQueueDropsAndNeverBlocks(t *testing.T) {
 	require.Eventually(t, func() bool {
 		a.Send(2, 1, raftMessage(raftpb.MsgApp, 1, big))
 		return a.Counters().Dropped.Load() > 0
-	}, 10*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 }
 
 func BenchmarkCall(b *testing.B) {
