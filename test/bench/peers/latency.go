@@ -39,18 +39,20 @@ func (l *Load) latencyMain(svg, out string) {
 }
 
 // peak is how many sends a second are confirmed with so many outstanding.
-func (l *Load) peak(outstanding int) float64 {
+func (l *Load) peak(outstanding int) float64 { return l.peakRun(outstanding).ProduceRate }
+
+func (l *Load) peakRun(outstanding int) Result {
 	check(l.Peer.Setup())
 	r, err := l.Run("produce", outstanding, 1)
 	check(err)
 	if r.ProduceRate == 0 {
 		fatal("nothing was confirmed")
 	}
-	return r.ProduceRate
+	return r
 }
 
 func (l *Load) step(share, peak float64) Step {
-	o := &openLoop{l: l, conns: l.Conns, window: 2000, rate: share * peak}
+	o := newOpenLoop(l, 2000, share*peak, false)
 	check(o.start())
 	time.Sleep(l.Warm)
 	o.latency.Store(new(Hist))

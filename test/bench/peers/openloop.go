@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"math/rand"
 	"sync"
 	"sync/atomic"
@@ -13,40 +14,38 @@ import (
 type openLoop struct {
 	l      *Load
 	conns  int
-	window int     // of each connection: more are not outstanding
-	rate   float64 // arrivals a second on all connections; may be changed while it runs
-	shed   bool    // what finds no room in the window is given up; otherwise it waits for room
+	window int  // of each connection: more are not outstanding
+	shed   bool // what finds no room in the window is given up; otherwise it waits for room
 
-	arrived, confirmed, failed, dropped atomic.Int64
-	latency                             atomic.Pointer[Hist] // of the confirmed ones; may be replaced
+	rate    atomic.Uint64 // arrivals a second on all connections, as bits of a float64; may be changed while it runs
+	latency atomic.Pointer[Hist]
+	clock   ticker
+	stop    chan struct{}
+	wg      sync.WaitGroup
 
-	mu   sync.Mutex
-	stop chan struct{}
-	wg   sync.WaitGroup
+	arrived, confirmed, failed, dropped atomic.Int64 // latency is of the confirmed ones, and may be replaced
 }
 
-// tick is how often arrivals are looked at. To wake for each of fifty thousand a second would take half a core from the nodes
-// on the same machine.
-const tick = 200 * time.Microsecond
+// newOpenLoop makes one that is not started.
+func newOpenLoop(l *Load, window int, rate float64, shed bool) *openLoop {
+	o := &openLoop{l: l, conns: l.Conns, window: window, shed: shed, stop: make(chan struct{})}
+	o.setRate(rate)
+	o.latency.Store(new(Hist))
+	o.clock.init()
+	return o
+}
 
 // setRate changes the rate.
-func (o *openLoop) setRate(rate float64) {
-	o.mu.Lock()
-	o.rate = rate
-	o.mu.Unlock()
-}
+func (o *openLoop) setRate(rate float64) { o.rate.Store(math.Float64bits(rate)) }
 
 // pause is the time until the next arrival on one connection.
 func (o *openLoop) pause() time.Duration {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return time.Duration(rand.ExpFloat64() / o.rate * float64(o.conns) * float64(time.Second))
+	each := math.Float64frombits(o.rate.Load()) / float64(o.conns)
+	return time.Duration(rand.ExpFloat64() / each * float64(time.Second))
 }
 
 // start begins to send.
 func (o *openLoop) start() error {
-	o.stop = make(chan struct{})
-	o.latency.Store(new(Hist))
 	for i := range o.conns {
 		p, err := o.l.Peer.Producer(i, o.window)
 		if err != nil {
@@ -54,6 +53,7 @@ func (o *openLoop) start() error {
 		}
 		o.wg.Go(func() { o.arrivals(p) })
 	}
+	o.wg.Go(func() { o.clock.run(o.stop) })
 	return nil
 }
 
@@ -71,11 +71,11 @@ func (o *openLoop) arrivals(p Producer) {
 		free <- o.l.newBody()
 	}
 	id := o.l.next.Add(1)
-	start, arrival := time.Now(), time.Duration(0)
+	arrival := time.Duration(0)
 	for seq := uint64(0); ; seq++ {
 		arrival += o.pause()
-		at := start.Add((arrival + tick - 1) / tick * tick)
-		if !o.until(at) {
+		at, ok := o.clock.until(arrival)
+		if !ok {
 			return
 		}
 		o.arrived.Add(1)
@@ -96,19 +96,6 @@ func (o *openLoop) arrivals(p Producer) {
 			free <- body
 		})
 	}
-}
-
-// until waits for the moment; false at the end.
-func (o *openLoop) until(at time.Time) bool {
-	select {
-	case <-o.stop:
-		return false
-	default:
-	}
-	if d := time.Until(at); d > 0 {
-		time.Sleep(d)
-	}
-	return true
 }
 
 // room takes a free place of the window; nil if the message is given up.

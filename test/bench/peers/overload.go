@@ -12,8 +12,9 @@ import (
 // The clients have bounded windows, as real ones do: what arrives while a window is full is given up. What is offered and
 // outstanding is printed.
 func (l *Load) overloadMain(long time.Duration, window int) {
-	peak := l.peak(1000)
-	o := &openLoop{l: l, conns: l.Conns, window: window, rate: peak / 4, shed: true}
+	r := l.peakRun(1000)
+	peak := r.ProduceRate
+	o := newOpenLoop(l, window, peak/4, true)
 	check(l.Peer.Setup())
 	check(o.start())
 	defer o.end()
@@ -24,9 +25,12 @@ func (l *Load) overloadMain(long time.Duration, window int) {
 		usual = max(usual, h)
 	}
 	rss := usageOf(pidsIn(l.PidDir)).RSS
-	fmt.Printf("%s: peak %.0f/s; at a quarter of it p99 %.1f ms, memory of all nodes %d MiB\n", l.Name, peak, usual/1e3, rss>>20)
+	fmt.Printf("%s: peak %.0f/s, for each confirmed %.1f µs of the processor in nodes and %.1f in clients; at a quarter of it p99 %.1f ms, memory of all nodes %d MiB\n",
+		l.Name, peak, r.BrokerCPU, r.ClientCPU, usual/1e3, rss>>20)
 
 	o.setRate(3 * peak)
+	stopProfile, err := l.begin()
+	check(err)
 	a0, c0, f0, d0, t0 := o.arrived.Load(), o.confirmed.Load(), o.failed.Load(), o.dropped.Load(), time.Now()
 	b0, s0 := usageOf(pidsIn(l.PidDir)), usageOf([]int{os.Getpid()})
 	most := int64(0)
@@ -35,11 +39,13 @@ func (l *Load) overloadMain(long time.Duration, window int) {
 		most = max(most, usageOf(pidsIn(l.PidDir)).RSS)
 	}
 	secs := time.Since(t0).Seconds()
+	stopProfile()
 	b1, s1 := usageOf(pidsIn(l.PidDir)), usageOf([]int{os.Getpid()})
-	good := float64(o.confirmed.Load()-c0) / secs
-	fmt.Printf("overload for %.0f s with windows for %d: offered %.0f/s (%.1f x peak), confirmed %.0f/s, %.0f %% of the peak; refused or failed %.0f/s, given up by clients %.0f/s; memory of all nodes up to %d MiB; cores used by nodes %.2f, clients %.2f\n",
+	confirmed := float64(o.confirmed.Load() - c0)
+	good := confirmed / secs
+	fmt.Printf("overload for %.0f s with windows for %d: offered %.0f/s (%.1f x peak), confirmed %.0f/s, %.0f %% of the peak; refused or failed %.0f/s, given up by clients %.0f/s; memory of all nodes up to %d MiB; for each confirmed %.1f µs of the processor in nodes and %.1f in clients, cores used %.2f and %.2f\n",
 		secs, o.conns*o.window, float64(o.arrived.Load()-a0)/secs, float64(o.arrived.Load()-a0)/secs/peak, good, 100*good/peak,
-		float64(o.failed.Load()-f0)/secs, float64(o.dropped.Load()-d0)/secs, most>>20, (b1.CPU-b0.CPU)/secs, (s1.CPU-s0.CPU)/secs)
+		float64(o.failed.Load()-f0)/secs, float64(o.dropped.Load()-d0)/secs, most>>20, (b1.CPU-b0.CPU)/confirmed*1e6, (s1.CPU-s0.CPU)/confirmed*1e6, (b1.CPU-b0.CPU)/secs, (s1.CPU-s0.CPU)/secs)
 
 	o.setRate(peak / 4)
 	fmt.Printf("afterwards: %s\n", o.recovery(usual))
