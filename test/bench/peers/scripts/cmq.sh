@@ -12,10 +12,12 @@ node() {
   echo $! >"$D/pids/n$1.pid"
 }
 
+# ready waits for the nodes. Where one has ended, somebody else may answer in its place.
 ready() {
   local i n
   for i in 1 2 3; do
     for n in $(seq 300); do curl -sf "http://127.0.0.1:774$i/readyz" >/dev/null && break; sleep 0.1; done
+    kill -0 "$(cat "$D/pids/n$i.pid")" 2>/dev/null || { echo "node $i has ended; are its ports taken? Its last words:" >&2; tail -3 "$D/n$i.out" >&2; exit 1; }
   done
 }
 
