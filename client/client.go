@@ -56,6 +56,7 @@ type Client struct {
 	retries   int
 	clock     func() time.Time
 	buffers   sync.Pool // *[2][]byte: form, answer
+	aside     aside
 }
 
 // Option changes how New makes a Client.
@@ -140,6 +141,7 @@ func New(endpoint, secretID, secretKey string, opts ...Option) (*Client, error) 
 		log:       slog.New(slog.DiscardHandler),
 	}
 	c.buffers.New = func() any { return new([2][]byte) }
+	c.aside.init()
 	for _, o := range append([]Option{WithEndpoints(endpoint)}, opts...) {
 		if err := o(c); err != nil {
 			return nil, err
@@ -161,11 +163,14 @@ func New(endpoint, secretID, secretKey string, opts ...Option) (*Client, error) 
 }
 
 // Close ends the connections. Over TCP it waits for them, and calls under way fail with ErrClosed; over HTTP it lets
-// go of idle ones.
+// go of idle ones. Calls that were started (StartSend …) fail with ErrClosed over both, and their done has returned
+// when Close does.
 func (c *Client) Close() error {
+	c.aside.end()
 	if c.tcp != nil {
 		c.tcp.close()
 	}
+	c.aside.wait()
 	return c.transport.Close()
 }
 
@@ -257,15 +262,20 @@ func (c *Client) exchange(ctx context.Context, action string, params []Param, wa
 
 // repeat makes attempts as long as safe and the number of retries allow.
 func (c *Client) repeat(ctx context.Context, safe safety, one func() error) error {
-	for attempt := 0; ; attempt++ {
-		err := one()
-		if err == nil || attempt >= c.retries || ctx.Err() != nil || !repeatable(err, safe) {
-			return err
-		}
-		if !pause(ctx, attempt) {
-			return err
-		}
+	return c.repeatAfter(ctx, 0, one(), safe, one)
+}
+
+// repeatAfter is repeat after an attempt that gave err.
+func (c *Client) repeatAfter(ctx context.Context, attempt int, err error, safe safety, one func() error) error {
+	for ; c.mayRepeat(ctx, attempt, err, safe) && pause(ctx, attempt); attempt++ {
+		err = one()
 	}
+	return err
+}
+
+// mayRepeat reports whether there is another attempt after this one, counted from 0.
+func (c *Client) mayRepeat(ctx context.Context, attempt int, err error, safe safety) bool {
+	return err != nil && attempt < c.retries && ctx.Err() == nil && repeatable(err, safe)
 }
 
 func (c *Client) attempt(ctx context.Context, action string, params []Param, wait time.Duration, decode decoder) error {

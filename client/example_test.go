@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencmq/cmq/client"
@@ -139,6 +140,40 @@ func ExampleOutcomeOf() {
 	}
 	// Output:
 	// send it again, now or later
+}
+
+// Many requests under way without a goroutine for each. A channel with room bounds them.
+func ExampleQueue_StartSend() {
+	n := tcptest.NewNetwork()
+	defer n.Close()
+	n.Start("127.0.0.1:7671", tcptest.NewQueue().Handle)
+	c, err := client.New("tcp://127.0.0.1:7671", "AKIDexample", "secret", client.WithDialer(n.Dial))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+	q := c.Queue("orders")
+
+	underWay := make(chan struct{}, 100)
+	var stored, unknown atomic.Int32
+	for range 1000 {
+		underWay <- struct{}{}
+		q.StartSend(context.Background(), "hello", func(id string, err error) {
+			switch client.OutcomeOf(err) { // it must not wait here: the answers behind this one would
+			case client.Stored:
+				stored.Add(1)
+			case client.Unknown:
+				unknown.Add(1)
+			}
+			<-underWay // does not wait: this request is in it
+		})
+	}
+	for range cap(underWay) {
+		underWay <- struct{}{} // all have ended
+	}
+	fmt.Println(stored.Load(), "stored")
+	// Output: 1000 stored
 }
 
 // A producer sends in batches. Most programs wait for the futures together.

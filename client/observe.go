@@ -100,7 +100,8 @@ func ErrorType(err error) string {
 }
 
 // Observer is told about operations, for traces and metrics. Its methods are called by the goroutine that makes the
-// operation and should be quick.
+// operation and should be quick. End of a started operation (StartSend …) is called by the goroutine that calls its done, and
+// must not wait either.
 //
 // Messages of CMQ have a body and nothing beside it, so this package carries no trace context by itself. A program that
 // wants one trace from the producer to the handler puts the context (traceparent) into its bodies, and the Start of an

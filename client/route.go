@@ -93,18 +93,26 @@ func (r *routes) entry(topic bool, name string) *route {
 
 // of gives the addresses of a queue or topic. Only the first call for a name waits.
 func (r *routes) of(ctx context.Context, topic bool, name string) ([]*link.Target, error) {
+	if to := r.known(topic, name); to != nil {
+		return to, nil
+	}
+	return r.first(ctx, r.entry(topic, name))
+}
+
+// known is of that does not wait: it gives nil if nobody has asked yet.
+func (r *routes) known(topic bool, name string) []*link.Target {
 	if !r.asks {
-		return r.given, nil
+		return r.given
 	}
 	e := r.entry(topic, name)
 	to := e.to.Load()
 	if to == nil {
-		return r.first(ctx, e)
+		return nil
 	}
 	if r.age(e) > routeAge {
 		r.refresh(e)
 	}
-	return *to, nil
+	return *to
 }
 
 func (r *routes) age(e *route) time.Duration {

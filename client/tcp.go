@@ -62,6 +62,7 @@ type tcpCarrier struct {
 	c        *Client
 	pool     *link.Pool
 	calls    sync.Pool // *link.Call
+	starts   sync.Pool // *started
 	requests atomic.Uint64
 	routes   routes
 	checks   checks
@@ -71,6 +72,7 @@ type tcpCarrier struct {
 func newTCPCarrier(c *Client) *tcpCarrier {
 	t := &tcpCarrier{c: c}
 	t.calls.New = func() any { return link.NewCall() }
+	t.starts.New = func() any { return newStarted(t) }
 	id := c.settings.clientID
 	suffix := "@go-" + strconv.FormatUint(rand.Uint64(), 36)
 	dial := c.settings.dial
@@ -135,11 +137,16 @@ func (t *tcpCarrier) call(cmd wire.Cmd, name string) *link.Call {
 const keptHandles = 1024
 
 func (t *tcpCarrier) put(call *link.Call) {
-	call.Request = wire.Request{Handles: call.Request.Handles[:0]} // no body is kept alive
-	call.Answer.Reset()
-	if cap(call.Request.Handles) <= keptHandles && cap(call.Answer.Messages) <= keptHandles {
+	if empty(call) {
 		t.calls.Put(call)
 	}
+}
+
+// empty lets go of what a call has held: no body is kept alive. It reports whether the rest is small enough to be kept.
+func empty(call *link.Call) bool {
+	call.Request = wire.Request{Handles: call.Request.Handles[:0]}
+	call.Answer.Reset()
+	return cap(call.Request.Handles) <= keptHandles && cap(call.Answer.Messages) <= keptHandles
 }
 
 // do makes a call, with repetitions as far as safe allows. wait is how much longer than usual the answer may take.
@@ -156,6 +163,11 @@ func (t *tcpCarrier) attempt(ctx context.Context, action string, call *link.Call
 	if err == nil {
 		err = conn.Do(ctx, call, t.c.timeout+wait)
 	}
+	return t.outcome(action, call, err)
+}
+
+// outcome is the error of a call that was attempted: err of package link, or a refusal in the answer.
+func (t *tcpCarrier) outcome(action string, call *link.Call, err error) error {
 	if err != nil {
 		t.routes.doubt(isPublish(call.Request.Cmd), call.Request.Name)
 		return failure(action, err)
@@ -305,10 +317,15 @@ func safetyOf(once bool) safety {
 }
 
 func (t *tcpCarrier) oneID(ctx context.Context, action string, call *link.Call, once bool) (string, error) {
-	if err := t.do(ctx, action, call, 0, safetyOf(once)); err != nil {
+	return onlyID(action, call, t.do(ctx, action, call, 0, safetyOf(once)))
+}
+
+// onlyID takes the id out of the answer to the send of one message.
+func onlyID(action string, call *link.Call, err error) (string, error) {
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if len(call.Answer.IDs) != 1 {
+	case len(call.Answer.IDs) != 1:
 		return "", errors.New(action + ": answer has no message id")
 	}
 	return strconv.FormatUint(call.Answer.IDs[0], 10), nil
@@ -329,18 +346,30 @@ func (t *tcpCarrier) allIDs(ctx context.Context, action string, call *link.Call,
 }
 
 func (t *tcpCarrier) receive(ctx context.Context, queue string, o ReceiveOptions) ([]Message, error) {
-	cmd, action := wire.Receive, "ReceiveMessage"
-	if o.Max > 0 {
-		cmd, action = wire.BatchReceive, "BatchReceiveMessage"
-	}
+	cmd, action := receiveCommand(o)
 	call := t.call(cmd, queue)
 	defer t.put(call)
-	r := &call.Request
+	receiving(&call.Request, o)
+	return t.received(ctx, action, call, t.do(ctx, action, call, patience(o.Wait), onlyUnsent))
+}
+
+// receiveCommand is the command for one message or for several.
+func receiveCommand(o ReceiveOptions) (cmd wire.Cmd, action string) {
+	if o.Max > 0 {
+		return wire.BatchReceive, "BatchReceiveMessage"
+	}
+	return wire.Receive, "ReceiveMessage"
+}
+
+func receiving(r *wire.Request, o ReceiveOptions) {
 	r.Max, r.Wait, r.Lock = o.Max, -1, wholeSeconds(o.Visibility)
 	if o.Wait >= 0 {
 		r.Wait = wholeSeconds(o.Wait)
 	}
-	err := t.do(ctx, action, call, patience(o.Wait), onlyUnsent)
+}
+
+// received takes the messages out of the answer to a receive.
+func (t *tcpCarrier) received(ctx context.Context, action string, call *link.Call, err error) ([]Message, error) {
 	switch {
 	case err != nil && ctx.Err() != nil && errors.Is(err, ErrNoMessage): // it was taken back
 		return nil, &TransportError{Endpoint: "tcp://" + t.address(), Action: action, Err: ctx.Err()}

@@ -9,12 +9,19 @@ import (
 	"github.com/opencmq/cmq/client/internal/wire"
 )
 
-// Call is one request and its answer. It is made by NewCall, and may be used again when Do has returned.
+// Call is one request and its answer. It is made by NewCall, and may be used again when Do has returned, or when Done was
+// called.
 type Call struct {
 	Request wire.Request
 	Answer  wire.Answer
 
-	done     chan struct{} // gets one value when err and Answer are set
+	// Done is called once for a call that was begun with Start, by the reader of the connection or another goroutine of
+	// it. Until it returns no other answer of the connection is looked at, so it must not wait; it may start calls.
+	Done func(call *Call, err error)
+
+	done     chan struct{} // gets one value when err and Answer are set, if somebody waits in Do
+	started  bool          // nobody waits: Done is called instead
+	unwatch  func() bool   // of the context of a started call; nil: it has no end
 	err      error
 	end      uint64        // where its frame ends in the stream of the connection
 	begun    time.Duration // since the connection was made
@@ -23,6 +30,19 @@ type Call struct {
 
 // NewCall makes an empty one.
 func NewCall() *Call { return &Call{done: make(chan struct{}, 1)} }
+
+// finish hands the call, with err and Answer set, to whom it concerns. It must not be touched afterwards.
+func (call *Call) finish() {
+	if !call.started {
+		call.done <- struct{}{}
+		return
+	}
+	if call.unwatch != nil {
+		call.unwatch()
+		call.unwatch = nil
+	}
+	call.Done(call, call.err)
+}
 
 // Error says that a call got no answer.
 type Error struct {

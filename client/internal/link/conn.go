@@ -146,8 +146,9 @@ func (c *Conn) post(r wire.Request) bool {
 	return true
 }
 
-// enqueue appends the frame and wakes the writer.
+// enqueue appends the frame and wakes the writer. It waits for room.
 func (c *Conn) enqueue(ctx context.Context, call *Call, timeout time.Duration) error {
+	call.started = false
 	c.mu.Lock()
 	for c.err == nil && !c.retired && len(c.out) >= maxPending {
 		if err := c.awaitRoomLocked(ctx, timeout); err != nil {
@@ -164,21 +165,27 @@ func (c *Conn) enqueue(ctx context.Context, call *Call, timeout time.Duration) e
 		return err
 	}
 	c.seq++
-	call.Request.Seq, call.err = c.seq, nil
-	call.begun = time.Since(c.born)
-	call.deadline = call.begun + timeout
-	c.calls[c.seq] = call
-	if !c.fast {
-		c.fast = true
-		c.timer.Reset(pulse)
-	}
-	wake := c.appendLocked(&call.Request)
-	call.end = c.queued
+	wake := c.beginLocked(call, c.seq, timeout)
 	c.mu.Unlock()
 	if wake {
 		c.kick <- struct{}{}
 	}
 	return nil
+}
+
+// beginLocked puts a call under way and reports whether the writer must be woken.
+func (c *Conn) beginLocked(call *Call, seq int64, timeout time.Duration) (wake bool) {
+	call.Request.Seq, call.err = seq, nil
+	call.begun = time.Since(c.born)
+	call.deadline = call.begun + timeout
+	c.calls[seq] = call
+	if !c.fast {
+		c.fast = true
+		c.timer.Reset(pulse)
+	}
+	wake = c.appendLocked(&call.Request)
+	call.end = c.queued
+	return wake
 }
 
 // appendLocked appends a frame and reports whether the writer must be woken, which is then up to the caller.
@@ -277,7 +284,7 @@ func (c *Conn) beat() {
 	for _, call := range late {
 		// Its frame may still be pending, and is sent then: nobody knows what becomes of it.
 		call.err = &Error{Addr: c.addr, Sent: true, Err: ErrTimeout}
-		call.done <- struct{}{}
+		call.finish()
 	}
 	if over != nil {
 		c.fail(over)
@@ -391,7 +398,7 @@ func (c *Conn) answer(body []byte) error {
 		call.err = &Error{Addr: c.addr, Err: ErrNotAuthorized}
 		done = c.retire()
 	}
-	call.done <- struct{}{}
+	call.finish()
 	if done && err == nil {
 		return ErrNotAuthorized
 	}
@@ -444,7 +451,7 @@ func (c *Conn) leave() {
 	c.mu.Unlock()
 	for _, call := range left {
 		call.err = &Error{Addr: c.addr, Sent: call.end <= c.written.Load(), Err: err}
-		call.done <- struct{}{}
+		call.finish()
 	}
 	close(c.ended)
 }

@@ -7,6 +7,8 @@
 //	callers ──append frame──► out ──writer: one Write for all that is there──► socket
 //	callers ◄──done── calls[seqno] ◄──────────────── reader ◄──────────────── socket
 //
+// A caller waits for its answer (Do), or leaves a function for it that the reader calls (Start).
+//
 // A Pool has the connections to all addresses. It gives the first address of a list that answers, makes connections
 // again after they broke, and waits longer between attempts that fail.
 package link

@@ -91,15 +91,25 @@ func (p *Pool) Target(addr string) *Target {
 // that is given are tried again in the background. Errors are *Refused, or *Error with Sent false.
 func (p *Pool) Get(ctx context.Context, to []*Target, timeout time.Duration) (*Conn, error) {
 	turn := p.turn.Add(1)
+	if c := p.ready(to, turn); c != nil {
+		return c, nil
+	}
+	return p.wait(ctx, to, turn, timeout)
+}
+
+// Ready is Get that does not wait: it gives nil if there is no connection.
+func (p *Pool) Ready(to []*Target) *Conn { return p.ready(to, p.turn.Add(1)) }
+
+func (p *Pool) ready(to []*Target, turn uint32) *Conn {
 	for i, t := range to {
 		if c := t.slot(turn).usable(); c != nil {
 			for _, before := range to[:i] {
 				before.slot(turn).connect(nil)
 			}
-			return c, nil
+			return c
 		}
 	}
-	return p.wait(ctx, to, turn, timeout)
+	return nil
 }
 
 func (t *Target) slot(turn uint32) *slot { return &t.slots[turn%uint32(len(t.slots))] }
