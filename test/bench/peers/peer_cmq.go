@@ -136,7 +136,7 @@ func (p *cmqPeer) Leader() (name string, err error) {
 
 func (p *cmqPeer) Close() { p.admin.Close() }
 
-// cmqProducer sends with so many goroutines as requests may be under way.
+// cmqProducer sends batches, or over HTTP, with so many goroutines as requests may be under way.
 type cmqProducer struct {
 	c  *client.Client
 	in chan pending
@@ -148,8 +148,11 @@ func (p *cmqPeer) Producer(i, window int) (Producer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &cmqProducer{c: c, in: make(chan pending, window)}
 	n := p.requests(window, p.batch)
+	if p.batch == 1 && !p.http {
+		return &startedProducer{c, p.turn(c, i*n)}, nil
+	}
+	w := &cmqProducer{c: c, in: make(chan pending, window)}
 	for k := range n {
 		to := p.turn(c, i*n+k)
 		w.wg.Go(func() { w.work(to, p.batch) })
@@ -224,8 +227,11 @@ func (p *cmqPeer) Consumer(i, prefetch int) (Consumer, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := context.WithCancel(context.Background())
 	n := p.requests(prefetch, p.receive)
+	if p.receive == 1 && !p.http {
+		return newStartedConsumer(c, p.turn(c, i*n), prefetch), nil
+	}
+	ctx, stop := context.WithCancel(context.Background())
 	w := &cmqConsumer{c: c, stop: stop, in: make(chan *cmqDelivery, n)}
 	for k := range n {
 		from := p.turn(c, i*n+k)
