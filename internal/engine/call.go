@@ -34,6 +34,12 @@ type trouble struct {
 // Unread reports whether messages have to be read before the reply is complete.
 func (r *Result) Unread() bool { return len(r.at) > 0 || r.held }
 
+// unread is how many messages are to be read; the records of prepared messages count for one, as little of them is kept.
+func (r *Result) unread() int { return max(1, len(r.at)) }
+
+// Whole reports whether everything that Fill was to read could be read.
+func (r *Result) Whole() bool { return len(r.trouble) == 0 }
+
 // Call is one request on its way through the engine.
 type Call struct {
 	req    *cmq.Request

@@ -38,6 +38,7 @@ type rig struct {
 	peers     map[store.Ref]verdict
 	fetched   int
 	loads     int
+	reads     []int // messages asked for at once
 	wall      int64
 }
 
@@ -80,6 +81,7 @@ func (r *rig) config() Config {
 
 // messages reads from the log, except what is lost.
 func (r *rig) messages(refs []store.Ref, got func(int, store.Message, error)) {
+	r.reads = append(r.reads, len(refs))
 	for i, ref := range refs {
 		if err := r.lost[ref]; err != nil {
 			got(i, store.Message{}, err)
@@ -187,7 +189,10 @@ func (r *rig) submit(req *cmq.Request) (*answer, *Call) {
 	c := r.m.Submit(r.now, req, func(res *Result, err error) {
 		a.got, a.err = res, err
 		a.n++
-		if res != nil && !r.m.Fill(res) {
+		if res == nil {
+			return
+		}
+		if r.m.Fill(res); !res.Whole() {
 			a.n, a.got = a.n-1, nil
 			r.m.Mend(res, func(err error) {
 				a.got, a.err = res, err

@@ -13,21 +13,34 @@ import (
 	"github.com/opencmq/cmq/internal/store/reflog"
 )
 
-// Fill reads the messages of an Unread result from this replica's files, which check them. Any goroutine may call it. If it
-// reports false, some could not be read and Mend must be called before the reply is used.
+// Fill reads the messages of Unread results from this replica's files, which check them; neighbours are read together, whichever
+// result they belong to. Any goroutine may call it. If a result is not Whole then, Mend must be called before its reply is
+// used.
 //
 // A reply that would be too long is cut: the handles of what is left out are in Surplus then, for the caller to release.
-func (m *Machine) Fill(r *Result) (whole bool) {
-	if r.held {
-		m.readHeld(r)
-		return true
+func (m *Machine) Fill(results ...*Result) {
+	n := 0
+	for _, r := range results {
+		n += len(r.at)
 	}
-	m.read(r, m.cutReply(r, m.resolve(r, len(r.at), func(i int) int { return i })))
-	if len(r.trouble) > 0 {
-		return false
+	f := newFound(n)
+	for _, r := range results {
+		if r.held {
+			m.readHeld(r)
+			continue
+		}
+		first := len(f.refs)
+		for i := range r.at {
+			m.resolve(r, i, &f)
+		}
+		f.cut(r, first)
 	}
-	r.at = nil
-	return true
+	m.read(&f)
+	for _, r := range results {
+		if r.Whole() {
+			r.at = nil
+		}
+	}
 }
 
 // Bodies of one reply are at most about so many bytes together, or as many messages as any door's own batches have.
@@ -38,48 +51,46 @@ const (
 	maxDeadBytes = 1 << 20
 )
 
-// found is where messages of a reply are stored.
+// found is where messages of replies are stored.
 type found struct {
 	refs   []store.Ref
 	places []place
 }
 
-// place is one message of them in the reply.
+// place is where one message of them belongs.
 type place struct {
-	i     int
+	r     *Result
+	i     int // in its reply
 	sent  int64
 	bytes uint32
 }
 
-// resolve finds out where n messages of the reply are stored, those with the places at(0), at(1) and so on. What fails is in
-// r.trouble.
-func (m *Machine) resolve(r *Result, n int, at func(int) int) found {
-	f := found{make([]store.Ref, 0, n), make([]place, 0, n)}
-	log := m.refs.Load()
-	for k := range n {
-		i := at(k)
-		p := r.at[i]
-		ref, ok, err := log.Resolve(reflog.Key{Shard: uint64(r.shard), Lane: p.Lane}, p.Seq)
-		if err == nil && !ok {
-			err = fmt.Errorf("%w: position %d of lane %d is not held", errNotHeld, p.Seq, p.Lane)
-		}
-		if err != nil {
-			r.trouble = append(r.trouble, trouble{i: i, err: err})
-			continue
-		}
-		f.refs, f.places = append(f.refs, store.Ref{Index: ref.Index, Slot: ref.Slot}), append(f.places, place{i, ref.Time, ref.Bytes})
+// newFound has room for n messages.
+func newFound(n int) found { return found{make([]store.Ref, 0, n), make([]place, 0, n)} }
+
+// resolve finds out where the message in one place of a reply is stored. If that fails, it is in r.trouble.
+func (m *Machine) resolve(r *Result, i int, f *found) {
+	p := r.at[i]
+	ref, ok, err := m.refs.Load().Resolve(reflog.Key{Shard: uint64(r.shard), Lane: p.Lane}, p.Seq)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: position %d of lane %d is not held", errNotHeld, p.Seq, p.Lane)
 	}
-	return f
+	if err != nil {
+		r.trouble = append(r.trouble, trouble{i: i, err: err})
+		return
+	}
+	f.refs, f.places = append(f.refs, store.Ref{Index: ref.Index, Slot: ref.Slot}), append(f.places, place{r, i, ref.Time, ref.Bytes})
 }
 
-// cutReply leaves out the messages for which there is no room.
-func (m *Machine) cutReply(r *Result, f found) found {
+// cut leaves out the messages of a reply for which there is no room; the first of them is in place first.
+func (f *found) cut(r *Result, first int) {
 	sure, limit := surelyFits, uint64(maxReplyBytes)
 	if r.dead {
 		sure, limit = 1, maxDeadBytes
 	}
 	bytes := uint64(0)
-	for k, p := range f.places {
+	for k := first; k < len(f.places); k++ {
+		p := f.places[k]
 		if bytes += uint64(p.bytes); bytes <= limit || p.i < sure {
 			continue
 		}
@@ -90,23 +101,23 @@ func (m *Machine) cutReply(r *Result, f found) found {
 		}
 		r.at, r.Reply.Messages = r.at[:p.i], r.Reply.Messages[:p.i]
 		r.trouble = slices.DeleteFunc(r.trouble, func(t trouble) bool { return t.i >= p.i })
-		return found{f.refs[:k], f.places[:k]}
+		f.refs, f.places = f.refs[:k], f.places[:k]
+		return
 	}
-	return f
 }
 
-// read reads messages of the reply. What fails is in r.trouble.
-func (m *Machine) read(r *Result, f found) {
+// read reads messages of replies. What fails is in the trouble of its result.
+func (m *Machine) read(f *found) {
 	if len(f.refs) == 0 {
 		return
 	}
 	m.cfg.Messages(f.refs, func(k int, msg store.Message, err error) {
 		p := &f.places[k]
 		if err != nil {
-			r.trouble = append(r.trouble, trouble{i: p.i, ref: f.refs[k], sent: p.sent, known: true, err: err})
+			p.r.trouble = append(p.r.trouble, trouble{i: p.i, ref: f.refs[k], sent: p.sent, known: true, err: err})
 			return
 		}
-		m.put(r, p.i, f.refs[k], p.sent, &msg)
+		m.put(p.r, p.i, f.refs[k], p.sent, &msg)
 	})
 }
 
@@ -200,7 +211,11 @@ func (w *mend) readAgain(err error) {
 	}
 	w.m.cfg.Go(func() {
 		w.r.trouble = nil
-		w.m.read(w.r, w.m.resolve(w.r, len(places), func(k int) int { return places[k] }))
+		f := newFound(len(places))
+		for _, i := range places {
+			w.m.resolve(w.r, i, &f)
+		}
+		w.m.read(&f)
 	}, w.step)
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/core/broker"
 	"github.com/opencmq/cmq/internal/set"
+	"github.com/opencmq/cmq/internal/store"
 )
 
 // bench is a rig under a Service. Calls wait until turn, as they wait for a real loop; readers run in between.
@@ -246,6 +248,49 @@ func TestReadersOfABurst(t *testing.T) {
 	started[1]()
 	require.Len(t, started, 2)
 	require.Zero(t, q.running)
+}
+
+// TestABurstIsReadTogether: a reader asks for the messages of its share at once, and a message that cannot be read is the trouble
+// of its own result alone.
+func TestABurstIsReadTogether(t *testing.T) {
+	b := newBench(t)
+	sent := b.start(&cmq.Request{Kind: cmq.KindSend, Bodies: [][]byte{[]byte("a"), []byte("b"), []byte("c"), []byte("d"), []byte("e"), []byte("f"), []byte("g"), []byte("h")}})
+	b.turn()
+	var got [8]*started
+	for i := range got {
+		got[i] = b.start(&cmq.Request{Kind: cmq.KindReceive, Max: 1, Wait: time.Second})
+	}
+	b.lost[store.Ref{Index: sent.reply.IDs[1].Index(), Slot: sent.reply.IDs[1].Slot()}] = errors.New("the disk says no")
+	b.reads = nil
+	b.turn()
+	require.Equal(t, []int{2, 1, 1, 1, 1, 1, 1}, b.reads, "messages read at once: one of four results that wait, at least one")
+	for i, a := range got {
+		require.Equal(t, 1, a.n)
+		if i == 1 {
+			require.ErrorContains(t, a.err, "the disk says no")
+			continue
+		}
+		require.NoError(t, a.err)
+		require.Equal(t, string(rune('a'+i)), string(a.reply.Messages[0].Body))
+	}
+}
+
+// TestShareOfAReader: no more messages than surely fit into one reply are read before the first of them is given.
+func TestShareOfAReader(t *testing.T) {
+	of := func(results, messages int) int {
+		var q readers
+		for range results {
+			q.waiting = append(q.waiting, unread{&task{}, newDelivery(messages)})
+		}
+		share, _ := q.take(nil)
+		return len(share)
+	}
+	require.Equal(t, 1, of(1, 1))
+	require.Equal(t, 1, of(7, 1))
+	require.Equal(t, 2, of(8, 1))
+	require.Equal(t, surelyFits, of(1000, 1))
+	require.Equal(t, surelyFits/4, of(1000, 4))
+	require.Equal(t, 1, of(1000, 256))
 }
 
 // TestWhoWakesTheLoop: what can have no effect before the next entry does not; a poll that does not wait may be answered

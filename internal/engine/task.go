@@ -74,16 +74,11 @@ func (t *task) answered(r *Result, err error) {
 	}
 }
 
-// fill reads the messages of the result. It may take as long as the disk does.
-func (t *task) fill(r *Result) {
-	if t.settled.Load() {
-		t.release(&r.Reply)
-		return
-	}
-	whole := t.s.Machine.Fill(r)
+// filled takes the result when its messages were read.
+func (t *task) filled(r *Result) {
 	t.undo(r.Surplus)
 	switch {
-	case whole:
+	case r.Whole():
 		t.complete(r)
 	case !t.s.Loop.Exec(set.TimedFunc(func(int64) { t.s.Machine.Mend(r, func(err error) { t.mended(r, err) }) })):
 		t.finish(nil, cmq.ErrStopping)

@@ -204,7 +204,7 @@ func (a *attempt) result(p *replica, r *engine.Result, err error) {
 
 // fill reads the messages. Those that cannot be read here come from the other replicas, a while later.
 func (a *attempt) fill(p *replica, r *engine.Result) {
-	if a.machine.Fill(r) {
+	if a.machine.Fill(r); r.Whole() {
 		a.filled(p, r, nil)
 		return
 	}
