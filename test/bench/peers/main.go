@@ -24,7 +24,7 @@ func (o options) Set(s string) error {
 
 func main() {
 	if len(os.Args) < 2 {
-		fatal("usage: bench suite|latency|scale|polls|overload|fill|drain|depth|probe|failover|table|limits|memory|naive-node [flags]")
+		fatal("usage: bench suite|latency|scale|polls|overload|fill|drain|depth|probe|failover|table|ratio|limits|memory|naive-node|http-empty [flags]")
 	}
 	cmd, args := os.Args[1], os.Args[2:]
 	switch cmd {
@@ -40,6 +40,12 @@ func main() {
 	case "http-server":
 		httpServer()
 		return
+	case "http-empty":
+		emptyMain(args)
+		return
+	case "ratio":
+		ratioMain(args)
+		return
 	case "table":
 		tableMain(args)
 		return
@@ -49,7 +55,7 @@ func main() {
 	debug.SetGCPercent(400)
 	fs := flag.NewFlagSet(cmd, flag.ExitOnError)
 	var (
-		peer    = fs.String("peer", "", "cmq, rabbit, nats, naive")
+		peer    = fs.String("peer", "", "cmq, rabbit, nats, naive, empty")
 		name    = fs.String("name", "", "name in the results (default: the peer)")
 		addrs   = fs.String("addrs", "", "client endpoints, comma separated, node 1 first")
 		queue   = fs.String("queue", "mq", "queue name")

@@ -77,8 +77,7 @@ func (p *cmqPeer) client() (*client.Client, error) {
 	first, more := p.Addrs[0], p.Addrs[1:]
 	if p.http {
 		opts = append(opts, client.WithTransport(client.NewLeanTransport()))
-		if l, err := p.Leader(); err == nil {
-			k := int(l[1] - '1')
+		if k, err := p.leading(); err == nil {
 			first, more = p.Addrs[k], append(append([]string{}, p.Addrs[:k]...), p.Addrs[k+1:]...)
 		}
 	} else {
@@ -88,6 +87,18 @@ func (p *cmqPeer) client() (*client.Client, error) {
 		opts = append(opts, client.WithEndpoints("http://"+a))
 	}
 	return client.New("http://"+first, cmqID, cmqKey, opts...)
+}
+
+// leading is which of the addresses is the leader's node.
+func (p *cmqPeer) leading() (int, error) {
+	if len(p.Addrs) == 1 {
+		return 0, nil
+	}
+	name, err := p.Leader()
+	if err != nil {
+		return 0, err
+	}
+	return int(name[1] - '1'), nil
 }
 
 func (p *cmqPeer) call(f func(context.Context, *client.Queue) error) error {

@@ -10,6 +10,8 @@ peer() {
   cmq-batch)       SH=cmq.sh START=start; PIDS=$RUN/cmq/pids; ARGS="-peer cmq -o batch=16 -prime 100000 -addrs $CMQ -backlog 1000000" ;;
   cmq-wide)        SH=cmq.sh START=start; PIDS=$RUN/cmq/pids; ARGS="-peer cmq -o receive=64 -prime 100000 -addrs $CMQ -backlog 2000000" ;;
   cmq-http)        SH=cmq.sh START=start; PIDS=$RUN/cmq/pids; ARGS="-peer cmq -o http=true -o batch=16 -prime 100000 -conns 64 -addrs $CMQ -backlog 200000" ;;
+  http-singles)    SH=cmq.sh START=start; PIDS=$RUN/cmq/pids; ARGS="-peer cmq -o http=true -prime 100000 -conns 64 -addrs $CMQ -backlog 100000" ;;
+  http-empty)      SH=empty.sh START=start; PIDS=$RUN/empty/pids; ARGS="-peer empty -conns 64 -addrs 127.0.0.1:7761" ;;
   naive)           SH=naive.sh START=start; PIDS=$RUN/naive/pids; ARGS="-peer naive -addrs 127.0.0.1:7051 -backlog 1500000" ;;
   rabbit-quorum)   SH=rabbit.sh START=start; PIDS=$RUN/rabbit/pids; ARGS="-peer rabbit -addrs 127.0.0.1:5681,127.0.0.1:5682,127.0.0.1:5683 -backlog 400000" ;;
   rabbit-mirrored) SH=rabbit.sh START=start; PIDS=$RUN/rabbit/pids; ARGS="-peer rabbit -o type=classic -queue mirror -addrs 127.0.0.1:5681,127.0.0.1:5682,127.0.0.1:5683 -backlog 150000" ;;
