@@ -64,6 +64,6 @@ func (h *hasher) base64() []byte {
 
 // SignConnect gives the signature with which a client logs in.
 func SignConnect(clientID, secretID, secret string, sha256 bool) string {
-	h := newKeyedHash(&cmq.AccessKey{Secret: secret}).get(sha256)
+	h := newKeyedHash("", &cmq.AccessKey{Secret: secret}).get(sha256)
 	return string(h.signParts([]byte(clientID), []byte(secretID)))
 }

@@ -13,14 +13,15 @@ import (
 // keyedHash holds ready hash states of one key: starting an HMAC from its key costs two more blocks and several
 // allocations, setting a used one back costs nothing.
 type keyedHash struct {
+	id     string // under which the key was found
 	key    *cmq.AccessKey
 	sha1   sync.Pool // *hasher
 	sha256 sync.Pool
 }
 
-func newKeyedHash(key *cmq.AccessKey) *keyedHash {
+func newKeyedHash(id string, key *cmq.AccessKey) *keyedHash {
 	secret := []byte(key.Secret)
-	k := &keyedHash{key: key}
+	k := &keyedHash{id: id, key: key}
 	k.sha1.New = func() any { return &hasher{hash: hmac.New(sha1.New, secret)} }
 	k.sha256.New = func() any { return &hasher{hash: hmac.New(sha256.New, secret)} }
 	return k
@@ -67,24 +68,55 @@ func (v *Verifier) lookup(id []byte) (keyed *keyedHash, known bool) {
 	if len(id) > maxIDLength {
 		return v.dummy, false
 	}
-	name := string(id)
-	key, known := v.config.Keys.Key(name)
+	kept := v.kept(id)
+	if kept == nil {
+		return v.first(string(id))
+	}
+	key, known := v.config.Keys.Key(kept.id)
+	switch {
+	case !known:
+		v.forget(kept.id)
+		return v.dummy, false
+	case kept.key == key || *kept.key == *key:
+		return kept, true
+	}
+	return v.keep(kept.id, key), true
+}
+
+// kept gives the hash states that are there; nil: none.
+func (v *Verifier) kept(id []byte) *keyedHash {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.keyed[string(id)]
+}
+
+// first is lookup of an id of which nothing is kept.
+func (v *Verifier) first(id string) (keyed *keyedHash, known bool) {
+	key, known := v.config.Keys.Key(id)
 	if !known {
-		v.keyed.Delete(name)
 		return v.dummy, false
 	}
-	if cached, ok := v.keyed.Load(name); ok && *cached.(*keyedHash).key == *key {
-		return cached.(*keyedHash), true
-	}
-	keyed = newKeyedHash(key)
-	v.keyed.Store(name, keyed)
-	return keyed, true
+	return v.keep(id, key), true
+}
+
+func (v *Verifier) keep(id string, key *cmq.AccessKey) *keyedHash {
+	keyed := newKeyedHash(id, key)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.keyed[id] = keyed
+	return keyed
+}
+
+func (v *Verifier) forget(id string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.keyed, id)
 }
 
 // Sign gives the signature a client puts on the request: what Verify accepts. Parameters must be sorted; one
 // called Signature is passed over.
 func Sign(r *Request, secret string, sha256 bool) string {
 	tail, _ := appendTail(nil, r.Params, false)
-	h := newKeyedHash(&cmq.AccessKey{Secret: secret}).get(sha256)
+	h := newKeyedHash("", &cmq.AccessKey{Secret: secret}).get(sha256)
 	return string(h.sign(r.Method, r.Host, r.Path, tail))
 }

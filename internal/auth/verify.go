@@ -57,7 +57,8 @@ type Request struct {
 // Verifier verifies signatures. It may be used by many goroutines.
 type Verifier struct {
 	config Config
-	keyed  sync.Map // key id → *keyedHash, only of keys that existed when last looked up
+	mu     sync.RWMutex
+	keyed  map[string]*keyedHash // by key id, only of keys that existed when last looked up
 	dummy  *keyedHash
 	tails  sync.Pool // *[]byte
 }
@@ -69,7 +70,8 @@ func NewVerifier(config Config) *Verifier {
 	}
 	return &Verifier{
 		config: config,
-		dummy:  newKeyedHash(&cmq.AccessKey{Secret: "no request is signed with this"}),
+		keyed:  make(map[string]*keyedHash),
+		dummy:  newKeyedHash("", &cmq.AccessKey{Secret: "no request is signed with this"}),
 		tails:  sync.Pool{New: func() any { return new([]byte) }},
 	}
 }
