@@ -24,6 +24,9 @@ func NewPolls(max int) *Polls {
 // End ends all waits, now and from now on: the server stops, and clients ask again elsewhere.
 func (p *Polls) End() { p.end() }
 
+// Done is closed by End.
+func (p *Polls) Done() <-chan struct{} { return p.ctx.Done() }
+
 // Ended reports whether End was called.
 func (p *Polls) Ended() bool { return p.ctx.Err() != nil }
 

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"hash/fnv"
 	"strconv"
 	"time"
@@ -143,16 +144,12 @@ func (c *call) receiveSubscriptionMessage() error {
 	if err != nil {
 		return err
 	}
-	messages, err := c.poll(func(ctx context.Context, wait *time.Duration, lock time.Duration) ([]cmq.Message, error) {
+	messages, err := c.poll(func(e ends, wait *time.Duration, lock time.Duration) ([]cmq.Message, error) {
 		req := &cmq.Request{Kind: cmq.KindReceive, Max: int(most), Lock: lock}
 		if wait != nil {
 			req.Wait = *wait
 		}
-		reply, err := c.backend().AgentCall(ctx, c.owner, agent, id, req)
-		if err != nil {
-			return nil, err
-		}
-		return reply.Messages, nil
+		return c.supplied(e, agent, id, req)
 	})
 	if err != nil {
 		return err
@@ -168,6 +165,23 @@ func (c *call) receiveSubscriptionMessage() error {
 		_, err := c.backend().AgentCall(ctx, c.owner, agent, id, &cmq.Request{Kind: cmq.KindRelease, Handles: handles})
 		return err
 	})
+}
+
+// supplied gives what an agent's receive brings. There are few agents: the Backend waits.
+func (c *call) supplied(e ends, agent string, id cmq.SubscriptionID, req *cmq.Request) ([]cmq.Message, error) {
+	polls := c.door.config.Polls
+	bound, forget := polls.Bound(c.r.Context())
+	defer forget()
+	ctx, cancel := context.WithTimeout(bound, e.after)
+	defer cancel()
+	reply, err := c.backend().AgentCall(ctx, c.owner, agent, id, req)
+	switch {
+	case err == nil:
+		return reply.Messages, nil
+	case polls.Ended() && c.r.Context().Err() == nil && errors.Is(err, context.Canceled):
+		return nil, cmq.ErrNoMessage
+	}
+	return nil, err
 }
 
 // appendPublished writes a message of a topic: its body byte for byte, and its times to the millisecond.

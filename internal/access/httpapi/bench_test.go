@@ -3,7 +3,6 @@ package httpapi
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,19 +12,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencmq/cmq/internal/access"
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
 // instant is a backend that does nothing.
-type instant struct{ access.Backend }
+type instant struct{ Backend }
 
-func (instant) Send(_ context.Context, _, _ string, bodies [][]byte, _ time.Duration) ([]cmq.MsgID, error) {
-	return make([]cmq.MsgID, len(bodies)), nil
-}
-
-func (instant) Receive(_ context.Context, _, _ string, max int, _ *time.Duration, _ time.Duration) ([]cmq.Message, error) {
-	return make([]cmq.Message, max), nil
+func (instant) StartSend(_, _ string, bodies [][]byte, _ time.Duration, done func([]cmq.MsgID, error)) cmq.Pending {
+	done(make([]cmq.MsgID, len(bodies)), nil)
+	return cmq.Answered{}
 }
 
 func benchDoor() *Door {
@@ -121,7 +116,7 @@ func skipAnswer(b *testing.B, in *bufio.Reader) {
 
 // BenchmarkReply writes the answer of a batch receive of 16 messages of 1 KiB.
 func BenchmarkReply(b *testing.B) {
-	c := &call{door: benchDoor()}
+	c := newCall(benchDoor())
 	m := cmq.Message{ID: 1 << 60, Handle: 1 << 50, Body: bytes.Repeat([]byte("x你"), 256), Enqueued: time.Unix(1700000000, 0), DequeueCount: 1}
 	b.ReportAllocs()
 	for b.Loop() {

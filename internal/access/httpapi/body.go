@@ -9,7 +9,8 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-// How long a body may take: a start for slow networks, then at least so many bytes a second.
+// How long a body may take: a start for slow networks, then at least so many bytes a second. The server's ReadTimeout is the
+// deadline of what fits the start (server.go); here it is moved for what is longer.
 const (
 	bodyTimeout = 10 * time.Second
 	bodyMinRate = 64 << 10 // bytes a second
@@ -46,12 +47,11 @@ func (c *call) readBody() error {
 	return nil
 }
 
-// readAll reads to the end of the body, or one byte more than limit, while the client keeps up the rate. The
-// deadline must be gone afterwards: net/http watches for the client's going away with a read of its own.
+// readAll reads to the end of the body, or one byte more than limit, while the client keeps up the rate. At the end net/http
+// takes the deadline away, to watch for the client's going away with a read of its own.
 func (c *call) readAll(limit int) error {
 	control := http.NewResponseController(c.w)
 	begin := time.Now()
-	control.SetReadDeadline(begin.Add(bodyTimeout))
 	if want := int(c.r.ContentLength); cap(c.body) < min(want+1, smallBody) {
 		c.body = make([]byte, 0, min(want+1, smallBody)) // one more, so that the end is seen without growing
 	}
@@ -75,7 +75,6 @@ func (c *call) readAll(limit int) error {
 			control.SetReadDeadline(begin.Add(bodyTimeout + time.Duration(len(c.body)/bodyMinRate)*time.Second))
 		}
 	}
-	control.SetReadDeadline(time.Time{})
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
@@ -9,7 +8,7 @@ import (
 
 // changeMessageVisibility lets a lock end visibilityTimeout seconds from now, or at once if that is 0. It is an action
 // of ours, under a name the published service does not have.
-func (c *call) changeMessageVisibility(ctx context.Context) error {
+func (c *call) changeMessageVisibility() error {
 	name, err := c.queue("queueName")
 	if err != nil {
 		return err
@@ -19,12 +18,12 @@ func (c *call) changeMessageVisibility(ctx context.Context) error {
 		if err != nil {
 			return nil, err
 		}
-		return c.backend().Relock(ctx, c.owner, name, handles, lock)
+		return c.relock(name, handles, lock)
 	})
 }
 
 // batchChangeMessageVisibility does it to several, all with the same visibilityTimeout.
-func (c *call) batchChangeMessageVisibility(ctx context.Context) error {
+func (c *call) batchChangeMessageVisibility() error {
 	name, err := c.queue("queueName")
 	if err != nil {
 		return err
@@ -33,8 +32,12 @@ func (c *call) batchChangeMessageVisibility(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.onHandles(cmq.ErrRelockPart, cmq.ErrRelockBatch, func(handles []cmq.Handle) ([]*cmq.Error, error) {
-		return c.backend().Relock(ctx, c.owner, name, handles, lock)
+	return c.onHandles(cmq.ErrRelockPart, cmq.ErrRelockBatch, func(handles []cmq.Handle) ([]*cmq.Error, error) { return c.relock(name, handles, lock) })
+}
+
+func (c *call) relock(name string, handles []cmq.Handle, lock time.Duration) ([]*cmq.Error, error) {
+	return await(c, c.ends(), func(done func([]*cmq.Error, error)) cmq.Pending {
+		return c.backend().StartRelock(c.owner, name, handles, lock, done)
 	})
 }
 

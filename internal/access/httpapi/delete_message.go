@@ -1,29 +1,30 @@
 package httpapi
 
 import (
-	"context"
 	"strconv"
 
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-func (c *call) deleteMessage(ctx context.Context) error {
+func (c *call) deleteMessage() error {
 	name, err := c.queue("queueName")
 	if err != nil {
 		return err
 	}
-	return c.onHandle(func(handles []cmq.Handle) ([]*cmq.Error, error) {
-		return c.backend().Delete(ctx, c.owner, name, handles)
-	})
+	return c.onHandle(func(handles []cmq.Handle) ([]*cmq.Error, error) { return c.delete(name, handles) })
 }
 
-func (c *call) batchDeleteMessage(ctx context.Context) error {
+func (c *call) batchDeleteMessage() error {
 	name, err := c.queue("queueName")
 	if err != nil {
 		return err
 	}
-	return c.onHandles(cmq.ErrDeletePart, cmq.ErrDeleteBatch, func(handles []cmq.Handle) ([]*cmq.Error, error) {
-		return c.backend().Delete(ctx, c.owner, name, handles)
+	return c.onHandles(cmq.ErrDeletePart, cmq.ErrDeleteBatch, func(handles []cmq.Handle) ([]*cmq.Error, error) { return c.delete(name, handles) })
+}
+
+func (c *call) delete(name string, handles []cmq.Handle) ([]*cmq.Error, error) {
+	return await(c, c.ends(), func(done func([]*cmq.Error, error)) cmq.Pending {
+		return c.backend().StartDelete(c.owner, name, handles, done)
 	})
 }
 

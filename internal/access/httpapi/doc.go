@@ -17,7 +17,8 @@
 // Parameters of a GET are in the query, those of a POST in the body whatever its Content-Type says, and in the
 // query too if there is one; the same name twice is refused wherever it stands. Unknown names are ignored.
 //
-// The files: door.go (one request from start to end), server.go and conns.go (connections), body.go and form.go (bytes to
+// The files: door.go (one request from start to end), await.go (the wait for the Backend), server.go and conns.go
+// (connections), body.go and form.go (bytes to
 // parameters), params.go (parameters to values), reply.go and json.go (values to bytes), and one file per
 // action or family of actions.
 package httpapi

@@ -19,9 +19,21 @@ import (
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
+// Backend is what the door asks. It waits for answers itself where there are many of them (await.go).
+type Backend interface {
+	access.Backend
+
+	StartSend(owner, name string, bodies [][]byte, delay time.Duration, done func([]cmq.MsgID, error)) cmq.Pending
+	StartSendOnce(owner, name string, bodies [][]byte, delay time.Duration, session cmq.Session, done func([]cmq.MsgID, error)) cmq.Pending
+	StartReceive(owner, name string, max int, wait *time.Duration, lock time.Duration, done func([]cmq.Message, error)) cmq.Pending
+	StartDelete(owner, name string, handles []cmq.Handle, done func([]*cmq.Error, error)) cmq.Pending
+	StartRelock(owner, name string, handles []cmq.Handle, lock time.Duration, done func([]*cmq.Error, error)) cmq.Pending
+	StartPublish(owner, topic string, bodies [][]byte, publication cmq.Publication, done func([]cmq.MsgID, error)) cmq.Pending
+}
+
 // Config of a Door. Backend and Keys are required; zero values of the rest mean the defaults named here.
 type Config struct {
-	Backend access.Backend
+	Backend Backend
 	Keys    auth.Keys
 	Limits  cmq.Limits       // cmq.DefaultLimits
 	Clock   func() time.Time // time.Now; only for the window of time stamps
@@ -81,7 +93,7 @@ func New(config Config) *Door {
 	orDefault(&config.MaxConnsPerIP, config.MaxConns)
 	d := &Door{config: config, contentType: []string{"application/json; charset=utf-8"}}
 	d.verifier = auth.NewVerifier(auth.Config{Keys: config.Keys, Window: config.Window, Clock: config.Clock, Aliases: config.Hosts, AppIDOwner: config.AppIDOwner})
-	d.calls.New = func() any { return &call{door: d} }
+	d.calls.New = func() any { return newCall(d) }
 	d.conns.all, d.conns.perIP = make(map[net.Conn]*list.Element), make(map[netip.Addr]int)
 	return d
 }
@@ -112,8 +124,18 @@ type call struct {
 
 	numbered []numbered
 	values   [][]byte
+	named    string // what name gave last; most requests are about the same queue
 	out      []byte // the answer
 	sent     bool
+
+	came  chan struct{} // the answer of a started request is there; empty between requests
+	timer *time.Timer   // stopped between requests
+}
+
+func newCall(d *Door) *call {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return &call{door: d, came: make(chan struct{}, 1), timer: timer}
 }
 
 // ServeHTTP answers one request.
@@ -162,7 +184,7 @@ func (c *call) release() {
 	clear(c.numbered)
 	clear(c.params)
 	*c = call{door: c.door, body: c.body[:0], query: c.query[:0], params: c.params[:0], out: c.out[:0],
-		numbered: c.numbered[:0], values: c.values[:0]}
+		numbered: c.numbered[:0], values: c.values[:0], named: c.named, came: c.came, timer: c.timer}
 }
 
 // serve does the checks in their order (see the package comment) and runs the action.
@@ -237,22 +259,31 @@ func (c *call) run() error {
 		return c.receiveSubscriptionMessage()
 	case access.TestSubscription: // takes as long as the endpoint does
 		return c.testSubscription(c.r.Context())
+	case access.SendMessage:
+		return c.sendMessage()
+	case access.BatchSendMessage:
+		return c.batchSendMessage()
+	case access.DeleteMessage:
+		return c.deleteMessage()
+	case access.BatchDeleteMessage:
+		return c.batchDeleteMessage()
+	case access.ChangeMessageVisibility:
+		return c.changeMessageVisibility()
+	case access.BatchChangeMessageVisibility:
+		return c.batchChangeMessageVisibility()
+	case access.PublishMessage:
+		return c.publishMessage()
+	case access.BatchPublishMessage:
+		return c.batchPublishMessage()
 	}
+	return c.manage()
+}
+
+// manage runs the actions that are not about single messages.
+func (c *call) manage() error {
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.door.config.CallTimeout)
 	defer cancel()
 	switch c.action {
-	case access.SendMessage:
-		return c.sendMessage(ctx)
-	case access.BatchSendMessage:
-		return c.batchSendMessage(ctx)
-	case access.DeleteMessage:
-		return c.deleteMessage(ctx)
-	case access.BatchDeleteMessage:
-		return c.batchDeleteMessage(ctx)
-	case access.ChangeMessageVisibility:
-		return c.changeMessageVisibility(ctx)
-	case access.BatchChangeMessageVisibility:
-		return c.batchChangeMessageVisibility(ctx)
 	case access.ListPreparedMessages:
 		return c.listPreparedMessages(ctx)
 	case access.ConfirmTransaction:
@@ -283,7 +314,7 @@ func (c *call) run() error {
 	return c.runOnTopic(ctx)
 }
 
-func (c *call) backend() access.Backend { return c.door.config.Backend }
+func (c *call) backend() Backend { return c.door.config.Backend }
 
 // onQueue does the actions that take the name of a queue and answer nothing.
 func (c *call) onQueue(ctx context.Context, do func(ctx context.Context, owner, name string) error) error {

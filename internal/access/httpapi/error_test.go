@@ -270,12 +270,18 @@ func handleFor(action string) string {
 // TestPanic: a bug answers 6000 and leaves the door usable.
 func TestPanic(t *testing.T) {
 	r := newRig(t)
-	r.fake.Received = func() { panic("BUG: planted") }
 	r.ok("CreateQueue", "queueName=q")
-	r.ok("SendMessage", "queueName=q", "msgBody=x")
+	r.door.config.Backend = broken{r.fake}
 	r.want(r.do("ReceiveMessage", "queueName=q"), refusal("6000", "(10050)server internal error"))
-	r.fake.Received = nil
+	r.door.config.Backend = r.fake
 	r.ok("ListQueue")
+}
+
+// broken is a backend with a bug.
+type broken struct{ Backend }
+
+func (broken) StartReceive(string, string, int, *time.Duration, time.Duration, func([]cmq.Message, error)) cmq.Pending {
+	panic("BUG: planted")
 }
 
 // TestCommonParameters: what is checked before the signature.

@@ -47,7 +47,10 @@ func (c *call) name(parameter string, malformed *cmq.Error) (string, error) {
 	if !cmq.ValidName(value) {
 		return "", malformed
 	}
-	return string(value), nil
+	if string(value) != c.named {
+		c.named = string(value)
+	}
+	return c.named, nil
 }
 
 // integer gives the value of an optional number, nil if it is not there. Errors: not decimal 10360, outside

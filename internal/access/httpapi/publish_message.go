@@ -1,22 +1,20 @@
 package httpapi
 
 import (
-	"context"
-
 	"github.com/opencmq/cmq/internal/access"
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-func (c *call) publishMessage(ctx context.Context) error {
-	ids, err := c.publish(ctx, c.oneBody)
+func (c *call) publishMessage() error {
+	ids, err := c.publish(c.oneBody)
 	if err == nil {
 		c.msgID(ids)
 	}
 	return err
 }
 
-func (c *call) batchPublishMessage(ctx context.Context) error {
-	ids, err := c.publish(ctx, c.batchBodies)
+func (c *call) batchPublishMessage() error {
+	ids, err := c.publish(c.batchBodies)
 	if err == nil {
 		c.msgList(ids)
 	}
@@ -24,7 +22,7 @@ func (c *call) batchPublishMessage(ctx context.Context) error {
 }
 
 // publish stores what read gives, with one set of tags and one key for all.
-func (c *call) publish(ctx context.Context, read func() ([][]byte, error)) ([]cmq.MsgID, error) {
+func (c *call) publish(read func() ([][]byte, error)) ([]cmq.MsgID, error) {
 	name, err := c.topic()
 	if err != nil {
 		return nil, err
@@ -37,7 +35,9 @@ func (c *call) publish(ctx context.Context, read func() ([][]byte, error)) ([]cm
 	if err != nil {
 		return nil, err
 	}
-	return c.backend().Publish(ctx, c.owner, name, bodies, publication)
+	return await(c, c.ends(), func(done func([]cmq.MsgID, error)) cmq.Pending {
+		return c.backend().StartPublish(c.owner, name, bodies, publication, done)
+	})
 }
 
 func (c *call) publication() (p cmq.Publication, err error) {

@@ -54,14 +54,16 @@ func (c *call) batchReceiveMessage() error {
 
 // receive gives at least one message of a queue, or an error.
 func (c *call) receive(name string, max int) ([]cmq.Message, error) {
-	return c.poll(func(ctx context.Context, wait *time.Duration, lock time.Duration) ([]cmq.Message, error) {
-		return c.backend().Receive(ctx, c.owner, name, max, wait, lock)
+	return c.poll(func(e ends, wait *time.Duration, lock time.Duration) ([]cmq.Message, error) {
+		return await(c, e, func(done func([]cmq.Message, error)) cmq.Pending {
+			return c.backend().StartReceive(c.owner, name, max, wait, lock, done)
+		})
 	})
 }
 
-// poll gives at least one message that take brings, or an error. It ends early when the client goes away. The parameter
-// visibilityTimeout is ours: without it lock is 0.
-func (c *call) poll(take func(ctx context.Context, wait *time.Duration, lock time.Duration) ([]cmq.Message, error)) ([]cmq.Message, error) {
+// poll gives at least one message that take brings, or an error. It ends early when the client goes away, and without a
+// message when the server stops. The parameter visibilityTimeout is ours: without it lock is 0.
+func (c *call) poll(take func(e ends, wait *time.Duration, lock time.Duration) ([]cmq.Message, error)) ([]cmq.Message, error) {
 	wait, err := c.pollingWait()
 	if err != nil {
 		return nil, err
@@ -77,21 +79,15 @@ func (c *call) poll(take func(ctx context.Context, wait *time.Duration, lock tim
 		defer c.door.config.Polls.Leave()
 	}
 	polls := c.door.config.Polls
-	bound, forget := polls.Bound(c.r.Context())
-	defer forget()
-	ctx, cancel := context.WithTimeout(bound, c.receiveTimeout(wait))
-	defer cancel()
-	messages, err := take(ctx, wait, time.Duration(lock)*time.Second)
-	if err != nil && polls.Ended() && c.r.Context().Err() == nil && errors.Is(err, context.Canceled) {
+	if polls.Ended() {
 		return nil, cmq.ErrNoMessage
 	}
-	if err != nil {
-		return nil, err
+	e := ends{after: c.receiveTimeout(wait), gone: c.r.Context().Done(), stopped: polls.Done()}
+	messages, err := take(e, wait, time.Duration(lock)*time.Second)
+	if err == nil && len(messages) == 0 {
+		err = cmq.ErrNoMessage
 	}
-	if len(messages) == 0 {
-		return nil, cmq.ErrNoMessage
-	}
-	return messages, nil
+	return messages, err
 }
 
 // pollingWait gives how long the client wants to wait; nil leaves it to the queue.

@@ -88,6 +88,9 @@ func readTime(size int) time.Duration {
 	return replyTimeout + time.Duration(size/bodyMinRate)*time.Second
 }
 
+// bufferedAnswer is up to how many bytes net/http keeps of an answer until the handler returns. It counts these itself.
+const bufferedAnswer = 2048
+
 // send closes the answer's object and writes it. With flush it returns only when the answer is on its way, so
 // that a connection known to be broken is an error.
 func (c *call) send(flush bool) error {
@@ -96,7 +99,9 @@ func (c *call) send(flush bool) error {
 	header := c.w.Header()
 	header["Content-Type"] = c.door.contentType
 	header["Date"] = nil // net/http would add one; no client reads it
-	header["Content-Length"] = []string{strconv.Itoa(len(c.out))}
+	if flush || len(c.out) > bufferedAnswer {
+		header["Content-Length"] = []string{strconv.Itoa(len(c.out))}
+	}
 	control := http.NewResponseController(c.w)
 	control.SetWriteDeadline(time.Now().Add(readTime(len(c.out)))) // not supported by recorders in tests
 	_, err := c.w.Write(c.out)

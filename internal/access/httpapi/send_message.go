@@ -1,13 +1,12 @@
 package httpapi
 
 import (
-	"context"
 	"time"
 
 	"github.com/opencmq/cmq/internal/cmq"
 )
 
-func (c *call) sendMessage(ctx context.Context) error {
+func (c *call) sendMessage() error {
 	name, err := c.queue("queueName")
 	if err != nil {
 		return err
@@ -16,7 +15,7 @@ func (c *call) sendMessage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ids, err := c.store(ctx, name, bodies)
+	ids, err := c.store(name, bodies)
 	if err != nil {
 		return err
 	}
@@ -24,7 +23,7 @@ func (c *call) sendMessage(ctx context.Context) error {
 	return nil
 }
 
-func (c *call) batchSendMessage(ctx context.Context) error {
+func (c *call) batchSendMessage() error {
 	name, err := c.queue("queueName")
 	if err != nil {
 		return err
@@ -33,7 +32,7 @@ func (c *call) batchSendMessage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ids, err := c.store(ctx, name, bodies)
+	ids, err := c.store(name, bodies)
 	if err != nil {
 		return err
 	}
@@ -42,19 +41,21 @@ func (c *call) batchSendMessage(ctx context.Context) error {
 }
 
 // store sends, once if the request is one of a session.
-func (c *call) store(ctx context.Context, name string, bodies [][]byte) ([]cmq.MsgID, error) {
+func (c *call) store(name string, bodies [][]byte) ([]cmq.MsgID, error) {
 	delay, err := c.delay()
 	if err != nil {
 		return nil, err
 	}
 	session, err := c.session()
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case session.ID != 0:
-		return c.backend().SendOnce(ctx, c.owner, name, bodies, delay, session)
 	}
-	return c.backend().Send(ctx, c.owner, name, bodies, delay)
+	return await(c, c.ends(), func(done func([]cmq.MsgID, error)) cmq.Pending {
+		if session.ID != 0 {
+			return c.backend().StartSendOnce(c.owner, name, bodies, delay, session, done)
+		}
+		return c.backend().StartSend(c.owner, name, bodies, delay, done)
+	})
 }
 
 // msgID answers with the id of the one message.

@@ -23,7 +23,8 @@ func (d *Door) NewServer() *http.Server {
 		Protocols:                    protocols,
 		DisableGeneralOptionsHandler: true, // the door answers every method itself
 		ReadHeaderTimeout:            headerTimeout,
-		WriteTimeout:                 longest + 3*bodyTimeout, // counted from the header on; only a backstop
+		ReadTimeout:                  headerTimeout + bodyTimeout, // from the first byte to the last, unless the body is long
+		WriteTimeout:                 longest + 3*bodyTimeout,     // counted from the header on; only a backstop
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHeader,
 		ConnContext:                  withPeer,

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -465,8 +466,8 @@ func (d *deadlines) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// TestBodyDeadlines: a body has a deadline, which moves with what arrives and is gone when all is there, or is
-// now when the body was bad, so that net/http does not wait for the rest of it.
+// TestBodyDeadlines: the deadline of a body, which the server has set, moves with what arrives, and is now when the body was
+// bad, so that net/http does not wait for the rest of it.
 func TestBodyDeadlines(t *testing.T) {
 	r := newRig(t)
 	for _, c := range []struct {
@@ -474,9 +475,9 @@ func TestBodyDeadlines(t *testing.T) {
 		body io.Reader
 		want string
 	}{
-		{"small", strings.NewReader("x=1"), "[10s none]"},
-		{"three times the unit", strings.NewReader(strings.Repeat("&", 3*smallBody+1)), "[10s 11s 12s 13s none]"},
-		{"broken", io.MultiReader(strings.NewReader("x=1"), brokenReader{}), "[10s 0s]"},
+		{"small", strings.NewReader("x=1"), "[]"},
+		{"three times the unit", strings.NewReader(strings.Repeat("&", 3*smallBody+1)), "[11s 12s 13s]"},
+		{"broken", io.MultiReader(strings.NewReader("x=1"), brokenReader{}), "[0s]"},
 	} {
 		request, _ := http.NewRequest("POST", "http://"+testHost+"/", io.NopCloser(slowly{c.body}))
 		request.ContentLength = -1
@@ -489,6 +490,73 @@ func TestBodyDeadlines(t *testing.T) {
 			t.Errorf("%s: header %v", c.name, w.header)
 		}
 	}
+}
+
+// TestDeadlinesOfAConnection: a request has a deadline for its header, then for its body, and none while it waits: a poll may
+// take longer than any request to arrive.
+func TestDeadlinesOfAConnection(t *testing.T) {
+	r := newRig(t)
+	r.fake.Waiting = make(chan string, 1)
+	r.ok("CreateQueue", "queueName=q")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	noted := &noting{Listener: listener}
+	server := r.door.NewServer()
+	done := make(chan struct{})
+	go func() {
+		server.Serve(noted)
+		close(done)
+	}()
+	t.Cleanup(func() {
+		server.Close()
+		<-done
+	})
+	c := dial(t, listener.Addr().String())
+	c.post("ReceiveMessage", "queueName=q", "pollingWaitSeconds=30")
+	<-r.fake.Waiting
+	if got := noted.deadlines(); got != "[5s 15s none]" {
+		t.Error(got)
+	}
+	r.ok("SendMessage", "queueName=q", "msgBody=x")
+	if _, _, body := c.answer(); !strings.Contains(body, `"msgBody":"x"`) {
+		t.Error(body)
+	}
+}
+
+// noting is a listener that writes down the deadlines for reading of its connections, as times from now.
+type noting struct {
+	net.Listener
+	mu      sync.Mutex
+	seconds []string
+}
+
+func (n *noting) Accept() (net.Conn, error) {
+	conn, err := n.Listener.Accept()
+	return notedConn{conn, n}, err
+}
+
+func (n *noting) deadlines() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return fmt.Sprint(n.seconds)
+}
+
+type notedConn struct {
+	net.Conn
+	at *noting
+}
+
+func (c notedConn) SetReadDeadline(at time.Time) error {
+	c.at.mu.Lock()
+	defer c.at.mu.Unlock()
+	if at.IsZero() {
+		c.at.seconds = append(c.at.seconds, "none")
+	} else {
+		c.at.seconds = append(c.at.seconds, time.Until(at).Round(time.Second).String())
+	}
+	return c.Conn.SetReadDeadline(at)
 }
 
 // writeDeadline is a ResponseWriter that writes down the last deadline for writing, as a time from now.

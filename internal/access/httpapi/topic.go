@@ -10,10 +10,6 @@ import (
 // runOnTopic is run for the actions on topics and subscriptions.
 func (c *call) runOnTopic(ctx context.Context) error {
 	switch c.action {
-	case access.PublishMessage:
-		return c.publishMessage(ctx)
-	case access.BatchPublishMessage:
-		return c.batchPublishMessage(ctx)
 	case access.CreateTopic:
 		return c.createTopic(ctx)
 	case access.ListTopic:
