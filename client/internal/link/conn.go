@@ -42,7 +42,7 @@ type Conn struct {
 	seq     int64           // the last one used
 	queued  uint64          // bytes of the stream that were appended to out, ever
 	kicked  bool            // kick has a value, or the writer is about to look
-	room    chan struct{}   // closed when the writer takes out; nil: nobody waits
+	room    room            // who waits until out is taken
 	retired bool            // no new calls; close when the last one is answered
 	err     error           // set once: the connection is over
 	timer   *time.Timer     // runs beat
@@ -150,8 +150,8 @@ func (c *Conn) post(r wire.Request) bool {
 func (c *Conn) enqueue(ctx context.Context, call *Call, timeout time.Duration) error {
 	call.started = false
 	c.mu.Lock()
-	for c.err == nil && !c.retired && len(c.out) >= maxPending {
-		if err := c.awaitRoomLocked(ctx, timeout); err != nil {
+	if c.err == nil && !c.retired && c.pendingLocked() >= maxPending {
+		if err := c.awaitRoomLocked(ctx, sizeOf(&call.Request), timeout); err != nil {
 			c.mu.Unlock()
 			return err
 		}
@@ -161,6 +161,7 @@ func (c *Conn) enqueue(ctx context.Context, call *Call, timeout time.Duration) e
 		if err == nil {
 			err = ErrNotAuthorized
 		}
+		c.letInLocked() // those that wait hear of it as well
 		c.mu.Unlock()
 		return err
 	}
@@ -196,28 +197,6 @@ func (c *Conn) appendLocked(r *wire.Request) (wake bool) {
 	wake = !c.kicked
 	c.kicked = true
 	return wake
-}
-
-// awaitRoomLocked waits until the writer has taken what is pending.
-func (c *Conn) awaitRoomLocked(ctx context.Context, timeout time.Duration) error {
-	if c.room == nil {
-		c.room = make(chan struct{})
-	}
-	room := c.room
-	c.mu.Unlock()
-	defer c.mu.Lock()
-	late := time.NewTimer(timeout)
-	defer late.Stop()
-	select {
-	case <-room:
-		return nil
-	case <-c.over:
-		return nil // the caller looks at err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-late.C:
-		return ErrTimeout
-	}
 }
 
 // forget takes a call back and reports whether it was still under way; if not, done has a value or gets one.
@@ -270,10 +249,7 @@ func (c *Conn) take(spare []byte) []byte {
 	defer c.mu.Unlock()
 	frames := c.out
 	c.out, c.kicked = spare[:0], false
-	if c.room != nil {
-		close(c.room)
-		c.room = nil
-	}
+	c.letInLocked()
 	return frames
 }
 

@@ -27,7 +27,7 @@ func (c *Conn) Start(ctx context.Context, call *Call, timeout time.Duration) boo
 		call.unwatch = context.AfterFunc(ctx, func() { c.giveUp(seq, ctx.Err()) })
 		c.mu.Lock()
 	}
-	if c.err != nil || c.retired || len(c.out) >= maxPending {
+	if c.err != nil || c.retired || c.pendingLocked() >= maxPending {
 		c.mu.Unlock()
 		if watched {
 			call.unwatch()
