@@ -21,7 +21,7 @@ type Call struct {
 
 	done     chan struct{} // gets one value when err and Answer are set, if somebody waits in Do
 	started  bool          // nobody waits: Done is called instead
-	unwatch  func() bool   // of the context of a started call; nil: it has no end
+	watch    *watch        // of the context of a started call under way; nil: it has no end
 	err      error
 	end      uint64        // where its frame ends in the stream of the connection
 	begun    time.Duration // since the connection was made
@@ -36,10 +36,6 @@ func (call *Call) finish() {
 	if !call.started {
 		call.done <- struct{}{}
 		return
-	}
-	if call.unwatch != nil {
-		call.unwatch()
-		call.unwatch = nil
 	}
 	call.Done(call, call.err)
 }

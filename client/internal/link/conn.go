@@ -48,6 +48,7 @@ type Conn struct {
 	timer   *time.Timer     // runs beat
 	fast    bool            // the timer is set to pulse, not to heartbeat
 	beaten  time.Duration   // when the last heartbeat was sent, since born
+	watches watches         // ends of contexts of started calls
 
 	kick    chan struct{} // wakes the writer
 	over    chan struct{} // closed when err is set
@@ -214,6 +215,16 @@ func (c *Conn) forget(call *Call) bool {
 	return mine
 }
 
+// takeLocked takes the call with this number, if it is under way, to finish it.
+func (c *Conn) takeLocked(seq int64) *Call {
+	call := c.calls[seq]
+	if call != nil {
+		delete(c.calls, seq)
+		c.watches.leave(call)
+	}
+	return call
+}
+
 // doneLocked reports whether a retired connection has nothing left to do.
 func (c *Conn) doneLocked() bool { return c.retired && len(c.calls) == 0 }
 
@@ -283,8 +294,7 @@ func (c *Conn) look() (late []*Call, over error, due bool) {
 	}
 	for seq, call := range c.calls {
 		if call.deadline <= now {
-			delete(c.calls, seq)
-			late = append(late, call)
+			late = append(late, c.takeLocked(seq))
 		}
 	}
 	if c.doneLocked() {
@@ -361,8 +371,7 @@ func (c *Conn) answer(body []byte) error {
 		return nil
 	}
 	c.mu.Lock()
-	call := c.calls[seq]
-	delete(c.calls, seq)
+	call := c.takeLocked(seq)
 	done := c.doneLocked()
 	c.mu.Unlock()
 	if call == nil {
@@ -423,6 +432,9 @@ func (c *Conn) leave() {
 	}
 	c.mu.Lock()
 	left, err := c.calls, c.err
+	for _, call := range left {
+		c.watches.leave(call)
+	}
 	c.calls = nil
 	c.mu.Unlock()
 	for _, call := range left {

@@ -11,66 +11,114 @@ import (
 // reports false, and has done nothing, if it would have to: the connection is over, too much is pending, ctx has ended.
 //
 //	caller ──Start──► out ──writer──► socket ──reader──► Done
-//	ctx ends ──► abandon, on a goroutine of its own ──► Done
+//	ctx ends ──► giveUp, on a goroutine of its own ──► Done
 func (c *Conn) Start(ctx context.Context, call *Call, timeout time.Duration) bool {
-	watched := ctx.Done() != nil
-	if watched && ctx.Err() != nil {
+	ends := ctx.Done()
+	if ends != nil && ctx.Err() != nil {
 		return false
 	}
-	call.started, call.unwatch = true, nil
 	c.mu.Lock()
-	c.seq++
-	seq := c.seq
-	if watched {
-		// Who watches must know the number, and must be there before the answer is, which takes it away again.
-		c.mu.Unlock()
-		call.unwatch = context.AfterFunc(ctx, func() { c.giveUp(seq, ctx.Err()) })
-		c.mu.Lock()
-	}
 	if c.err != nil || c.retired || c.pendingLocked() >= maxPending {
 		c.mu.Unlock()
-		if watched {
-			call.unwatch()
-		}
 		return false
 	}
-	wake := c.beginLocked(call, seq, timeout)
+	call.started = true
+	if ends != nil {
+		c.watches.join(call, c, ctx)
+	}
+	c.seq++
+	wake := c.beginLocked(call, c.seq, timeout)
 	c.mu.Unlock()
 	if wake {
 		c.kick <- struct{}{}
 	}
-	if watched && ctx.Err() != nil {
-		go c.giveUp(seq, ctx.Err()) // it may have ended before there was anything to give up
-	}
 	return true
 }
 
-// giveUp is abandon of a started call. Such a one is known by its number only: it may have been answered, and be used
-// again for something else.
-func (c *Conn) giveUp(seq int64, why error) {
-	c.mu.Lock()
-	call := c.calls[seq]
-	receive := call != nil && (call.Request.Cmd == wire.Receive || call.Request.Cmd == wire.BatchReceive)
-	c.mu.Unlock()
-	if receive && c.post(wire.Request{Cmd: wire.StopWaiting, Waiting: seq}) {
-		time.AfterFunc(farewell, func() { c.drop(seq, why) })
-		return
-	}
-	c.drop(seq, why)
+// watch is the end of one context, for all started calls that have it. To watch it for each of them would cost as much as
+// their frames.
+type watch struct {
+	ends  <-chan struct{}
+	calls int         // under way
+	stop  func() bool // watches no more
 }
 
-// drop ends a started call without an answer, unless it has one.
-func (c *Conn) drop(seq int64, why error) {
-	c.mu.Lock()
-	call := c.calls[seq]
-	delete(c.calls, seq)
-	done := c.doneLocked()
-	c.mu.Unlock()
-	if call != nil {
-		call.err = &Error{Addr: c.addr, Sent: true, Err: why}
-		call.finish()
+// watches is those with calls, by their ends. The lock of the connection protects them.
+type watches map[<-chan struct{}]*watch
+
+// join has the end of ctx watched for call, which is put under way before the lock is let go.
+func (all *watches) join(call *Call, c *Conn, ctx context.Context) {
+	if *all == nil {
+		*all = make(watches)
 	}
-	if done {
-		c.fail(ErrNotAuthorized)
+	w := (*all)[ctx.Done()]
+	if w == nil {
+		w = &watch{ends: ctx.Done()}
+		w.stop = context.AfterFunc(ctx, func() { c.giveUp(w, ctx.Err()) })
+		(*all)[w.ends] = w
+	}
+	w.calls++
+	call.watch = w
+}
+
+// leave notes that call is not under way any more.
+func (all watches) leave(call *Call) {
+	w := call.watch
+	if w == nil {
+		return
+	}
+	call.watch = nil
+	if w.calls--; w.calls == 0 {
+		w.stop()
+		all.remove(w)
+	}
+}
+
+// remove lets the next call with the same context have a watch of its own.
+func (all watches) remove(w *watch) {
+	if all[w.ends] == w {
+		delete(all, w.ends)
+	}
+}
+
+// giveUp is abandon of the started calls whose context has ended. From here on they are known by their numbers: a Call that
+// is answered may be used again for something else.
+func (c *Conn) giveUp(w *watch, why error) {
+	var receives, others []int64
+	c.mu.Lock()
+	c.watches.remove(w)
+	for seq, call := range c.calls {
+		switch {
+		case call.watch != w:
+		case call.Request.Cmd == wire.Receive, call.Request.Cmd == wire.BatchReceive:
+			receives = append(receives, seq)
+		default:
+			others = append(others, seq)
+		}
+	}
+	c.mu.Unlock()
+	for _, seq := range receives {
+		c.post(wire.Request{Cmd: wire.StopWaiting, Waiting: seq})
+	}
+	if len(receives) > 0 {
+		time.AfterFunc(farewell, func() { c.drop(receives, why) })
+	}
+	c.drop(others, why)
+}
+
+// drop ends calls without an answer, those that have none yet.
+func (c *Conn) drop(seqs []int64, why error) {
+	for _, seq := range seqs {
+		c.mu.Lock()
+		call := c.takeLocked(seq)
+		done := c.doneLocked()
+		c.mu.Unlock()
+		if call != nil {
+			call.err = &Error{Addr: c.addr, Sent: true, Err: why}
+			call.finish()
+		}
+		if done {
+			c.fail(ErrNotAuthorized)
+		}
 	}
 }

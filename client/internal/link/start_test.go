@@ -14,6 +14,8 @@ import (
 	"github.com/opencmq/cmq/client/internal/wire"
 )
 
+type key struct{} // of a value in a context
+
 // started makes a call whose outcome goes to a channel.
 func started(r wire.Request) (*Call, chan error) {
 	call, outcome := NewCall(), make(chan error, 2)
@@ -80,13 +82,69 @@ func TestGivingUpACallThatWasAnswered(t *testing.T) {
 		first := call.Request.Seq
 		call.Request = send("held")
 		require.True(t, c.Start(t.Context(), call, time.Minute))
-		c.giveUp(first, context.Canceled)
+		c.drop([]int64{first}, context.Canceled)
 		synctest.Wait()
 		require.Empty(t, outcome)
 		_, err = w.do(t.Context(), send("go"), time.Minute)
 		require.NoError(t, err)
 		require.NoError(t, <-outcome)
 		require.Equal(t, []uint64{2}, call.Answer.IDs)
+	})
+}
+
+// One end is watched for all calls with a context, and not longer than there are any.
+func TestEndsOfContextsAreWatchedTogether(t *testing.T) {
+	bubble(t, []string{"a"}, func(t *testing.T, w *world) {
+		w.Start("a", func(s *tcptest.Session, r *tcptest.Request) {
+			if r.Cmd == int32(wire.Send) && r.Text(2) != "held" {
+				confirm(s, r)
+			}
+		})
+		c, err := w.pool.Get(t.Context(), w.to, time.Second)
+		require.NoError(t, err)
+		watched := func() (n int) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			for _, w := range c.watches {
+				n += w.calls
+			}
+			return 100*len(c.watches) + n
+		}
+		start := func(ctx context.Context, r wire.Request) chan error {
+			call, outcome := started(r)
+			require.True(t, c.Start(ctx, call, 10*time.Second))
+			return outcome
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		other, cancelOther := context.WithCancel(t.Context())
+		defer cancelOther()
+		var outcomes []chan error
+		for range 3 {
+			outcomes = append(outcomes, start(context.WithValue(ctx, key{}, 1), send("held")), start(ctx, send("1")))
+		}
+		receive := start(ctx, wire.Request{Cmd: wire.Receive, Name: "q", Wait: 30})
+		apart, free := start(other, send("held")), start(context.Background(), send("held"))
+		synctest.Wait()
+		require.Equal(t, 205, watched())
+		begun := time.Now()
+		cancel()
+		for i, outcome := range outcomes {
+			if i%2 == 0 {
+				require.ErrorIs(t, <-outcome, context.Canceled)
+			} else {
+				require.NoError(t, <-outcome)
+			}
+		}
+		require.Zero(t, time.Since(begun))
+		require.ErrorIs(t, <-receive, context.Canceled)
+		require.Equal(t, farewell, time.Since(begun), "the server did not end the wait")
+		require.Empty(t, apart)
+		require.Empty(t, free)
+		require.Equal(t, 101, watched())
+		c.Close()
+		require.ErrorIs(t, <-apart, ErrClosed)
+		require.ErrorIs(t, <-free, ErrClosed)
+		require.Zero(t, watched())
 	})
 }
 
