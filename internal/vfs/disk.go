@@ -402,7 +402,7 @@ func (m *mount) Stat(name string) (Info, error) {
 	if n == nil {
 		return Info{}, fail("stat", name, fs.ErrNotExist)
 	}
-	return Info{Size: n.live.size, Dir: n.dir != nil}, nil
+	return Info{Size: n.live.size, Dir: n.dir != nil, Links: 1}, nil
 }
 
 func (m *mount) SyncDir(dir string) error {

@@ -184,11 +184,11 @@ func (s *Shadow) Stat(name string) (Info, error) {
 	switch {
 	case n != nil:
 		size, _ := n.sizeNow()
-		return Info{Size: size}, nil
+		return Info{Size: size, Links: 1}, nil
 	case known:
 		return Info{}, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
 	case dir:
-		return Info{Dir: true}, nil
+		return Info{Dir: true, Links: 1}, nil
 	}
 	return s.base.Stat(name)
 }

@@ -55,6 +55,8 @@ type Space struct {
 type Info struct {
 	Size int64
 	Dir  bool
+	// Links is how many names the file has: one, unless somebody else gave it more. Of a directory it says nothing.
+	Links uint64
 }
 
 // File is an open file. Reads may run beside writes; a Close beside a read makes the read fail with os.ErrClosed.

@@ -66,7 +66,7 @@ func conform(t *testing.T, fsys FS, root string) {
 	}
 	info, err := fsys.Stat(name)
 	must(t, err)
-	if info != (Info{Size: 3}) {
+	if info != (Info{Size: 3, Links: 1}) {
 		t.Fatalf("info %+v", info)
 	}
 	wantErr(t, fsys.Remove(dir), syscall.ENOTEMPTY)
