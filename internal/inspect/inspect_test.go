@@ -133,6 +133,40 @@ func TestDirectoryOfARunningNode(t *testing.T) {
 	require.Equal(t, w.Index(), open(t, w).Overview().Last)
 }
 
+// going is a file system on which a segment is being removed bit by bit by the node when it is opened for the second time.
+type going struct {
+	vfs.FS
+	name  string
+	opens int
+}
+
+func (g *going) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	f, err := g.FS.OpenFile(name, flag, perm)
+	if err != nil || filepath.Base(name) != g.name {
+		return f, err
+	}
+	if g.opens++; g.opens == 2 {
+		err = errors.Join(os.Truncate(name, 12<<10), os.Remove(name))
+	}
+	return f, err
+}
+
+// What a running node removes while it is read is not damaged.
+func TestSegmentThatGoesWhileItIsRead(t *testing.T) {
+	for _, running := range []bool{true, false} {
+		w := busy(t)
+		n := node(t, w.Dir)
+		s := n.Open(n.Sets[1])
+		list, err := s.Segments(true)
+		require.NoError(t, err)
+		s.Running, s.fs = running, &going{FS: s.fs, name: list[0].File}
+		list, err = s.Segments(false)
+		require.NoError(t, err)
+		require.Equal(t, running, len(list[0].Problems) == 0, "%+v", list[0].Problems)
+		s.Close()
+	}
+}
+
 // What is done about what is lost depends on whether the set has other replicas.
 func TestFixOfTheOnlyReplica(t *testing.T) {
 	for want, replicas := range map[string][]cmq.NodeID{"the only replica of its set": {1}, "other replicas of the set": {1, 2, 3}} {

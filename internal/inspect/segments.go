@@ -173,6 +173,7 @@ func (s *Set) readSegment(seg *Segment, quick bool, visit func(segment.Record) e
 		return
 	}
 	defer v.Close()
+	before := *seg
 	indexed := false
 	if quick && seg.end > 0 {
 		indexed, err = v.Index(seg.end)
@@ -188,6 +189,9 @@ func (s *Set) readSegment(seg *Segment, quick bool, visit func(segment.Record) e
 	if err != nil {
 		seg.wrong(problemOf(err, s.path(seg.File)))
 	}
+	if s.takenAway(seg.File) {
+		seg.State, seg.Problems = before.State, before.Problems
+	}
 	seg.head = v
 	seg.First, seg.Last, seg.Entries = v.Low, v.Up-1, v.Entries
 	seg.Used, seg.Synced = v.End, v.Synced
@@ -197,6 +201,13 @@ func (s *Set) readSegment(seg *Segment, quick bool, visit func(segment.Record) e
 	if seg.State == "" {
 		seg.State = seg.stateOf(v)
 	}
+}
+
+// takenAway tells whether a running node has removed a file meanwhile. It may have begun to make the file shorter while that was read,
+// so what was found wrong with it does not count.
+func (s *Set) takenAway(name string) bool {
+	_, err := s.fs.Stat(s.path(name))
+	return s.Running && errors.Is(err, fs.ErrNotExist)
 }
 
 func (seg *Segment) stateOf(v *segment.View) string {

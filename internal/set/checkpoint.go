@@ -160,7 +160,7 @@ func (c *checkpoints) start(r *Replica, _ Now, job ImageJob) {
 				err = work.run(st, live, throttle)
 			}
 			if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-				st.DropBallast() // for the next one, which is tried soon: only an image lets go of what is dead
+				st.MakeRoom() // for the next one, which is tried soon: only an image lets go of what is dead
 			}
 			return err
 		},

@@ -27,7 +27,10 @@ type peerDisk struct {
 }
 
 // SetSpace says how full this replica's disk is.
-func (r *Replica) SetSpace(level Space) { r.disks.own = level }
+func (r *Replica) SetSpace(level Space) {
+	r.disks.own = level
+	r.storage.store.Tight(level != SpaceOK)
+}
 
 // heard notes what a message tells of its sender's disk.
 func (d *disks) heard(from cmq.NodeID, m *Message, now Now) {

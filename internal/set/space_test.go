@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/opencmq/cmq/internal/vfs"
 )
 
 func TestLeaderHearsOfTheFullestDisk(t *testing.T) {
@@ -104,4 +106,26 @@ func TestFullDiskHasRoomForAnImage(t *testing.T) {
 	l.r.checkpoint.want(1)
 	c.tick(2)
 	require.Equal(t, whole, ballast())
+}
+
+// What is dead goes bit by bit, so that the syncs of the log do not wait; but a full disk gets it back at once.
+func TestFullDiskGetsBackWhatIsDeadAtOnce(t *testing.T) {
+	for _, level := range []Space{SpaceOK, SpaceSoft, SpaceHard} {
+		c := smallImages(t)
+		l := c.elect(1)
+		steps := 0
+		l.disk.OnOp(func(op vfs.Op) error {
+			if op.Kind == vfs.OpResize && strings.Contains(op.Name, ".gone.") {
+				steps++
+			}
+			return nil
+		})
+		l.r.SetSpace(level)
+		c.fillUp(l, 300)
+		l.r.checkpoint.want(2)
+		c.tick(4)
+		require.Greater(t, l.st.Log().FirstIndex(), uint64(100))
+		require.Equal(t, level == SpaceOK, steps > 0, "%v: %d steps", level, steps)
+		c.has(l)
+	}
 }

@@ -1,9 +1,7 @@
 package store
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -23,7 +21,7 @@ func (s *Store) logger() *slog.Logger {
 
 // removeLeftovers removes what interrupted work left: files that the manifest calls dead, files that are newer than it, and
 // those with the name of something unfinished. Nothing else is removed because the manifest does not know it: it may be the
-// manifest that is wrong. Parts of a snapshot stay; its fetch goes on with them.
+// manifest that is wrong. Parts of a snapshot stay; its fetch goes on with them. What is large goes bit by bit, with the next maintenance.
 func (s *Store) removeLeftovers() error {
 	names, err := s.fs.ReadDir(s.dir)
 	if err != nil {
@@ -41,7 +39,11 @@ func (s *Store) removeLeftovers() error {
 			s.logger().Warn("a file that does not belong to the store is left alone", "file", s.path(name))
 			continue
 		}
-		if err := s.fs.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		remove := s.bury
+		if strings.HasSuffix(name, goneSuffix) {
+			remove = s.unearth
+		}
+		if err := remove(name); err != nil {
 			return fmt.Errorf("remove what interrupted work left: %w", err)
 		}
 	}

@@ -37,17 +37,24 @@ const (
 // Maintain lets the log go as far as images and keepFrom (the lowest entry that somebody may still want from the log) allow,
 // removes files without a living message, and rewrites files in which few live. live is as of the newest image, nil if the set
 // stores no messages. What is newer than that image is left alone, and so is each file that may have messages to which only
-// damaged references lead. throttle is told of the bytes read and written; its error ends the work, and nothing is lost by it.
+// damaged references lead. throttle is told of the bytes read and written, and of what removing files counts for; its error ends the work, and
+// nothing is lost by it.
 func (s *Store) Maintain(live Live, keepFrom uint64, throttle func(bytes int) error) (Report, error) {
 	var r Report
 	if live == nil {
 		live = nothing{}
+	}
+	if err := s.removeGone(throttle); err != nil {
+		return r, err
 	}
 	w, err := s.weigh(live, keepFrom)
 	if err != nil {
 		return r, err
 	}
 	if err := s.leave(w, &r); err != nil {
+		return r, err
+	}
+	if err := s.removeGone(throttle); err != nil {
 		return r, err
 	}
 	if err := s.count(w, live); err != nil {
@@ -58,6 +65,9 @@ func (s *Store) Maintain(live Live, keepFrom uint64, throttle func(bytes int) er
 	}
 	for _, group := range s.sparseGroups(w) {
 		if err := s.shrink(group, live, throttle, &r); err != nil {
+			return r, err
+		}
+		if err := s.removeGone(throttle); err != nil {
 			return r, err
 		}
 	}

@@ -278,14 +278,22 @@ func (s *Store) takeBack(made []string) {
 	}
 }
 
-// sweep removes files that the manifest in force calls dead. What cannot be removed stays dead, and is tried again.
+// sweep removes files that the manifest in force calls dead; large ones only lose their names, unless the disk is full, and
+// Maintain removes them. What cannot be removed stays dead, and is tried again.
 func (s *Store) sweep() {
+	s.buryDead()
+	if s.gone.tight.Load() {
+		s.dropGone()
+	}
+}
+
+func (s *Store) buryDead() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.man.names()
 	for _, name := range slices.Sorted(maps.Keys(s.dead)) {
 		if !known[name] {
-			if err := s.fs.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := s.bury(name); err != nil {
 				s.logger().Warn("a dead file cannot be removed yet", "file", s.path(name), "error", err)
 				continue
 			}

@@ -18,6 +18,7 @@
 //	refs-….chunk          references of an image                          (package reflog)
 //	ballast-2             room kept for a full disk                       (ballast.go)
 //	*.lost                the operator's word that the file of that name need not be waited for (alone.go)
+//	*.gone.tmp            dead, and being removed bit by bit              (gone.go)
 //	*.tmp, *.part         being written or fetched; count for nothing
 //
 // # Who may call what
@@ -106,11 +107,12 @@ type Image struct {
 
 // Store is an open directory.
 type Store struct {
-	fs   vfs.FS
-	dir  string
-	opt  Options
-	lock io.Closer
-	log  *segment.Log
+	fs    vfs.FS       // of files, whose bytes can always be read
+	files *vfs.Watched // knows who reads
+	dir   string
+	opt   Options
+	lock  io.Closer
+	log   *segment.Log
 
 	shelf  shelf
 	near   near
@@ -120,6 +122,7 @@ type Store struct {
 	alone  *alone   // of Open; nil: there are other replicas
 
 	ballast sync.Mutex // held while its files change
+	gone    gone
 
 	mu   sync.Mutex
 	man  manifest
@@ -159,8 +162,9 @@ func newStore(fsys vfs.FS, dir string, opt Options, lock io.Closer) *Store {
 		opt.OpenFiles = 128
 	}
 	s := &Store{dir: dir, opt: opt, lock: lock, next: 1, pins: map[uint64]int{}, dead: map[string]bool{}, loss: map[uint64]bool{}}
-	s.opt.Room = s.DropBallast
-	s.fs = Readable(fsys, opt.Logger)
+	s.opt.Room = s.MakeRoom
+	s.files = vfs.Watch(fsys)
+	s.fs = Readable(s.files, opt.Logger)
 	return s
 }
 
