@@ -47,6 +47,7 @@ type Call struct {
 	until  int64       // cluster time until which a receive may wait; 0: not at all
 	op     int         // place among the operations of its entry
 	size   int         // bytes it will take in an entry, about
+	queued int64       // cluster time when it was put into the queue
 	ids    []cmq.MsgID // messages that are asked about
 	taken  int         // messages this receive was counted for in its shard's takes
 	gone   bool        // the caller has gone

@@ -15,9 +15,6 @@ import (
 	"github.com/opencmq/cmq/internal/vfs"
 )
 
-// maxQueued is how many bytes of requests may wait for an entry; beyond it requests are refused as busy.
-const maxQueued = 64 << 20
-
 // Config says what a Machine needs.
 type Config struct {
 	Set    cmq.SetID
@@ -74,8 +71,7 @@ type Machine struct {
 	builder *command.Builder
 	entry   []byte // what Cut gave last
 	number  uint64 // of the newest entry cut
-	queue   []*Call
-	queued  int // bytes in queue
+	queue   callQueue
 	pending []cut
 	shards  map[cmq.ShardID]*shard
 	alarms  alarms
@@ -122,8 +118,8 @@ func (m *Machine) Lead(term uint64) {
 // Follow implements set.Machine.
 func (m *Machine) Follow() {
 	m.leading = false
-	waiting := m.queue
-	m.queue, m.queued = nil, 0
+	waiting := m.queue.calls
+	m.queue = callQueue{}
 	shards := m.shards
 	m.shards = make(map[cmq.ShardID]*shard)
 	m.alarms.clear()
@@ -166,7 +162,7 @@ func (m *Machine) Time() int64 { return m.b.Time() }
 func (m *Machine) Digest() uint64 { return m.b.Sum() }
 
 // Waiting implements set.Machine.
-func (m *Machine) Waiting() int { return m.queued }
+func (m *Machine) Waiting() int { return m.queue.bytes }
 
 // Wake implements set.Machine.
 func (m *Machine) Wake() int64 { return m.alarms.next() }
@@ -185,10 +181,10 @@ func (m *Machine) Cut(now int64, limit int) []byte {
 	m.now = max(m.now, now)
 	m.number++
 	m.builder.Reset(uint64(m.cfg.Node), m.number)
-	calls := make([]*Call, 0, len(m.queue))
+	calls := make([]*Call, 0, m.queue.fitting(limit))
 	n := 0
-	for ; n < len(m.queue); n++ {
-		c := m.queue[n]
+	for ; n < len(m.queue.calls); n++ { // the queue may grow meanwhile
+		c := m.queue.calls[n]
 		if n > 0 && m.builder.Size()+c.size > limit {
 			break
 		}
@@ -196,12 +192,11 @@ func (m *Machine) Cut(now int64, limit int) []byte {
 		if full {
 			break
 		}
-		m.queued -= c.size
 		if added {
 			calls = append(calls, c)
 		}
 	}
-	m.queue = append(m.queue[:0], m.queue[n:]...)
+	m.queue.remove(n)
 	if m.builder.Ops() == 0 {
 		return nil
 	}

@@ -33,7 +33,7 @@ func (m *Machine) submit(now int64, c *Call, req *cmq.Request, done taker) {
 		return
 	}
 	m.now = max(m.now, now)
-	if m.queued > maxQueued {
+	if m.queue.refuses(c, m.now) {
 		m.stats.Busy.Add(1)
 		c.finish(nil, cmq.ErrBusy)
 		return
@@ -79,10 +79,7 @@ func (m *Machine) Cancel(c *Call) {
 	}
 }
 
-func (m *Machine) enqueue(c *Call) {
-	m.queue = append(m.queue, c)
-	m.queued += c.size
-}
+func (m *Machine) enqueue(c *Call) { m.queue.add(c, m.now) }
 
 func (m *Machine) send(c *Call) {
 	m.enqueue(c)
