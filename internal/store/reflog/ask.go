@@ -187,6 +187,45 @@ func (l *Log) Runs(k Key, lo, hi uint64, f func(Run) error) error {
 	}
 }
 
+// Readable gives the runs with positions in [lo, hi) that can be read, in order, at most limit of them. The error is the *DamageError of the
+// first part that cannot, or one that says nothing about what is stored.
+func (l *Log) Readable(k Key, lo, hi uint64, limit int) (runs []Run, err error) {
+	for {
+		runs = nil
+		next := lo
+		give := func(more []Run) error {
+			for _, r := range cutTo(more, next, hi) {
+				if len(runs) == limit {
+					return errEnough
+				}
+				runs, next = append(runs, r), r.end()
+			}
+			return nil
+		}
+		l.mu.RLock()
+		recent := l.recentRuns(k)
+		fate, r := fateOf(l.tables, k.Shard), l.reader(false)
+		l.mu.RUnlock()
+		r.lenient = true
+		if !fate.dropped {
+			err = r.each(k, lo, hi, give)
+		}
+		for i := 0; i < len(recent) && err == nil; i++ {
+			err = give(recent[i])
+		}
+		if l.changed(r, r.passed) {
+			continue
+		}
+		if err == nil || errors.Is(err, errEnough) {
+			err = r.passed
+		}
+		return runs, err
+	}
+}
+
+// errEnough ends a walk over runs.
+var errEnough = errors.New("enough")
+
 // stopped is an error of who is given the runs.
 type stopped struct{ error }
 

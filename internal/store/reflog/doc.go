@@ -21,7 +21,7 @@
 // then, not on the replica.
 //
 // The map is derived: an image and the log behind it rebuild it. A chunk or block that cannot be read is a *DamageError,
-// which names what is missing; Repair takes that from a peer.
+// which names what is missing; Repair takes that from a peer, and Salvage makes the best of it if no peer has it whole.
 //
 // Package engine is the caller, and package store keeps images and files. Add, DropShard, SeqAt, TimeAt, Freeze,
 // Install and Abandon belong to the goroutine that applies the log and never touch the disk; the others may be called from any.

@@ -14,6 +14,8 @@ type DamageError struct {
 	File   string
 	Offset int64
 	Why    string
+	// Whole: the file is missing, of another length, or another one, so that the right one may be put back. Only Salvage looks.
+	Whole bool
 
 	// What is lost: positions [Lo, Hi) of the lane Key; Hi is math.MaxUint64 if nobody knows where it ends. Verify alone
 	// can also name a block of several lanes: then it is all from position Lo of Key to before Hi of Last, in the order

@@ -24,6 +24,7 @@ type Log struct {
 	cache *cache
 
 	fetching fetching
+	salvaged salvaged
 
 	// mu is held for look-ups in memory and for changes of it, never for the disk.
 	mu      sync.RWMutex
@@ -55,6 +56,7 @@ func newLog(fs vfs.FS, dir string, opt Options, v *view) *Log {
 	}
 	l := &Log{fs: fs, dir: dir, opt: opt, view: v, tables: []*table{newTable()}}
 	l.cache = newCache(opt.CacheBytes)
+	l.salvaged.bodies = make(map[cacheID][]byte)
 	l.fetching.ids = make(map[cacheID]bool)
 	l.suspects.files = make(map[uint32]bool)
 	return l
@@ -203,6 +205,7 @@ func (l *Log) Install(f *Frozen) {
 		panic("BUG: references are installed that were not merged")
 	}
 	l.frozen, l.view = nil, f.merged
+	l.salvaged.keep(f.merged)
 	l.tables = slices.Clone(l.tables[len(f.tables):])
 	l.patches = slices.Clone(l.patches[len(f.patches):])
 }

@@ -8,8 +8,19 @@ import (
 // resolve finds the run that has a position of the lane.
 func (r *reader) resolve(k Key, seq uint64) (run Run, ok bool, err error) {
 	if k.Lane == 0 {
-		return r.resolveMain(k, seq)
+		run, ok, err = r.resolveMain(k, seq)
+	} else {
+		run, ok, err = r.resolveDelayed(k, seq)
 	}
+	if err != nil {
+		if run, ok := r.patched(k, seq); ok {
+			return run, true, nil
+		}
+	}
+	return run, ok, err
+}
+
+func (r *reader) resolveDelayed(k Key, seq uint64) (run Run, ok bool, err error) {
 	for _, lv := range r.v.levels {
 		// What begins behind seq is not asked for, but a lane that begins at seq is.
 		i := lv.search(k, seq)
@@ -180,7 +191,7 @@ func (r *reader) each(k Key, lo, hi uint64, f func([]Run) error) error {
 			if err == nil {
 				err = f(runs)
 			}
-			if err != nil {
+			if err != nil && !r.passes(err) {
 				return err
 			}
 		}
@@ -195,6 +206,9 @@ func (r *reader) eachMain(k Key, lo, hi uint64, f func([]Run) error) error {
 	}
 	for i := m.at(lo); i < len(m.chunks) && m.chunks[i].seq < hi; i++ {
 		runs, err := r.chunk(m, i)
+		if err != nil && r.passes(err) {
+			continue
+		}
 		if err != nil {
 			return err
 		}

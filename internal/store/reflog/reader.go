@@ -1,6 +1,7 @@
 package reflog
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 )
@@ -22,6 +23,10 @@ type reader struct {
 	patches []*patch // newest last
 	cached  bool     // the disk must not be touched
 	spend   func(bytes int) error
+
+	// A lenient one passes over what is damaged, and remembers the first error about it.
+	lenient bool
+	passed  error
 
 	// A scan goes through everything once. It leaves the cache alone and keeps the newest block, or why there is none.
 	scan   bool
@@ -51,6 +56,9 @@ func (r *reader) find(s source) (*block, error) {
 		return b, nil
 	}
 	body := s.body
+	if body == nil {
+		body = r.l.salvaged.get(s.id())
+	}
 	if body == nil {
 		if r.cached {
 			return nil, errNotCached
@@ -83,6 +91,28 @@ func (r *reader) patch(k Key, lo, hi uint64) *patch {
 		}
 	}
 	return nil
+}
+
+// patched is the run with a position of the lane in the newest patch that has it. It may be of a part of a block only.
+func (r *reader) patched(k Key, seq uint64) (Run, bool) {
+	p := r.patch(k, seq, seq+1)
+	if p == nil {
+		return Run{}, false
+	}
+	runs := from(p.runs, seq)
+	if len(runs) == 0 || runs[0].Seq > seq {
+		return Run{}, false
+	}
+	return runs[0], true
+}
+
+// passes reports whether to go on behind an error.
+func (r *reader) passes(err error) bool {
+	if !r.lenient || !isDamage(err) {
+		return false
+	}
+	r.passed = cmp.Or(r.passed, err)
+	return true
 }
 
 // chunk is the runs of a chunk.

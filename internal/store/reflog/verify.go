@@ -100,6 +100,9 @@ func (v *verifier) check(s source, lost DamageError) error {
 		return err
 	}
 	lost.File, lost.Offset, lost.Why = d.File, d.Offset, d.Why
+	if v.l.salvaged.get(s.id()) != nil {
+		lost.Last, lost.Hi = lost.Key, lost.Lo
+	}
 	v.l.suspect(s.file)
 	if f := v.files[s.file]; f != nil {
 		f.bad = true
