@@ -145,13 +145,24 @@ func (m *Machine) id(ref store.Ref) cmq.MsgID { return cmq.NewMsgID(m.cfg.Set, r
 // A message that is gone was deleted, or expired, between the entry that handed it out and the reading: maintenance
 // takes away what no state needs. The state tells that apart from damage, for only a message that is still this
 // delivery's, or still in its place in the dead list, must be there. That comes from the other replicas. If no
-// replica has it, nobody will ever read it, and it is deleted in the way all replicas will see: through the log.
+// replica has it, or none the reference that leads to it, nobody will ever read it, and it is deleted in the way all replicas will see:
+// through the log.
 type mend struct {
 	m    *Machine
 	r    *Result
 	done func(error)
-	err  error // why a message that is there could not be had
+	err  error      // why a message that is there could not be had
+	why  error      // why references could not be repaired
+	lost []lostRefs // references that no replica can give
 }
+
+// lostRefs is positions [lo, hi) of a lane whose references no replica can give.
+type lostRefs struct {
+	key    reflog.Key
+	lo, hi uint64
+}
+
+func lostOf(d *reflog.DamageError) lostRefs { return lostRefs{d.Key, d.Lo, d.Hi} }
 
 // Mend completes a result that Fill could not. Messages that are gone or lost are left out of the reply, and so are
 // those that cannot be had now unless nothing else is left: then done gets an error. What is left out stays locked, as
@@ -168,13 +179,24 @@ func (w *mend) step() {
 	for i := range w.r.trouble {
 		t := &w.r.trouble[i]
 		var damage *reflog.DamageError
-		if !t.known && errors.As(t.err, &damage) && w.r.tries < maxRepairs {
+		if !t.known && errors.As(t.err, &damage) && !w.isLost(t) && w.r.tries < maxRepairs {
 			w.r.tries++
-			w.m.repairRefs(damage, w.readAgain)
+			w.m.repairRefs(damage, func(err error) {
+				if errors.Is(err, set.ErrLost) { // what there was of them is repaired
+					w.lost, err = append(w.lost, lostOf(damage)), nil
+				}
+				w.readAgain(err)
+			})
 			return
 		}
 	}
 	w.fetch()
+}
+
+// isLost tells whether no replica can give the reference of a message.
+func (w *mend) isLost(t *trouble) bool {
+	var damage *reflog.DamageError
+	return !t.known && errors.As(t.err, &damage) && slices.Contains(w.lost, lostOf(damage))
 }
 
 // maxRepairs is how many damaged pieces of references are repaired for one result: its messages may come from as many
@@ -202,6 +224,7 @@ func (m *Machine) wanted(r *Result, i int) bool {
 // readAgain reads once more what could not be read, with references that were repaired.
 func (w *mend) readAgain(err error) {
 	if err != nil {
+		w.why = err
 		w.fetch()
 		return
 	}
@@ -228,8 +251,8 @@ func (w *mend) fetch() {
 			w.m.cfg.Logger.Warn("a message cannot be read here; asking other replicas",
 				"set", w.m.cfg.Set, "shard", w.r.shard, "msg_id", w.m.id(t.ref), "err", t.err)
 			refs = append(refs, t.ref)
-		} else {
-			w.err = t.err
+		} else if !w.isLost(t) {
+			w.err = errors.Join(t.err, w.why)
 		}
 	}
 	if len(refs) == 0 {
@@ -246,6 +269,11 @@ func (w *mend) fetched(got []store.Message, err error) {
 		t := &w.r.trouble[i]
 		k := slices.IndexFunc(got, func(msg store.Message) bool { return msg.Ref == t.ref })
 		switch {
+		case w.isLost(t):
+			if !w.m.quarantine(w.r, t) {
+				w.err = errors.Join(t.err, set.ErrLost)
+			}
+			w.drop(t)
 		case !t.known:
 			w.drop(t)
 		case k >= 0:
@@ -280,17 +308,39 @@ func (m *Machine) quarantine(r *Result, t *trouble) bool {
 	default:
 		req.Handles = []cmq.Handle{r.Reply.Messages[t.i].Handle}
 	}
-	id := m.id(t.ref)
+	what := *t
 	m.enqueue(&Call{req: req, size: sizeOf(req), done: takerFunc(func(res *Result, err error) {
 		if err != nil || len(res.Reply.Errors) > 0 && res.Reply.Errors[0] != nil {
 			return // not this time; whoever receives it next finds the same
 		}
 		m.stats.Quarantined.Add(1)
-		m.cfg.Logger.Error("a message is damaged on every replica and was deleted",
-			"set", m.cfg.Set, "queue", r.shard.Queue(), "shard", r.shard, "msg_id", id, "index", t.ref.Index, "slot", t.ref.Slot, "err", t.err)
+		m.sayQuarantined(r.shard, &what)
 	})})
 	return true
 }
+
+// sayQuarantined logs which message was deleted. Where references are lost that may be very many, so their positions are logged together, and
+// once.
+func (m *Machine) sayQuarantined(shard cmq.ShardID, t *trouble) {
+	log := m.cfg.Logger.With("set", m.cfg.Set, "queue", shard.Queue(), "shard", shard)
+	if t.known {
+		log.Error("a message is damaged on every replica and was deleted", "msg_id", m.id(t.ref), "index", t.ref.Index, "slot", t.ref.Slot, "err", t.err)
+		return
+	}
+	var damage *reflog.DamageError
+	if !errors.As(t.err, &damage) || slices.Contains(m.said, lostOf(damage)) {
+		return
+	}
+	if len(m.said) == maxSaid {
+		m.said = m.said[1:]
+	}
+	m.said = append(m.said, lostOf(damage))
+	log.Error("references are damaged on every replica: nothing leads to the messages at these positions any more, and they are deleted when they would be received",
+		"lane", damage.Key.Lane, "from", damage.Lo, "to", damage.Hi, "err", t.err)
+}
+
+// maxSaid is how many lost stretches of references are remembered as logged.
+const maxSaid = 64
 
 // end hands over the result, or tells why there is none; then the result is left alone, as it may still be read into.
 func (w *mend) end(err error) {

@@ -33,8 +33,9 @@ type Config struct {
 	// Fetch asks the other replicas for messages that this one cannot read, and keeps those it gets. done is called on the loop
 	// with what came; the error is set.ErrLost if no replica has the rest, another if that could not be found out now.
 	Fetch func(refs []store.Ref, done func(got []store.Message, err error))
-	// RepairRefs asks the other replicas for the references of positions [lo, hi), which are damaged here, and gives them
-	// to the machine's RepairRefs. done is called on the loop. Nil: there are no others.
+	// RepairRefs has references of positions [lo, hi), which are damaged here, repaired with what the other replicas have: through the
+	// machine's RepairRefs or SalvageRefs. done is called on the loop; with set.ErrLost if what is not readable then is lost. Nil: there is
+	// nobody who could.
 	RepairRefs func(key reflog.Key, lo, hi uint64, done func(error))
 	// Go runs work on another goroutine and then on the loop, never before it returns; or not at all if the loop ends
 	// before.
@@ -62,8 +63,9 @@ type Machine struct {
 	out   broker.Output
 	stats Stats
 	space set.Space
-	image *imageJob // being made
-	mends []*mend   // results that wait for other replicas
+	image *imageJob  // being made
+	mends []*mend    // results that wait for other replicas
+	said  []lostRefs // those it was logged of that messages are deleted
 
 	leading bool
 	term    uint64

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"math"
 
 	"github.com/opencmq/cmq/internal/cmq"
@@ -9,22 +8,14 @@ import (
 	"github.com/opencmq/cmq/internal/store/reflog"
 )
 
-// errEnough ends a walk over runs.
-var errEnough = errors.New("enough")
-
 // Runs implements set.References.
 func (m *Machine) Runs(key reflog.Key, lo, hi uint64, limit int) (runs []reflog.Run, err error) {
-	err = m.refs.Load().Runs(key, lo, hi, func(r reflog.Run) error {
-		if len(runs) == limit {
-			return errEnough
-		}
-		runs = append(runs, r)
-		return nil
-	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
-	return runs, err
+	return m.refs.Load().Readable(key, lo, hi, limit)
+}
+
+// WreckRefs implements set.References.
+func (m *Machine) WreckRefs(key reflog.Key, lo, hi uint64, limit int) []byte {
+	return m.refs.Load().Wreck(key, lo, hi, limit)
 }
 
 // VerifyRefs implements set.References.
@@ -76,4 +67,9 @@ func (m *Machine) lanesBetween(first, last reflog.Key) (keys []reflog.Key) {
 // RepairRefs implements set.References.
 func (m *Machine) RepairRefs(key reflog.Key, lo, hi uint64, runs []reflog.Run) {
 	m.refs.Load().Repair(key, lo, hi, runs)
+}
+
+// SalvageRefs implements set.References.
+func (m *Machine) SalvageRefs(key reflog.Key, lo, hi uint64, runs []reflog.Run, wrecks [][]byte) error {
+	return m.refs.Load().Salvage(key, lo, hi, runs, wrecks)
 }

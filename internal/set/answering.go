@@ -43,6 +43,9 @@ func (r *Replica) answer(now Now, from cmq.NodeID, ask *Ask) {
 		return
 	case r.answering >= maxAnswering:
 		return
+	case ask.Kind == AskRefs && r.applied < ask.Anchor: // it may lack what was sent last, and would not know
+		r.envelopes = append(r.envelopes, r.envelope(now, from, Message{Answer: a}))
+		return
 	case r.repair != nil && (r.repair.wrong || r.repair.marked) && (ask.Kind == AskManifest || ask.Kind == AskRefs):
 		r.envelopes = append(r.envelopes, r.envelope(now, from, Message{Answer: a}))
 		return
@@ -57,7 +60,7 @@ func (r *Replica) answer(now Now, from cmq.NodeID, ask *Ask) {
 		run: func() error { read(); return nil },
 		done: func(now Now, _ error) {
 			r.answering--
-			if a.Whole = r.whole(); a.Verdict == Never && !a.Whole && a.Kind == AskMessages {
+			if a.Whole = r.whole(); a.Verdict == Never && !a.Whole && (a.Kind == AskMessages || a.Kind == AskRefs) {
 				a.Verdict = Later // what is missing here may be on its way
 			}
 			r.envelopes = append(r.envelopes, r.envelope(now, from, Message{Answer: a}))
@@ -176,9 +179,13 @@ func readRefs(refs References, ask *Ask, a *Answer) {
 	if refs == nil {
 		return
 	}
-	runs, err := refs.Runs(reflog.Key{Shard: ask.Shard, Lane: ask.Lane}, ask.Lo, ask.Hi, maxAskedRuns)
-	if err == nil {
+	key := reflog.Key{Shard: ask.Shard, Lane: ask.Lane}
+	runs, err := refs.Runs(key, ask.Lo, ask.Hi, maxAskedRuns)
+	switch {
+	case err == nil:
 		a.Verdict, a.Runs = Here, runs
+	case isDamage(err):
+		a.Verdict, a.Runs, a.Data = Never, runs, refs.WreckRefs(key, ask.Lo, ask.Hi, chunkBytes)
 	}
 }
 

@@ -42,6 +42,8 @@ type question struct {
 	since  time.Duration // when that one was asked, or until when to wait
 	// done takes the answer; nil if there is none. sure: everybody who was to be asked is whole and does not have it.
 	done func(now Now, from cmq.NodeID, a *Answer, sure bool)
+	// partly, if not nil, is told of answers by which somebody does not have it: there may be something in them all the same.
+	partly func(from cmq.NodeID, a *Answer)
 }
 
 // ask opens a question. It goes out with the next Ready.
@@ -142,6 +144,9 @@ func (k *asker) answered(r *Replica, now Now, from cmq.NodeID, a *Answer) {
 	if a.Verdict != Here {
 		if a.Verdict == Never {
 			q.never++
+		}
+		if q.partly != nil {
+			q.partly(from, a)
 		}
 		q.to, q.since = 0, now.Mono
 		return

@@ -66,12 +66,19 @@ type ImageJob interface {
 // References is what a Machine has beside its state if it refers to messages: it lets replicas heal each other's
 // references.
 type References interface {
-	// Runs reads the runs of positions [lo, hi), at most limit of them; the last may reach beyond hi, the first begin
-	// before lo. Any goroutine may call it.
+	// Runs reads the runs of positions [lo, hi), at most limit of them. If some cannot be read, they are those that can, and the error
+	// is a *reflog.DamageError. Any goroutine may call it.
 	Runs(key reflog.Key, lo, hi uint64, limit int) ([]reflog.Run, error)
+	// WreckRefs is what is left of the parts of [lo, hi) that cannot be read, at most about limit bytes, for SalvageRefs on
+	// another replica. Any goroutine may call it.
+	WreckRefs(key reflog.Key, lo, hi uint64, limit int) []byte
 	// VerifyRefs reads everything on the disk and reports the positions that cannot be read; lo == hi: a file is damaged where nothing
 	// that counts is, and the next image replaces it. Any goroutine may call it.
 	VerifyRefs(throttle func(bytes int) error, report func(key reflog.Key, lo, hi uint64)) error
 	// RepairRefs takes the runs of positions [lo, hi) instead of those on the disk, for good with the next image.
 	RepairRefs(key reflog.Key, lo, hi uint64, runs []reflog.Run)
+	// SalvageRefs puts positions [lo, hi) together from the runs that other replicas could read of them, wrecks of what they could not, and
+	// what is left here. What that gives is used at once, and for good with the next image. The error is a *reflog.DamageError of
+	// what is lacking still. Any goroutine may call it.
+	SalvageRefs(key reflog.Key, lo, hi uint64, runs []reflog.Run, wrecks [][]byte) error
 }

@@ -62,7 +62,7 @@ const (
 	AskEnd
 	// AskMessages asks for the messages Refs.
 	AskMessages
-	// AskRefs asks for the references of positions [Lo, Hi) of the lane (Shard, Lane).
+	// AskRefs asks for the references of positions [Lo, Hi) of the lane (Shard, Lane), from who has applied the entry Anchor.
 	AskRefs
 	// AskManifest asks which image the receiver has, of index Lo or later, and to keep it for the asking replica.
 	AskManifest
@@ -123,7 +123,7 @@ type Answer struct {
 	Seen        uint32 // AskMessages: how many of Refs were looked for; those missing among them are not here
 	Messages    []store.Message
 	Runs        []reflog.Run
-	Data        []byte // AskImage, AskFile
+	Data        []byte // AskImage, AskFile; AskRefs: what is left of references that cannot be read, and Runs are those that can
 }
 
 // Envelope is a message with its destination.

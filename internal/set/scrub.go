@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/store"
 	"github.com/opencmq/cmq/internal/store/reflog"
 	"github.com/opencmq/cmq/internal/store/segment"
@@ -246,52 +245,6 @@ func (r *Replica) choresDone(now Now, w *chores) {
 			}
 		})
 	}, func() {})
-}
-
-// laneDamage is positions of a lane whose references cannot be read.
-type laneDamage struct {
-	key    reflog.Key
-	lo, hi uint64
-}
-
-// foundRefs asks the others for references that cannot be read here.
-func (s *scrubber) foundRefs(r *Replica, lanes []laneDamage) {
-	for _, d := range lanes {
-		s.stats.Damaged++
-		if d.lo == d.hi {
-			r.checkpoint.want(1)
-			continue
-		}
-		r.log.Error("references are damaged", "shard", d.key.Shard, "lane", d.key.Lane, "from", d.lo, "to", d.hi)
-		s.fetchRefs(r, d, d.lo, nil, func(error) {})
-	}
-}
-
-// FetchRefs asks the other replicas for the references of positions [lo, hi), which the machine found damaged, and gives them to
-// it. done is called on the driver's goroutine.
-func (r *Replica) FetchRefs(key reflog.Key, lo, hi uint64, done func(error)) {
-	r.scrub.fetchRefs(r, laneDamage{key: key, lo: lo, hi: hi}, lo, nil, done)
-}
-
-func (s *scrubber) fetchRefs(r *Replica, d laneDamage, from uint64, have []reflog.Run, done func(error)) {
-	ask := Ask{Kind: AskRefs, Shard: d.key.Shard, Lane: d.key.Lane, Lo: from, Hi: d.hi}
-	r.ask(&question{Ask: ask, rounds: 2, done: func(_ Now, _ cmq.NodeID, a *Answer, _ bool) {
-		if a == nil {
-			done(ErrUnsure) // the next pass finds it again
-			return
-		}
-		runs := append(have, a.Runs...)
-		if n := len(a.Runs); n >= maxAskedRuns {
-			last := a.Runs[n-1]
-			s.fetchRefs(r, d, last.Seq+uint64(last.N), runs, done)
-			return
-		}
-		if refs, ok := r.machine.(References); ok {
-			refs.RepairRefs(d.key, d.lo, d.hi, runs)
-			r.checkpoint.want(1)
-		}
-		done(nil)
-	}})
 }
 
 // suspect has the segment of the log checked that holds an entry which could not be read.

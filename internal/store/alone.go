@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -113,8 +114,7 @@ func (s *Store) awaited(p *piece) bool {
 	if !s.opt.Alone || p.check() == nil {
 		return false
 	}
-	_, err := s.fs.Stat(s.path(p.name) + lostSuffix)
-	return err != nil
+	return s.MayBePutBack(p.name)
 }
 
 // MayComeBack tells whether a message that cannot be read may be in a file that is lost as a whole, and that the operator of the only
@@ -126,6 +126,16 @@ func (s *Store) MayComeBack(ref Ref) bool {
 		return !found
 	})
 	return found
+}
+
+// MayBePutBack tells whether the operator of the only replica may put a file back that is lost as a whole. It is no reason to wait if there are
+// other replicas.
+func (s *Store) MayBePutBack(file string) bool {
+	if !s.opt.Alone {
+		return false
+	}
+	_, err := s.fs.Stat(s.path(filepath.Base(file) + lostSuffix))
+	return err != nil
 }
 
 // judge decides about the log.
