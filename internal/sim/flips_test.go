@@ -120,12 +120,9 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// play starts the nodes of the scene on damaged disks, waits until they are whole, and drains the queue. damage lists the messages that no
-// replica has any more.
-func (s *scene) play(t *testing.T, damage func(disks []*vfs.Disk) []cmq.MsgID) (got map[cmq.MsgID]string, w *world) {
-	t.Helper()
-	defer replaceCryptoRand(s.cfg.Seed)()
-	w = quiet(s.cfg)
+// wake is a world with the disks of the scene, damaged. damage lists the messages that no replica has any more. The nodes are not started.
+func (s *scene) wake(damage func(disks []*vfs.Disk) []cmq.MsgID) *world {
+	w := quiet(s.cfg)
 	var disks []*vfs.Disk
 	for _, d := range s.disks {
 		disks = append(disks, d.Fork(rand.New(rand.NewPCG(1, 1))))
@@ -136,8 +133,28 @@ func (s *scene) play(t *testing.T, damage func(disks []*vfs.Disk) []cmq.MsgID) (
 	for i, n := range w.nodes {
 		n.disk = disks[i]
 		n.wound = &wound{since: w.now}
+	}
+	return w
+}
+
+// play starts the nodes of the scene on damaged disks, waits until they are whole, and drains the queue. damage lists the messages that no
+// replica has any more.
+func (s *scene) play(t *testing.T, damage func(disks []*vfs.Disk) []cmq.MsgID) (got map[cmq.MsgID]string, w *world) {
+	t.Helper()
+	defer replaceCryptoRand(s.cfg.Seed)()
+	w = s.wake(damage)
+	for _, n := range w.nodes {
 		n.start()
 	}
+	w.untilWhole(t)
+	got = w.emptied(t)
+	w.atRest(t)
+	return got, w
+}
+
+// untilWhole waits until every replica has read all its files again and lacks nothing.
+func (w *world) untilWhole(t *testing.T) {
+	t.Helper()
 	next := time.Duration(0)
 	w.until(t, time.Minute, "whole", func() bool {
 		if w.now < next {
@@ -146,6 +163,11 @@ func (s *scene) play(t *testing.T, damage func(disks []*vfs.Disk) []cmq.MsgID) (
 		next = w.now + time.Second
 		return w.wholeAndRead()
 	})
+}
+
+// emptied receives and deletes everything the queue has.
+func (w *world) emptied(t *testing.T) (got map[cmq.MsgID]string) {
+	t.Helper()
 	a := w.newActor(w.queues[0], 0)
 	shard := w.queues[0].shard
 	got = map[cmq.MsgID]string{}
@@ -154,7 +176,7 @@ func (s *scene) play(t *testing.T, damage func(disks []*vfs.Disk) []cmq.MsgID) (
 		if len(r.Messages) == 0 {
 			status := w.must(t, a, &cmq.Request{Kind: cmq.KindStatus, Shard: shard})
 			if c := status.Status; c.Active+c.Inactive+c.Delayed == 0 {
-				break
+				return got
 			}
 			continue
 		}
@@ -166,11 +188,25 @@ func (s *scene) play(t *testing.T, damage func(disks []*vfs.Disk) []cmq.MsgID) (
 		}
 		w.must(t, a, &cmq.Request{Kind: cmq.KindDelete, Shard: shard, Handles: handles})
 	}
+}
+
+// atRest waits until the replicas are level, and looks whether they are alike and nobody complained.
+func (w *world) atRest(t *testing.T) {
+	t.Helper()
 	w.until(t, time.Minute, "level", w.oracle.caughtUp)
 	w.oracle.settled()
 	require.Empty(t, w.broken)
 	require.Zero(t, w.stats.hits["starts refused for damage"], "nobody had to do anything by hand")
-	return got, w
+}
+
+// quarantined is how many messages all nodes together have given up.
+func (w *world) quarantined() (n uint64) {
+	for _, x := range w.nodes {
+		if x.up {
+			n += x.replica(1).m.Stats().Quarantined.Load()
+		}
+	}
+	return n
 }
 
 // wholeAndRead tells whether every replica has read all its files again since it started, and lacks nothing.
@@ -294,11 +330,7 @@ func TestWhatIsGoodSomewhereIsKept(t *testing.T) {
 			return gone
 		})
 		require.Equal(t, want, got, "round %d", round)
-		quarantined := uint64(0)
-		for _, n := range w.nodes {
-			quarantined += n.replica(1).m.Stats().Quarantined.Load()
-		}
-		require.Equal(t, uint64(len(s.want)-len(want)), quarantined, "round %d", round)
+		require.Equal(t, uint64(len(s.want)-len(want)), w.quarantined(), "round %d", round)
 	}
 	require.Positive(t, lost)
 }

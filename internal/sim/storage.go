@@ -52,6 +52,20 @@ func (f *fault) rot() {
 	})
 }
 
+// flip changes a byte of a file.
+func (f *fault) flip(n *node, name string) bool {
+	size := n.disk.Size(name)
+	if size == 0 {
+		return false
+	}
+	off, change := f.rng.Int64N(size), byte(1+f.rng.IntN(255))
+	f.say("node %d: byte %d of %s is changed by %02x", n.id, off, name, change)
+	if err := n.disk.Corrupt(name, off, 1, func(p []byte) { p[0] ^= change }); err != nil {
+		f.w.violation("simulator", "%v", err)
+	}
+	return true
+}
+
 // spoil changes some bytes of a file in one of the ways in which media and controllers do: a bit, a sector as it was
 // before a write that never came, a sector that belongs elsewhere, noise.
 func (f *fault) spoil(n *node, name string) bool {
@@ -106,13 +120,21 @@ func (f *fault) place(n *node, name string) (int64, bool) {
 }
 
 // rotMany damages several nodes, each at another place, so that everything is good somewhere: files of different kinds, or
-// segments with different entries.
+// segments with different entries. Or the references of all, each file by a byte: these can be put together.
 func (f *fault) rotMany() {
 	w, bySegment := f.w, f.rng.chance(50)
 	order := f.rng.Perm(len(w.nodes))
 	f.hurtAll(func() bool {
 		f.w.trace.say(f.w.now, "rot on several nodes")
 		done := false
+		if !bySegment && f.rng.chance(30) {
+			for _, n := range w.nodes {
+				for _, name := range n.files(func(name string) bool { return path.Ext(name) == ".chunk" }) {
+					done = f.flip(n, name) || done
+				}
+			}
+			return done
+		}
 		if !bySegment {
 			suffixes := [][]string{{".image"}, {".chunk"}, {".seg", ".arc"}}
 			for i, at := range order {
