@@ -202,7 +202,7 @@ func judgeData(subject string, t *adminapi.Set) (list []Finding) {
 	switch {
 	case t.Scrub.Damaged > 0 && len(t.Damage) == 0 && len(t.Voters) == 1:
 		list = append(list, Finding{Error, subject, fmt.Sprintf("since the start %d damaged places were found, and this is the only replica of the set", t.Scrub.Damaged),
-			"What was damaged of messages is lost, and a message is deleted when it would be received; if it is references, receives of the messages they led to fail.",
+			"What was damaged of messages, or of references that led to them, is lost, and a message is deleted when it would be received; only if a whole file is gone it waits for that.",
 			"Stop the node when that suits and run cmq doctor on its directory: it names files and queues and says what can be done. Check the disk (dmesg, smartctl)."})
 	case t.Mended > 0 || t.Scrub.Damaged > 0 && len(t.Damage) == 0:
 		list = append(list, Finding{Warning, subject, fmt.Sprintf("since the start %d damaged places were found, and %s fetched from another replica", t.Scrub.Damaged, count(int(t.Mended), "message was", "messages were")),

@@ -75,11 +75,19 @@ func (r *replica) judge(p inspect.Problem) Finding {
 func (r *replica) judgeReferences(f *Finding, p inspect.Problem) {
 	where, queue := r.positions(p.Positions)
 	f.What += "; it led to " + where
-	f.Means = "Nothing says any more where these messages are stored. The node starts and goes on; whoever receives one of them gets an error, and it is tried " +
-		"again when its lock ends. They are not lost yet: what the messages are, in files of segments and of the archive, is kept as long as their queue has them."
+	name := filepath.Base(p.File)
 	f.Do = fmt.Sprintf("Stop the node and put %s back from a backup of this directory: a file of references is never changed after it was written, so any copy of it is the right one, and the node "+
-		"checks that. Without a backup nobody can give them back: receive what else is in %s, then clear it (cmq queue clear) or delete it, which gives the room back. Check the disk (dmesg, smartctl).",
-		filepath.Base(p.File), queue)
+		"checks that. ", name)
+	if p.Whole {
+		f.Means = "Nothing says any more where these messages are stored. The node starts and waits for the file; whoever receives one of them gets an error, and it is tried " +
+			"again when its lock ends. They are not lost yet: what the messages are, in files of segments and of the archive, is kept as long as their queue has them."
+		f.Do += fmt.Sprintf("Without a backup make an empty file %s.lost beside it: then these messages of %s are deleted when they would be received, and it goes on behind them.", name, queue)
+	} else {
+		f.Means = "Nothing says any more where these messages are stored. Each is lost as soon as the node would deliver it: it is deleted then, counted as quarantined, and the queue goes on behind it. " +
+			"Until then what the messages are is kept."
+		f.Do += fmt.Sprintf("Without a backup start it: %s goes on without them.", queue)
+	}
+	f.Do += " Check the disk (dmesg, smartctl)."
 }
 
 // positions names positions of a queue, and the queue.

@@ -57,7 +57,11 @@ func (s *Set) Census() (*Census, error) {
 		}
 		c.Shards[cmq.ShardID(k.Shard)] = share
 		return nil
-	}, func(d *reflog.DamageError) { c.Lost = append(c.Lost, problemOf(d, s.Dir)) })
+	}, func(d *reflog.DamageError) {
+		p := problemOf(d, s.Dir)
+		p.remedy(s.machine.References(), d)
+		c.Lost = append(c.Lost, p)
+	})
 	return c, err
 }
 

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -100,9 +101,24 @@ func (s *Set) badReferences(refs *reflog.Log) (bad []Problem, err error) {
 		if d.Why == "the file is missing" {
 			p.Kind = Missing
 		}
+		if p.Positions != nil {
+			p.remedy(refs, d)
+		}
 		bad = append(bad, p)
 	})
 	return bad, err
+}
+
+// remedy finds out what the node can do about damaged references by itself.
+func (p *Problem) remedy(refs *reflog.Log, d *reflog.DamageError) {
+	err := refs.Salvage(d.Key, d.Lo, d.Lo+1, nil, nil)
+	var left *reflog.DamageError
+	switch {
+	case err == nil:
+		p.Alone, p.Fix = true, "one byte is wrong, and the checksum tells which, so it puts it right when it has read the file"
+	case errors.As(err, &left):
+		p.Whole = left.Whole
+	}
 }
 
 // refFiles lists the files of all images.

@@ -21,6 +21,8 @@ type Problem struct {
 	Kind   Kind   `json:"kind"`
 	// Alone: the node heals it by itself, without the other replicas of the set.
 	Alone bool `json:"healsAlone,omitempty"`
+	// Whole: the file as a whole is missing, of another length or another one, so the only replica of a set waits until it is put back.
+	Whole bool `json:"whole,omitempty"`
 	// Positions that nothing leads to any more, if it is references that cannot be read; nil: nothing in use.
 	Positions *Positions `json:"positions,omitempty"`
 }
@@ -90,7 +92,7 @@ var fixOf = map[store.Kind]string{
 	store.KindLog:      fixAsked,
 	store.KindArchive:  "the messages in it are fetched from the other replicas of the set; without any they are lost",
 	store.KindImage:    "the image before it is used, and the next one replaces it",
-	store.KindRefs:     "the references in it are fetched from the other replicas of the set; without any, restore the directory from a backup",
+	store.KindRefs:     "the references in it are fetched from the other replicas of the set, or put together from what all have of them",
 	store.KindManifest: "the node makes it again from the other files",
 }
 
