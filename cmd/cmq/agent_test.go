@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -42,6 +43,24 @@ func TestAgentUsage(t *testing.T) {
 	require.Equal(t, "configuration is valid\n", must(t, url, "agent", "--name", "plant", "--push-allow", "10.0.0.0/8", "--check-config"))
 }
 
+// lines takes what several goroutines write, as standard error does.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
 // TestAgentDelivers: from subscription to signal.
 func TestAgentDelivers(t *testing.T) {
 	url := newDoor(t)
@@ -56,7 +75,7 @@ func TestAgentDelivers(t *testing.T) {
 	require.Contains(t, words(must(t, url, "subscription", "show", "news", "s")), "agent plant (none is connected: messages wait)")
 	must(t, url, "topic", "publish", "news", "hello")
 
-	var out, errs bytes.Buffer
+	var out, errs lines
 	a := &app{stdout: &out, stderr: &errs, exit: func(int) { t.Error("ended at once") },
 		environ: []string{"HOME=" + t.TempDir(), "CMQ_ENDPOINT=" + url, "CMQ_SECRET_ID=AKIDa", "CMQ_SECRET_KEY=b", "CMQ_PUSH_ALLOW=127.0.0.1", "CMQ_AGENT_NAME=plant"}}
 	code := make(chan int)
