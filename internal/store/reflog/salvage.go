@@ -178,7 +178,11 @@ func (b *located) in(wreck []byte) []byte {
 // lacking now; else the error is the *DamageError of what is still lost, or one that says nothing about what is stored.
 func (l *Log) Salvage(k Key, lo, hi uint64, runs []Run, wrecks [][]byte) error {
 	for _, piece := range contiguous(runs) {
-		if err := l.Repair(k, piece[0].Seq, piece[len(piece)-1].end(), piece); err != nil {
+		lo, hi := piece[0].Seq, piece[len(piece)-1].end()
+		if l.repaired(k, lo, hi) { // it is asked for with every message that is lost
+			continue
+		}
+		if err := l.Repair(k, lo, hi, piece); err != nil {
 			return err
 		}
 	}
@@ -199,6 +203,13 @@ func (l *Log) Salvage(k Key, lo, hi uint64, runs []Run, wrecks [][]byte) error {
 		d.Whole = l.replaced(numberOf(filepath.Base(d.File)))
 	}
 	return err
+}
+
+// repaired tells whether there is a patch for all of [lo, hi).
+func (l *Log) repaired(k Key, lo, hi uint64) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.reader(false).patch(k, lo, hi) != nil
 }
 
 // copies are the different copies of a block.

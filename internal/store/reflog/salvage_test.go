@@ -203,7 +203,10 @@ func TestPiecesOfABlockAreUsed(t *testing.T) {
 	mid := d.Lo + (d.Hi-d.Lo)/2
 	runs, err := twin.l.Readable(k, mid, d.Hi, 1000)
 	require.NoError(t, err)
-	require.ErrorAs(t, w.l.Salvage(k, d.Lo, d.Hi, append(runs, runs[0]), nil), &d)
+	for range 3 {
+		require.ErrorAs(t, w.l.Salvage(k, d.Lo, d.Hi, append(runs, runs[0]), nil), &d)
+	}
+	require.Len(t, w.l.patches, 1, "what is there already is not kept again")
 	for seq := d.Lo; seq < d.Hi; seq++ {
 		want, _, err := twin.l.Resolve(k, seq)
 		require.NoError(t, err)
