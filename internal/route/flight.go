@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/opencmq/cmq/internal/cmq"
@@ -29,7 +30,7 @@ type flight struct {
 type call interface {
 	goOn(ctx context.Context, o *opening) // the call that waits
 	answer(*cmq.Reply)                    // the first attempt succeeded
-	canceled()
+	fail(error)                           // it was refused for good, or is cancelled
 }
 
 // try makes the first attempt, at the first of the shards.
@@ -46,7 +47,11 @@ func (f *flight) try(q *cmq.Queue, shards []cmq.Shard) cmq.Pending {
 
 // tried takes the outcome of the first attempt.
 func (f *flight) tried(reply *cmq.Reply, err error) {
-	switch {
+	switch refusal := f.refusal(reply, err); {
+	case refusal != nil:
+		if f.end() {
+			f.call.fail(refusal)
+		}
 	case err != nil || reply.Err != nil:
 		f.first.opening = &outcome{reply, err}
 		f.await(&f.opening)
@@ -55,6 +60,25 @@ func (f *flight) tried(reply *cmq.Reply, err error) {
 	default:
 		f.undo(reply)
 	}
+}
+
+// refusal is what an overloaded or full set answered, if that stands: there is no other shard to ask. Then there are many
+// of them, and no goroutine is begun to find out the same. What is to be released is tried once more.
+func (f *flight) refusal(reply *cmq.Reply, err error) error {
+	switch {
+	case f.first.req.Kind == cmq.KindRelease:
+		return nil
+	case errors.Is(err, cmq.ErrBusy):
+		return err
+	case err != nil || reply.Err == nil || len(f.opening.shards) > 1:
+		return nil
+	}
+	for _, full := range []*cmq.Error{cmq.ErrHeapFull, cmq.ErrTooMany, cmq.ErrDiskFull} {
+		if errors.Is(reply.Err, full) {
+			return reply.Err
+		}
+	}
+	return nil
 }
 
 // await goes on with the call that waits, in a goroutine, unless nobody needs it any more.
@@ -111,7 +135,7 @@ func (f *flight) Cancel() {
 	if cancel != nil {
 		cancel()
 	}
-	f.call.canceled()
+	f.call.fail(context.Canceled)
 }
 
 // undo releases what the first attempt of a cancelled receive brought.

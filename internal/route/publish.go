@@ -89,4 +89,4 @@ func (f *publishing) goOn(ctx context.Context, o *opening) {
 }
 
 func (f *publishing) answer(reply *cmq.Reply) { f.done(reply.IDs, nil) }
-func (f *publishing) canceled()               { f.done(nil, context.Canceled) }
+func (f *publishing) fail(err error)          { f.done(nil, err) }

@@ -178,7 +178,7 @@ func (f *sending) goOn(ctx context.Context, o *opening) {
 }
 
 func (f *sending) answer(reply *cmq.Reply) { f.done(reply.IDs, nil) }
-func (f *sending) canceled()               { f.done(nil, context.Canceled) }
+func (f *sending) fail(err error)          { f.done(nil, err) }
 
 type receiving struct {
 	flight
@@ -196,7 +196,7 @@ func (f *receiving) goOn(ctx context.Context, o *opening) {
 }
 
 func (f *receiving) answer(reply *cmq.Reply) { f.done(reply.Messages, nil) }
-func (f *receiving) canceled()               { f.done(nil, context.Canceled) }
+func (f *receiving) fail(err error)          { f.done(nil, err) }
 
 type onHandles struct {
 	flight
@@ -216,7 +216,7 @@ func (f *onHandles) answer(reply *cmq.Reply) {
 	}
 	f.done(reply.Errors, nil)
 }
-func (f *onHandles) canceled() { f.done(nil, context.Canceled) }
+func (f *onHandles) fail(err error) { f.done(nil, err) }
 
 type releasing struct {
 	flight
@@ -232,7 +232,7 @@ func (f *releasing) goOn(ctx context.Context, _ *opening) {
 }
 
 func (f *releasing) answer(*cmq.Reply) { f.done(nil) }
-func (f *releasing) canceled()         { f.done(context.Canceled) }
+func (f *releasing) fail(err error)    { f.done(err) }
 
 type sessionOpening struct {
 	flight
@@ -249,7 +249,7 @@ func (f *sessionOpening) goOn(ctx context.Context, _ *opening) {
 func (f *sessionOpening) answer(*cmq.Reply) {
 	panic("BUG: the opening of a session has no first attempt")
 }
-func (f *sessionOpening) canceled() { f.done(0, context.Canceled) }
+func (f *sessionOpening) fail(err error) { f.done(0, err) }
 
 type confirming struct {
 	flight
@@ -264,4 +264,4 @@ func (f *confirming) goOn(ctx context.Context, _ *opening) {
 }
 
 func (f *confirming) answer(*cmq.Reply) { panic("BUG: a confirmation has no first attempt") }
-func (f *confirming) canceled()         { f.done(nil, context.Canceled) }
+func (f *confirming) fail(err error)    { f.done(nil, err) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -366,5 +367,38 @@ func BenchmarkStartSend(b *testing.B) {
 				b.Fatal(ids, err)
 			}
 		})
+	}
+}
+
+// TestRefusalOfAnOverloadedSetCostsNoGoroutine: the first attempt's answer is passed on as it is.
+func TestRefusalOfAnOverloadedSetCostsNoGoroutine(t *testing.T) {
+	for name, way := range map[string]struct {
+		prepare func(c *cluster, q *cmq.Queue)
+		want    error
+	}{
+		"busy": {func(c *cluster, _ *cmq.Queue) { c.before = once(cmq.ErrBusy) }, cmq.ErrBusy},
+		"full": {func(c *cluster, q *cmq.Queue) { c.shards[q.Shards[0].ID].attrs.MaxMsgHeapNum = 1 }, cmq.ErrHeapFull},
+	} {
+		for leader := range cmq.NodeID(2) {
+			t.Run(fmt.Sprint(name, leader+1), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, q := withQueue(t, 1)
+					c.lead(1, leader+1)
+					r := c.router(1)
+					_, err := r.Send(t.Context(), "me", "q", bodies("x"), 0) // it learns who leads
+					require.NoError(t, err)
+					way.prepare(c, q)
+					type outcome struct {
+						err   error
+						stack string
+					}
+					ch := make(chan outcome, 1)
+					r.StartSend("me", "q", bodies("x", "y"), 0, func(_ []cmq.MsgID, err error) { ch <- outcome{err, string(debug.Stack())} })
+					o := <-ch
+					require.ErrorIs(t, o.err, way.want)
+					require.NotContains(t, o.stack, "goOn")
+				})
+			})
+		}
 	}
 }
