@@ -169,26 +169,32 @@ func (h *Host) Stop(ctx context.Context) {
 	h.done.Wait()
 }
 
+// handOver asks until another node leads: the one that was asked may have gone itself, and one that stands needs this node's
+// vote. It ends when nobody could be asked for an election timeout.
 func (h *Host) handOver(ctx context.Context) {
-	moved := make(chan bool, 1)
-	if !h.Exec(func(now Now) { moved <- h.r.Transfer(now) }) {
-		return
-	}
-	select {
-	case can := <-moved:
-		if !can {
+	tick := time.NewTicker(TickInterval)
+	defer tick.Stop()
+	for vain := 0; vain <= h.r.cfg.ElectionTicks; vain++ {
+		changed := h.Changed()
+		type answer struct{ asked, possible bool }
+		answers := make(chan answer, 1)
+		if !h.Exec(func(now Now) { answers <- answer{h.r.transferring(now), h.r.canTransfer() || h.r.succeeding()} }) {
 			return
 		}
-	case <-ctx.Done():
-		return
-	}
-	for {
-		changed := h.Changed()
-		if s := h.Status(); s.Leader != h.r.id {
+		select {
+		case a := <-answers:
+			if !a.possible {
+				return
+			}
+			if a.asked {
+				vain = 0
+			}
+		case <-ctx.Done():
 			return
 		}
 		select {
 		case <-changed:
+		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}

@@ -34,6 +34,18 @@ func (r *Replica) watchDisk(now Now) {
 // one that can.
 func (r *Replica) Transfer(now Now) bool { return r.handOver(now, 0) }
 
+// transferring is Transfer unless a follower is asked already. Raft forgets that it was when it has not taken over within an
+// election timeout. It reports whether one is asked.
+func (r *Replica) transferring(now Now) bool {
+	return r.canTransfer() && (r.rn.BasicStatus().LeadTransferee != raft.None || r.Transfer(now))
+}
+
+// canTransfer reports whether this replica leads and has others who might.
+func (r *Replica) canTransfer() bool { return r.leader == r.id && len(r.conf.GetVoters()) > 1 }
+
+// succeeding reports whether nobody is known to lead, as while another node stands for election.
+func (r *Replica) succeeding() bool { return r.leader == 0 && len(r.conf.GetVoters()) > 1 }
+
 // handOver is Transfer to any other node than not.
 func (r *Replica) handOver(now Now, not cmq.NodeID) bool {
 	if r.leader != r.id {
