@@ -13,6 +13,7 @@ import (
 	"github.com/opencmq/cmq/client"
 	"github.com/opencmq/cmq/internal/agent"
 	"github.com/opencmq/cmq/internal/cmq"
+	"github.com/opencmq/cmq/internal/dispatch"
 	"github.com/opencmq/cmq/internal/dispatch/push/guard"
 )
 
@@ -71,7 +72,7 @@ func toAgent(url, name string) cmq.SubscriptionSettings {
 func TestAgentsDeliverWhereTheClusterCannot(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3)
-	ctx := timeout(t, 150*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	to := newReceiver(t)
 	held := make(chan struct{})
@@ -92,14 +93,14 @@ func TestAgentsDeliverWhereTheClusterCannot(t *testing.T) {
 	_, err = r.Subscribe(ctx, "1", "news", "elsewhere", toAgent(to.URL, "office"))
 	require.NoError(t, err)
 	const batches = 20
+	again := 0
 	publish := func(from, to int) {
 		for i := from; i < to; i++ {
 			var bodies [][]byte
 			for j := range 16 {
 				bodies = append(bodies, fmt.Appendf(nil, "%d/%d", i, j))
 			}
-			_, err := r.Publish(ctx, "1", "news", bodies, cmq.Publication{})
-			require.NoError(t, err)
+			again += c.publish(ctx, r, "news", bodies)
 		}
 	}
 	publish(0, 1)
@@ -133,18 +134,19 @@ func TestAgentsDeliverWhereTheClusterCannot(t *testing.T) {
 	}
 	twice := 0
 	for body, times := range to.wait(ctx, t, 16*batches) {
-		require.LessOrEqual(t, times, 2, body)
+		require.LessOrEqual(t, times, 2+again, body)
 		twice += times - 1
 	}
-	require.LessOrEqual(t, twice, 2*16, "no more than the killed agent and the stopped node had under way")
-	require.EqualValues(t, 16*batches, pending("elsewhere"), "nobody delivers what another agent has to")
+	require.LessOrEqual(t, twice, (2+again)*16, "no more than the killed agent and the stopped node had under way")
+	require.Contains(t, []int64{16 * batches, 16 * int64(batches+again)}, pending("elsewhere"), "nobody delivers what another agent has to")
 }
 
 // TestWhichAgentsAreThereIsKnown: wherever it is asked, by the metrics, and after a change of leader, once the new one can know.
 func TestWhichAgentsAreThereIsKnown(t *testing.T) {
 	t.Parallel()
+	began := time.Now()
 	c := startCluster(t, 3)
-	ctx := timeout(t, 120*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	_, err := c.nodes[0].router.CreateTopic(ctx, "1", "news", cmq.TopicSettings{})
 	require.NoError(t, err)
@@ -172,14 +174,16 @@ func TestWhichAgentsAreThereIsKnown(t *testing.T) {
 		}
 		return connected, waiting
 	}
-	require.Equal(t, -1, shown(0), "the leader is new")
+	if n := shown(0); time.Since(began) < dispatch.MaxStay {
+		require.Equal(t, -1, n, "the leader is new")
+	}
 	a := c.startAgent(2)
 	<-a.connected
 	until(1)
 	connected, waiting := sum()
 	require.Equal(t, []int{1, 0}, []int{connected, waiting})
 
-	leader := int(c.nodes[0].leader(cmq.ControllerSet)) - 1
+	leader := c.awaitLeader(ctx, func(*Node) (cmq.SetID, bool) { return cmq.ControllerSet, true })
 	c.stop(leader)
 	until(1)
 	a.stop()

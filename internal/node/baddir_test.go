@@ -22,7 +22,7 @@ import (
 // used is a node that ran, with messages in a queue, and was stopped.
 func used(t *testing.T, n int) *cluster {
 	c := startCluster(t, 1)
-	ctx := timeout(t, 60*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	_, err := c.nodes[0].router.CreateQueue(ctx, "1", "q", cmq.QueueSettings{})
 	require.NoError(t, err)
@@ -94,7 +94,7 @@ func TestOnlyReplicaQuarantinesADamagedMessage(t *testing.T) {
 	c := used(t, 20)
 	damageBody(t, c.opts[0].DataDir, body(7))
 	c.again()
-	ctx := timeout(t, 60*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	want := make([]string, 0, 20)
 	for i := range 20 {
@@ -110,7 +110,7 @@ func TestOnlyReplicaQuarantinesADamagedMessage(t *testing.T) {
 		text, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
 		return bytes.Contains(text, []byte(`cmq_messages_quarantined_total{set="1"} 1`))
-	}, 20*time.Second, 10*time.Millisecond)
+	}, patience, 10*time.Millisecond)
 }
 
 // TestBadDirectoriesAreRefused with the file and the remedy named, and nothing changed on the disk.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -10,12 +11,12 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/opencmq/cmq/internal/cmq"
 	"github.com/opencmq/cmq/internal/dispatch/push/sms"
+	"github.com/opencmq/cmq/internal/route"
 )
 
 // receiver is an endpoint that counts what it takes.
@@ -94,7 +95,7 @@ func allowLoopback(o *Options) { o.PushAllow = []string{"127.0.0.0/8"} }
 // TestPushThroughThreeNodes: whichever node leads, an endpoint gets each message, in both forms, and a try that failed again.
 func TestPushThroughThreeNodes(t *testing.T) {
 	c := startCluster(t, 3, allowLoopback)
-	ctx := timeout(t, 90*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	plain, object := newReceiver(t), newReceiver(t)
 	object.refuse = func(_ string, count int) bool { return count == 1 }
@@ -120,7 +121,7 @@ func TestPushThroughThreeNodes(t *testing.T) {
 // are in an allowed range.
 func TestPushIsRefusedWhereItIsNotAllowed(t *testing.T) {
 	c := startCluster(t, 1)
-	ctx := timeout(t, 60*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	require.Error(t, c.nodes[0].endpointProblem("http://127.0.0.1:9999/"))
 	require.NoError(t, c.nodes[0].endpointProblem("http://example.com/"))
@@ -137,7 +138,7 @@ func TestPushIsRefusedWhereItIsNotAllowed(t *testing.T) {
 // taken from a node that could not write it down any more.
 func TestPushSurvivesItsLeader(t *testing.T) {
 	c := startCluster(t, 3, allowLoopback)
-	ctx := timeout(t, 120*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	to := newReceiver(t)
 	r := c.nodes[0].router
@@ -146,23 +147,34 @@ func TestPushSurvivesItsLeader(t *testing.T) {
 	_, err = r.Subscribe(ctx, "1", "news", "s", toHTTP(to.URL))
 	require.NoError(t, err)
 	const batches = 40
+	again := 0
 	for i := range batches {
 		var bodies [][]byte
 		for j := range 16 {
 			bodies = append(bodies, fmt.Appendf(nil, "%d/%d", i, j))
 		}
-		_, err := r.Publish(ctx, "1", "news", bodies, cmq.Publication{})
-		require.NoError(t, err)
+		again += c.publish(ctx, r, "news", bodies)
 		if i == batches/2 {
-			topic := c.nodes[0].meta.Table().Topic("1", "news")
-			leader := int(c.nodes[0].leader(topic.Set)) - 1
+			leader := c.leaderOfTopic(ctx, "news")
 			c.stop(leader)
 			r = c.nodes[(leader+1)%3].router
 		}
 	}
 	got := to.wait(ctx, t, 16*batches)
 	for body, times := range got {
-		require.LessOrEqual(t, times, 2, body)
+		require.LessOrEqual(t, times, 2+again, body)
+	}
+}
+
+// publish publishes the messages, again when the answer was lost with a node that was just stopped, and tells how often again.
+func (c *cluster) publish(ctx context.Context, r *route.Router, topic string, bodies [][]byte) (again int) {
+	for {
+		_, err := r.Publish(ctx, "1", topic, bodies, cmq.Publication{})
+		if !errors.Is(err, cmq.ErrUnknownOutcome) {
+			require.NoError(c.t, err)
+			return again
+		}
+		again++
 	}
 }
 
@@ -172,7 +184,7 @@ func TestTextMessagesWhereThereIsAGateway(t *testing.T) {
 	c := startCluster(t, 1, func(o *Options) {
 		o.SMS = sms.Gateway{URL: gateway.URL, Body: "{to} {text}", ContentType: "text/plain"}
 	})
-	ctx := timeout(t, 60*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	require.Contains(t, c.nodes[0].protocols(), cmq.ProtocolSMS)
 	require.NotContains(t, c.nodes[0].protocols(), cmq.ProtocolMail)

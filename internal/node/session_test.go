@@ -2,7 +2,6 @@ package node
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -12,7 +11,7 @@ import (
 // TestSessionOutlivesItsLeader: what the old leader stored, the new one does not store again.
 func TestSessionOutlivesItsLeader(t *testing.T) {
 	c := startCluster(t, 3)
-	ctx := timeout(t, 60*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	_, err := c.nodes[0].router.CreateQueue(ctx, "1", "orders", cmq.QueueSettings{})
 	require.NoError(t, err)

@@ -42,7 +42,7 @@ func TestTopicsOfThreeNodes(t *testing.T) { testTopics(t, 3) }
 // testTopics lets each node do everything there is to do with topics, each time with a namesake of the one before.
 func testTopics(t *testing.T, nodes int) {
 	c := startCluster(t, nodes)
-	ctx := timeout(t, 60*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	seen := map[cmq.TopicID]bool{}
 	for i := range c.nodes {
@@ -101,7 +101,7 @@ func TestLimitsOfTopics(t *testing.T) {
 	limits := cmq.DefaultLimits()
 	limits.TopicsPerOwner, limits.SubscriptionsPerTopic = 2, 3
 	c := startCluster(t, 1, func(o *Options) { o.Limits = limits })
-	ctx := timeout(t, 30*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	r := c.nodes[0].router
 	for i := range 2 {
@@ -161,7 +161,7 @@ func TestPublishOnThreeNodes(t *testing.T) { testPublish(t, 3) }
 // testPublish publishes through each node to queues, which are on all sets.
 func testPublish(t *testing.T, nodes int) {
 	c := startCluster(t, nodes)
-	ctx := timeout(t, 90*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	r := c.nodes[0].router
 	_, err := r.CreateTopic(ctx, "1", "news", cmq.TopicSettings{})
@@ -214,7 +214,7 @@ func testPublish(t *testing.T, nodes int) {
 // What is published for a queue that is not there, or for a paused subscription, waits.
 func TestPublishedMessagesWaitForTheirQueue(t *testing.T) {
 	c := startCluster(t, 1)
-	ctx := timeout(t, 60*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	r := c.nodes[0].router
 	_, err := r.CreateTopic(ctx, "1", "news", cmq.TopicSettings{})
@@ -248,7 +248,7 @@ func TestPublishedMessagesWaitForTheirQueue(t *testing.T) {
 // What was published before the node ended is delivered after it has started again.
 func TestPublishedMessagesOutliveTheNode(t *testing.T) {
 	c := startCluster(t, 1)
-	ctx := timeout(t, 60*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	_, err := c.nodes[0].router.CreateTopic(ctx, "1", "news", cmq.TopicSettings{})
 	require.NoError(t, err)
@@ -271,7 +271,7 @@ func TestPublishedMessagesOutliveTheNode(t *testing.T) {
 func TestQueuesGetEachMessageOnceThroughAChangeOfLeader(t *testing.T) {
 	const queues, messages = 4, 120
 	c := startCluster(t, 3)
-	ctx := timeout(t, 90*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	_, err := c.nodes[0].router.CreateTopic(ctx, "1", "news", cmq.TopicSettings{})
 	require.NoError(t, err)
@@ -320,22 +320,20 @@ func TestQueuesGetEachMessageOnceThroughAChangeOfLeader(t *testing.T) {
 
 // leaderOfTopic is the place of the node that leads the topic's set.
 func (c *cluster) leaderOfTopic(ctx context.Context, topic string) int {
-	for ctx.Err() == nil {
-		for i, n := range c.nodes {
-			if t := n.meta.Table().Topic("1", topic); t != nil && n.leader(t.Set) == n.opt.ID {
-				return i
-			}
+	return c.awaitLeader(ctx, func(n *Node) (cmq.SetID, bool) {
+		t := n.meta.Table().Topic("1", topic)
+		if t == nil {
+			return 0, false
 		}
-	}
-	c.t.Fatal("no leader")
-	return 0
+		return t.Set, true
+	})
 }
 
 // A hundred subscriptions of both kinds get each message once, and it is stored once.
 func TestOnePublishForAHundredSubscriptions(t *testing.T) {
 	const each, messages, size = 50, 40, 60_000
 	c := startCluster(t, 1, allowLoopback)
-	ctx := timeout(t, 120*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	r, endpoint := c.nodes[0].router, newReceiver(t)
 	_, err := r.CreateTopic(ctx, "1", "news", cmq.TopicSettings{})
@@ -377,7 +375,7 @@ func TestOnePublishForAHundredSubscriptions(t *testing.T) {
 func TestOneBodyOnEachSet(t *testing.T) {
 	const queues, messages, size = 30, 20, 60_000
 	c := startCluster(t, 3)
-	ctx := timeout(t, 120*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	r := c.nodes[0].router
 	_, err := r.CreateTopic(ctx, "1", "news", cmq.TopicSettings{})

@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,7 +15,7 @@ import (
 // A test goes from the node that leads to the endpoint, whichever node is asked, and leaves nothing behind.
 func TestTrialsThroughThreeNodes(t *testing.T) {
 	c := startCluster(t, 3, allowLoopback)
-	ctx := timeout(t, 90*time.Second)
+	ctx := timeout(t)
 	c.ready(ctx)
 	var status atomic.Int64
 	var came atomic.Int64
