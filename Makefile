@@ -81,8 +81,8 @@ hung-disks: ## the disk of the leader hangs for 2 s and for 30 s, or is slow; ne
 failed-syncs: ## a sync fails 100 times, each with a power cut after the restart; needs the same
 	CMQ_FAULTS=1 CMQ_FAILED_SYNCS=100 $(GO) test -count=1 -v -timeout 30m -run TestFailedSyncs ./test/faults
 
-exhaustive: ## a crash at every write of everything a store does, in 64 ways each
-	CMQ_EXHAUSTIVE=1 CMQ_CRASH_SEEDS=64 $(GO) test -count=1 -v -timeout 3h -run 'TestCrashAtEvery' ./internal/store ./internal/store/segment ./internal/store/reflog
+exhaustive: ## a crash at every write of everything a store does, in 64 ways each, and every byte of a small node's files flipped; an hour
+	CMQ_EXHAUSTIVE=1 CMQ_CRASH_SEEDS=64 $(GO) test -count=1 -v -timeout 3h -run 'TestCrashAtEvery|TestEveryFlippedByte' ./internal/store ./internal/store/segment ./internal/store/reflog ./internal/sim
 
 mutants: ## deliberate bugs, one at a time; the simulation must catch each within 200 seeds
 	$(GO) build -tags mutants -o $(BUILD)/cmq-mutants ./cmd/cmq
