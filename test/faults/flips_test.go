@@ -29,12 +29,16 @@ import (
 const eager = smallFiles + "  scrub_rate: 268435456\n  scrub_pause: 1s\n"
 
 // spans are the parts of a file, [lo, hi), in which every byte counts. What is preallocated and what fills a block up is
-// never read; see internal/store/segment for the places.
+// never read, and in a segment that was made ahead all but its identity is written anew when it is used; see internal/store/segment for
+// the places.
 func spans(name string, data []byte) [][2]int64 {
 	size := int64(len(data))
 	switch {
 	case strings.HasSuffix(name, ".seg"):
 		written := int64(len(bytes.TrimRight(data, "\x00")))
+		if written <= 512 {
+			return [][2]int64{{0, 64}}
+		}
 		return [][2]int64{{0, 64}, {512, 512 + 64}, {4096, max(written, 4096)}}
 	case name == "hardstate":
 		return [][2]int64{{0, 64}, {4096, 4096 + 64}}

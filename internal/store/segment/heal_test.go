@@ -348,6 +348,37 @@ func TestSegmentMadeAheadThatRottedIsNotUsed(t *testing.T) {
 	wantEntries(t, l, entries(1, 500, span(1, next)...))
 }
 
+// TestWhatIsWrittenAnewInASegmentMadeAheadMayRot: whether it is used or the log is opened first.
+func TestWhatIsWrittenAnewInASegmentMadeAheadMayRot(t *testing.T) {
+	for _, at := range []int64{beginAt + 18, headerSize + 5} {
+		for _, opened := range []bool{false, true} {
+			disk := newTestDisk(1)
+			l := mustCreate(t, disk.Mount(), testOptions(), 1, 0)
+			next := uint64(1)
+			for ; l.spare == nil; next++ {
+				must(t, l.Append(entries(1, 500, next), HardState{Term: 1}, true))
+			}
+			number := l.spare.head.number
+			must(t, disk.Flip(fmt.Sprintf("/log/%010d.seg", number), at, 1))
+			open := func() {
+				disk.Crash(vfs.LoseAll)
+				var err error
+				l, err = Open(disk.Mount(), "log", testOptions())
+				must(t, err)
+				require.False(t, l.Amnesia() || l.Short())
+				wantEntries(t, l, entries(1, 500, span(1, next)...))
+			}
+			if opened {
+				open()
+			}
+			for ; l.active().head.number < number; next++ {
+				must(t, l.Append(entries(1, 500, next), HardState{Term: 1}, true))
+			}
+			open()
+		}
+	}
+}
+
 // TestRoomBehindTheFooterIsNoDamage: the cut that follows a sealed segment's footer is not synced, and a crash can undo it.
 func TestRoomBehindTheFooterIsNoDamage(t *testing.T) {
 	rig := newHealRig(t, true)
