@@ -365,20 +365,18 @@ func attributes(c *client, q string) {
 	}
 }
 
-// waiting: a delayed message comes when it is due, a wait in vain ends in time, a lock ends. Each is told from a wait of the
-// queue's 20 seconds, not by how fast the machine is.
+// waiting: a delayed message comes when it is due, a wait in vain ends in time, a lock ends.
 func waiting(c *client, q string) {
-	const delay, queueWait = time.Second, 20 * time.Second
 	c.ok("SetQueueAttributes", q, "pollingWaitSeconds=20", "visibilityTimeout=1")
 	start := time.Now()
 	c.refused(7000, "(10200)no message", "ReceiveMessage", q, "pollingWaitSeconds=1")
-	if took := time.Since(start); took < 900*time.Millisecond || took >= queueWait {
+	if took := time.Since(start); took < 900*time.Millisecond || took > 3*time.Second {
 		c.t.Errorf("a wait of 1 s took %v", took)
 	}
 	start = time.Now()
 	c.ok("SendMessage", q, "msgBody=later", "delaySeconds=1")
 	first := c.ok("ReceiveMessage", q) // waits as the queue says
-	if took := time.Since(start); took < delay-100*time.Millisecond || took >= queueWait {
+	if took := time.Since(start); took < 900*time.Millisecond || took > 5*time.Second {
 		c.t.Errorf("a delay of 1 s took %v", took)
 	}
 	c.ok("SetQueueAttributes", q, "visibilityTimeout=600") // the next lock is not over before its message is deleted

@@ -329,14 +329,19 @@ func TestSideFileOnABadSectorIsMadeAnew(t *testing.T) {
 	}
 }
 
-// TestSegmentMadeAheadThatRottedIsNotUsed: entries written behind a bad header would be lost with it.
-func TestSegmentMadeAheadThatRottedIsNotUsed(t *testing.T) {
-	disk := newTestDisk(1)
-	l := mustCreate(t, disk.Mount(), testOptions(), 1, 0)
-	next := uint64(1)
-	for ; l.spare == nil; next++ {
+// withSpare is a log with entries of 500 bytes from 1 to before next, and a segment made ahead.
+func withSpare(t testing.TB) (disk *vfs.Disk, l *Log, next uint64) {
+	disk = newTestDisk(1)
+	l = mustCreate(t, disk.Mount(), testOptions(), 1, 0)
+	for next = 1; l.spare == nil; next++ {
 		must(t, l.Append(entries(1, 500, next), HardState{Term: 1}, true))
 	}
+	return disk, l, next
+}
+
+// TestSegmentMadeAheadThatRottedIsNotUsed: entries written behind a bad header would be lost with it.
+func TestSegmentMadeAheadThatRottedIsNotUsed(t *testing.T) {
+	disk, l, next := withSpare(t)
 	number := l.spare.head.number
 	must(t, disk.Flip(fmt.Sprintf("/log/%010d.seg", number), 20, 1))
 	for ; l.active().head.number < number; next++ {
@@ -352,12 +357,7 @@ func TestSegmentMadeAheadThatRottedIsNotUsed(t *testing.T) {
 func TestWhatIsWrittenAnewInASegmentMadeAheadMayRot(t *testing.T) {
 	for _, at := range []int64{beginAt + 18, headerSize + 5} {
 		for _, opened := range []bool{false, true} {
-			disk := newTestDisk(1)
-			l := mustCreate(t, disk.Mount(), testOptions(), 1, 0)
-			next := uint64(1)
-			for ; l.spare == nil; next++ {
-				must(t, l.Append(entries(1, 500, next), HardState{Term: 1}, true))
-			}
+			disk, l, next := withSpare(t)
 			number := l.spare.head.number
 			must(t, disk.Flip(fmt.Sprintf("/log/%010d.seg", number), at, 1))
 			open := func() {
@@ -419,12 +419,7 @@ func TestFooterOnABadSectorMovesTheSegment(t *testing.T) {
 
 // TestDamagedSpareIsFound before it is used, or taken for a lost part of the log by the next start.
 func TestDamagedSpareIsFound(t *testing.T) {
-	disk := newTestDisk(1)
-	l := mustCreate(t, disk.Mount(), testOptions(), 1, 0)
-	next := uint64(1)
-	for ; l.spare == nil; next++ {
-		must(t, l.Append(entries(1, 500, next), HardState{Term: 1}, true))
-	}
+	disk, l, next := withSpare(t)
 	holes, err := l.VerifySpare()
 	must(t, err)
 	require.Empty(t, holes)
